@@ -1,0 +1,366 @@
+"""`Lanes`: a Numba type that is one LLVM vector, and the operations on it.
+
+A formula written on lanes compiles to straight vector code; nothing is left to the auto-vectoriser. The same formula
+written on scalars (in a CUDA thread, or in a user's loop) means the same: every operation here takes floats too.
+
+Memory is named by address (an integer) and not by array: what a kernel walks over are rows and panels, whose places
+it computes. Loads and stores carry the alignment of one element, since a NumPy buffer promises no more.
+"""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing import signature
+from numba.core.typing.templates import AbstractTemplate, infer_global
+from numba.extending import intrinsic, lower_builtin, models, overload, register_model
+from numba.np.arrayobj import make_array
+
+from .machine import MACHINE
+
+__all__ = [
+    "Lanes", "absolute", "address", "copy_sign", "fma", "lanes_of", "like", "load", "load_first", "load_gates",
+    "maximum", "minimum", "power_of_two", "reciprocal", "select_less", "store", "store_first", "store_gates", "width",
+]  # fmt: skip
+
+I32, I64 = ir.IntType(32), ir.IntType(64)
+FLOATS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
+NAMES = {types.float32: "f32", types.float64: "f64"}
+SIGNIFICAND = {types.float32: 23, types.float64: 52}  # stored bits
+
+
+class Lanes(types.Type):
+    """As many floats of one dtype as one vector register holds."""
+
+    def __init__(self, dtype: types.Float):
+        self.dtype = dtype
+        self.count = MACHINE.register_bytes * 8 // dtype.bitwidth
+        self.vector = ir.VectorType(FLOATS[dtype], self.count)
+        super().__init__(f"{dtype}x{self.count}")
+
+
+LANES = {dtype: Lanes(dtype) for dtype in FLOATS}
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, manager, lanes):
+        super().__init__(manager, lanes, lanes.vector)
+
+
+def lanes_of(dtype: np.typing.DTypeLike) -> int:
+    """How many elements of ``dtype`` one vector register holds."""
+    return MACHINE.register_bytes // np.dtype(dtype).itemsize
+
+
+# -- making LLVM values ------------------------------------------------------------------------------------------------
+
+
+def splat(builder, scalar, count):
+    """A vector with ``scalar`` in each of ``count`` lanes."""
+    undefined = ir.Constant(ir.VectorType(scalar.type, count), ir.Undefined)
+    one = builder.insert_element(undefined, scalar, ir.Constant(I32, 0))
+    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, count), [0] * count))
+
+
+def pointer(builder, at, llvm_type):
+    return builder.inttoptr(at, llvm_type.as_pointer())
+
+
+def load_vector(builder, at, lanes):
+    value = builder.load(pointer(builder, at, lanes.vector))
+    value.align = lanes.dtype.bitwidth // 8
+    return value
+
+
+def store_vector(builder, value, at, lanes):
+    builder.store(value, pointer(builder, at, lanes.vector)).align = lanes.dtype.bitwidth // 8
+
+
+def first_lanes(builder, count, lanes):
+    """The mask of the lanes below ``count`` (an i64)."""
+    integer = ir.IntType(lanes.dtype.bitwidth)
+    numbers = ir.Constant(ir.VectorType(integer, lanes.count), list(range(lanes.count)))
+    if integer != I64:
+        most = ir.Constant(I64, lanes.count)
+        count = builder.trunc(builder.select(builder.icmp_signed("<", count, most), count, most), integer)
+    return builder.icmp_signed("<", numbers, splat(builder, count, lanes.count))
+
+
+def llvm_call(builder, name, result, args):
+    """Call an LLVM intrinsic by its full name (``Module.declare_intrinsic`` rejects vectors)."""
+    function_type = ir.FunctionType(result, [a.type for a in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), args)
+
+
+def _suffix(ty):
+    return f"v{ty.count}{NAMES[ty.dtype]}" if isinstance(ty, Lanes) else NAMES[ty]
+
+
+def masked_load(builder, at, mask, lanes):
+    name = f"llvm.masked.load.{_suffix(lanes)}.p0"
+    align = ir.Constant(I32, lanes.dtype.bitwidth // 8)
+    zeros = ir.Constant(lanes.vector, [0.0] * lanes.count)
+    return llvm_call(builder, name, lanes.vector, [pointer(builder, at, lanes.vector), align, mask, zeros])
+
+
+def masked_store(builder, value, at, mask, lanes):
+    name = f"llvm.masked.store.{_suffix(lanes)}.p0"
+    align = ir.Constant(I32, lanes.dtype.bitwidth // 8)
+    llvm_call(builder, name, ir.VoidType(), [value, pointer(builder, at, lanes.vector), align, mask])
+
+
+def fused(builder, ty, x, y, z):
+    """x * y + z: in one rounding where the machine has the instruction, in two elsewhere."""
+    if isinstance(ty, Lanes) and not MACHINE.fma:
+        return builder.fadd(builder.fmul(x, y), z)
+    return llvm_call(builder, f"llvm.fma.{_suffix(ty)}", x.type, [x, y, z])
+
+
+def _is_real(*values):
+    return len(set(values)) == 1 and (isinstance(values[0], Lanes) or values[0] in FLOATS)
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def address(typingctx, array, offset):
+    """The address of the element ``offset`` places after the array's first (an array in C order)."""
+
+    def codegen(context, builder, sig, args):
+        start = builder.ptrtoint(make_array(sig.args[0])(context, builder, args[0]).data, I64)
+        itemsize = context.get_constant(types.intp, sig.args[0].dtype.bitwidth // 8)
+        return builder.add(start, builder.mul(args[1], itemsize))
+
+    if isinstance(array, types.Array):
+        return types.intp(array, types.intp), codegen
+
+
+def width(array):
+    """How many elements of the array's dtype one vector holds: a constant in compiled code."""
+    raise NotImplementedError("width is for compiled code")
+
+
+@overload(width, inline="always")
+def _width(array):
+    count = LANES[array.dtype].count
+    return lambda array: count
+
+
+@intrinsic
+def load(typingctx, dtype, at):
+    """A vector from address ``at``; ``dtype`` is any value or array of the dtype wanted."""
+    lanes = LANES[_element(dtype)]
+    return lanes(dtype, types.intp), lambda context, builder, sig, args: load_vector(builder, args[1], lanes)
+
+
+@intrinsic
+def store(typingctx, at, value):
+    """Write a vector to address ``at``."""
+
+    def codegen(context, builder, sig, args):
+        store_vector(builder, args[1], args[0], value)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, value), codegen
+
+
+@intrinsic
+def load_first(typingctx, dtype, at, count):
+    """The first ``count`` lanes from address ``at``, zero in the others; reads nothing beyond them."""
+    lanes = LANES[_element(dtype)]
+
+    def codegen(context, builder, sig, args):
+        return masked_load(builder, args[1], first_lanes(builder, args[2], lanes), lanes)
+
+    return lanes(dtype, types.intp, types.intp), codegen
+
+
+@intrinsic
+def store_first(typingctx, at, value, count):
+    """Write the first ``count`` lanes of a vector to address ``at``, and nothing beyond them."""
+
+    def codegen(context, builder, sig, args):
+        masked_store(builder, args[1], args[0], first_lanes(builder, args[2], value), value)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, value, types.intp), codegen
+
+
+def _element(ty):
+    return ty.dtype if isinstance(ty, (types.Array, Lanes)) else ty
+
+
+@intrinsic
+def load_gates(typingctx, dtype, at, stride, count, gates):
+    """A tuple of ``gates`` (a literal) vectors, ``stride`` bytes apart: the first ``count`` lanes of each."""
+    lanes, number = LANES[_element(dtype)], gates.literal_value
+
+    def codegen(context, builder, sig, args):
+        _, at, stride, count, _ = args
+        mask = first_lanes(builder, count, lanes)
+        places = [builder.add(at, builder.mul(stride, ir.Constant(I64, g))) for g in range(number)]
+        return context.make_tuple(builder, sig.return_type, [masked_load(builder, p, mask, lanes) for p in places])
+
+    return types.UniTuple(lanes, number)(dtype, types.intp, types.intp, types.intp, gates), codegen
+
+
+@intrinsic
+def store_gates(typingctx, at, stride, count, values):
+    """Write the tuple that `load_gates` reads."""
+
+    def codegen(context, builder, sig, args):
+        at, stride, count, packed = args
+        mask = first_lanes(builder, count, values.dtype)
+        for g, value in enumerate(cgutils.unpack_tuple(builder, packed)):
+            place = builder.add(at, builder.mul(stride, ir.Constant(I64, g)))
+            masked_store(builder, value, place, mask, values.dtype)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp, values), codegen
+
+
+# -- arithmetic --------------------------------------------------------------------------------------------------------
+
+
+def _operator(operation, method):
+    @infer_global(operation)
+    class Typing(AbstractTemplate):
+        def generic(self, args, kws):
+            if isinstance(args[0], Lanes) and set(args) == {args[0]}:
+                return signature(args[0], *args)
+
+    def codegen(context, builder, sig, args):
+        return getattr(builder, method)(*args)
+
+    operands = 1 if operation is operator.neg else 2
+    lower_builtin(operation, *[Lanes] * operands)(codegen)
+
+
+for _operation, _method in (
+    (operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.truediv, "fdiv"),
+    (operator.neg, "fneg"),
+):  # fmt: skip
+    _operator(_operation, _method)
+
+
+@intrinsic
+def like(typingctx, x, value):
+    """The number ``value`` in the dtype of x, in every lane if x is lanes."""
+    dtype = _element(x)
+
+    def codegen(context, builder, sig, args):
+        scalar = context.cast(builder, args[1], sig.args[1], dtype)
+        return splat(builder, scalar, x.count) if isinstance(x, Lanes) else scalar
+
+    if _is_real(x) and isinstance(value, (types.Float, types.Integer)):
+        return x(x, value), codegen
+
+
+@intrinsic
+def fma(typingctx, x, y, z):
+    """x * y + z, rounded once (twice on a machine without the instruction)."""
+    if _is_real(x, y, z):
+        return x(x, y, z), lambda context, builder, sig, args: fused(builder, x, *args)
+
+
+@intrinsic
+def select_less(typingctx, x, y, if_less, otherwise):
+    """``if_less`` where x < y, ``otherwise`` elsewhere and where either is NaN."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered("<", args[0], args[1]), args[2], args[3])
+
+    if _is_real(x, y, if_less, otherwise):
+        return x(x, y, if_less, otherwise), codegen
+
+
+@intrinsic
+def minimum(typingctx, x, bound):
+    """The smaller of both; a NaN in x stays."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered("<", args[1], args[0]), args[1], args[0])
+
+    if _is_real(x, bound):
+        return x(x, bound), codegen
+
+
+@intrinsic
+def maximum(typingctx, x, bound):
+    """The larger of both; a NaN in x stays."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered(">", args[1], args[0]), args[1], args[0])
+
+    if _is_real(x, bound):
+        return x(x, bound), codegen
+
+
+@intrinsic
+def absolute(typingctx, x):
+    """The magnitude of x."""
+
+    def codegen(context, builder, sig, args):
+        return llvm_call(builder, f"llvm.fabs.{_suffix(x)}", args[0].type, args)
+
+    if _is_real(x):
+        return x(x), codegen
+
+
+@intrinsic
+def copy_sign(typingctx, magnitude, sign):
+    """``magnitude`` with the sign of ``sign``."""
+
+    def codegen(context, builder, sig, args):
+        return llvm_call(builder, f"llvm.copysign.{_suffix(magnitude)}", args[0].type, args)
+
+    if _is_real(magnitude, sign):
+        return magnitude(magnitude, sign), codegen
+
+
+@intrinsic
+def power_of_two(typingctx, anchored):
+    """2 ** n from ``anchored = n + anchor``, the anchor being 1.5 * 2**m + bias with m bits in the significand.
+
+    The low bits of such a number are n + bias, the exponent field of 2**n: no conversion to integers is needed.
+    """
+
+    def codegen(context, builder, sig, args):
+        integer = ir.IntType(_element(anchored).bitwidth)
+        shift = ir.Constant(integer, SIGNIFICAND[_element(anchored)])
+        if isinstance(anchored, Lanes):
+            integer, shift = ir.VectorType(integer, anchored.count), splat(builder, shift, anchored.count)
+        return builder.bitcast(builder.shl(builder.bitcast(args[0], integer), shift), args[0].type)
+
+    if _is_real(anchored):
+        return anchored(anchored), codegen
+
+
+@intrinsic
+def reciprocal(typingctx, x):
+    """1 / x for x of normal size with a normal reciprocal.
+
+    AVX-512 has a 14-bit estimate, and each Newton step doubles its digits: cheaper by half than a division.
+    """
+
+    def codegen(context, builder, sig, args):
+        one = ir.Constant(args[0].type, [1.0] * x.count if isinstance(x, Lanes) else 1.0)
+        if not (isinstance(x, Lanes) and MACHINE.register_bytes == 64):
+            return builder.fdiv(one, args[0])
+        single = x.dtype == types.float32
+        name, mask = ("llvm.x86.avx512.rcp14.ps.512", 16) if single else ("llvm.x86.avx512.rcp14.pd.512", 8)
+        every = ir.Constant(ir.IntType(mask), -1)
+        y = llvm_call(builder, name, x.vector, [args[0], ir.Constant(x.vector, [0.0] * x.count), every])
+        minus_x = builder.fneg(args[0])
+        for _ in range(1 if single else 2):
+            y = fused(builder, x, y, fused(builder, x, minus_x, y, one), y)
+        return y
+
+    if _is_real(x):
+        return x(x), codegen

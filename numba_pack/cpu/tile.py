@@ -1,0 +1,320 @@
+"""The micro-kernel: a tile of a matrix product held in registers, and the product built of tiles.
+
+Every product of the package is ``c = start + a @ panels`` and goes through `multiply`:
+
+- ``a`` is named by the address of its first element, the step from row to row and the step along k, both in elements;
+- ``panels`` are the columns of the right-hand matrix, prepacked: a panel holds, for each k, up to four vectors side by
+  side (`Columns` says which columns of c they are);
+- ``start`` is where the sums begin: c itself, a bias (a row step of 0), or zeros.
+
+Each element is summed over k in order, in one register, whatever tile it falls in. That is what makes a sequence's
+result independent, bit for bit, of what else is in the batch.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .._jit import inner
+from .lanes import (
+    FLOATS,
+    I64,
+    LANES,
+    address,
+    first_lanes,
+    fused,
+    load_vector,
+    masked_load,
+    masked_store,
+    splat,
+    store_vector,
+    width,
+)
+from .machine import MACHINE
+
+__all__ = ["Columns", "Matrix", "gate_columns", "multiply", "multiply_panel", "panel_count", "plain_columns"]
+
+#: most vectors side by side in a panel
+VECTORS = 4
+
+
+def _most_rows(vectors):
+    """Rows of a tile of so many vectors: as many as the registers hold, at most 6."""
+    return min(6, MACHINE.accumulators // vectors)
+
+
+class Matrix(NamedTuple):
+    """Rows in memory: where the first begins (an address) and how many elements lie from one to the next."""
+
+    at: int
+    step: int
+
+
+class Columns(NamedTuple):
+    """How the columns of a product are divided into panels.
+
+    Panel p covers the columns ``p * per_panel`` onwards: `vectors` vectors, each ``between`` columns after the last.
+    """
+
+    #: columns of one gate, or of the whole matrix if it has no gates
+    count: int
+    per_panel: int
+    vectors: int
+    between: int
+    #: 1 if the vectors follow one another, so that the matrix may end after any of them; 0 if each is of another gate
+    adjacent: int
+
+
+@inner
+def plain_columns(dtype, count):
+    """The columns of a matrix with no gates, four vectors a panel; the last panel may hold fewer."""
+    lanes = width(dtype)
+    return Columns(count, VECTORS * lanes, VECTORS, lanes, 1)
+
+
+@inner
+def gate_columns(dtype, units, gates):
+    """The columns of ``gates`` gates of so many units: a panel holds all gates of one vector of units."""
+    return Columns(units, width(dtype), gates, units, 0)
+
+
+@inner
+def panel_count(columns):
+    return (columns.count + columns.per_panel - 1) // columns.per_panel
+
+
+@inner
+def panel_vectors(columns, p, lanes):
+    """How many vectors panel p holds: the last panel of adjacent columns may do with two instead of four."""
+    if columns.adjacent and columns.count - p * columns.per_panel <= 2 * lanes:
+        return 2
+    return columns.vectors
+
+
+class _Tile:
+    """Builds, in LLVM, a tile of ``rows`` x (``panels`` x ``vectors``) vectors; arguments are those of `_tile`."""
+
+    def __init__(self, builder, lanes, rows, vectors, panels, arguments):
+        self.builder, self.lanes, self.arguments = builder, lanes, arguments
+        self.rows = range(rows)
+        self.columns = [(q, j) for q in range(panels) for j in range(vectors)]
+        self.vectors = vectors
+        self.size = lanes.dtype.bitwidth // 8
+
+    def walk(self, first, step, count):
+        """The addresses ``first``, ``first + step`` ... (``step`` in elements)."""
+        b = self.builder
+        step = b.mul(step, ir.Constant(I64, self.size))
+        places = [first]
+        for _ in range(count - 1):
+            places.append(b.add(places[-1], step))
+        return places
+
+    def grid(self, first, row_step):
+        """The addresses of the tile's vectors, row by row, in c or in what the sums start from."""
+        b, a = self.builder, self.arguments
+        panel_offsets = self.walk(ir.Constant(I64, 0), a["panel_columns"], self.columns[-1][0] + 1)
+        vector_offsets = self.walk(ir.Constant(I64, 0), a["between"], self.vectors)
+        offsets = [b.add(panel_offsets[q], vector_offsets[j]) for q, j in self.columns]
+        return [b.add(row, offset) for row in self.walk(first, row_step, len(self.rows)) for offset in offsets]
+
+    def masks(self):
+        """For each vector of a row, the lanes that are columns of the matrix."""
+        b, a = self.builder, self.arguments
+        apart = b.mul(a["adjacent"], ir.Constant(I64, self.lanes.count))
+        left = [b.sub(a["count"], b.mul(ir.Constant(I64, q), a["panel_columns"])) for q, _ in self.columns]
+        left = [b.sub(n, b.mul(apart, ir.Constant(I64, j))) for n, (_, j) in zip(left, self.columns, strict=True)]
+        return [first_lanes(b, n, self.lanes) for n in left], left
+
+    def if_whole(self, left, whole, part):
+        """``whole()`` where all lanes of all vectors are columns, else ``part()``.
+
+        With AVX-512 a mask costs nothing, and ``part`` alone will do.
+        """
+        b = self.builder
+        if MACHINE.register_bytes == 64:
+            return part()
+        every = b.icmp_signed(">=", left[-1], ir.Constant(I64, self.lanes.count))
+        with b.if_else(every) as (then, otherwise):
+            with then:
+                x, x_block = whole(), b.block
+            with otherwise:
+                y, y_block = part(), b.block
+        return [self.merge((one, x_block), (other, y_block)) for one, other in zip(x or (), y or (), strict=True)]
+
+    def merge(self, *incoming):
+        phi = self.builder.phi(incoming[0][0].type)
+        for value, block in incoming:
+            phi.add_incoming(value, block)
+        return phi
+
+    def load(self, places, masks, left):
+        b, lanes = self.builder, self.lanes
+        masks = masks * len(self.rows)
+        return self.if_whole(
+            left,
+            lambda: [load_vector(b, at, lanes) for at in places],
+            lambda: [masked_load(b, at, mask, lanes) for at, mask in zip(places, masks, strict=True)],
+        )
+
+    def store(self, values, places, masks, left):
+        b, lanes = self.builder, self.lanes
+        masks = masks * len(self.rows)
+
+        def whole():
+            for value, at in zip(values, places, strict=True):
+                store_vector(b, value, at, lanes)
+
+        def part():
+            for value, at, mask in zip(values, places, masks, strict=True):
+                masked_store(b, value, at, mask, lanes)
+
+        self.if_whole(left, whole, part)
+
+    def step(self, a_rows, panels, sums):
+        """One k: the vectors of the panels' row, times one broadcast element of each row of a.
+
+        The fewer of both are held in registers, the others pass through one: 3 x 4 just fits the 16 of AVX2.
+        """
+        b, lanes = self.builder, self.lanes
+        bytes_of_vector = lanes.count * self.size
+
+        def broadcast(row):
+            x = b.load(b.inttoptr(row, FLOATS[lanes.dtype].as_pointer()))
+            x.align = self.size
+            return splat(b, x, lanes.count)
+
+        def weight(column):
+            q, j = column
+            return load_vector(b, b.add(panels[q], ir.Constant(I64, j * bytes_of_vector)), lanes)
+
+        wide = len(self.columns)
+        after = list(sums)
+        if len(a_rows) < wide:
+            held = [broadcast(row) for row in a_rows]
+            for column, w in enumerate(map(weight, self.columns)):
+                for row, x in enumerate(held):
+                    after[row * wide + column] = fused(b, lanes, x, w, sums[row * wide + column])
+        else:
+            held = [weight(column) for column in self.columns]
+            for row, x in enumerate(map(broadcast, a_rows)):
+                for column, w in enumerate(held):
+                    after[row * wide + column] = fused(b, lanes, x, w, sums[row * wide + column])
+        return after
+
+    def build(self):
+        """The whole tile, from the builder's block on; leaves the builder in the last block."""
+        b, a = self.builder, self.arguments
+        masks, left = self.masks()
+        first = self.load(self.grid(a["start"], a["start_step"]), masks, left)
+        a_rows = self.walk(a["a"], a["a_step"], len(self.rows))
+        panels = self.walk(a["panel"], a["panel_step"], self.columns[-1][0] + 1)
+        a_stride = b.mul(a["a_along"], ir.Constant(I64, self.size))
+        stride = ir.Constant(I64, self.vectors * self.lanes.count * self.size)
+
+        before, loop, done = b.block, b.append_basic_block("k"), b.append_basic_block("done")
+        b.cbranch(b.icmp_signed(">", a["k"], ir.Constant(I64, 0)), loop, done)
+        b.position_at_end(loop)
+        left_k, a_offset, offset = b.phi(I64), b.phi(I64), b.phi(I64)
+        sums = [b.phi(self.lanes.vector) for _ in first]
+        after = self.step([b.add(row, a_offset) for row in a_rows], [b.add(panel, offset) for panel in panels], sums)
+        for phi, start, following in (
+            (left_k, a["k"], b.sub(left_k, ir.Constant(I64, 1))),
+            (a_offset, ir.Constant(I64, 0), b.add(a_offset, a_stride)),
+            (offset, ir.Constant(I64, 0), b.add(offset, stride)),
+            *zip(sums, first, after, strict=True),
+        ):
+            phi.add_incoming(start, before)
+            phi.add_incoming(following, loop)
+        b.cbranch(b.icmp_signed(">", left_k, ir.Constant(I64, 1)), loop, done)
+
+        b.position_at_end(done)
+        result = [self.merge((x, before), (y, loop)) for x, y in zip(first, after, strict=True)]
+        self.store(result, self.grid(a["c"], a["c_step"]), masks, left)
+
+
+#: of `_tile`, after the shape of the tile
+ARGUMENTS = (
+    "a", "a_step", "a_along", "panel", "panel_step", "k", "start", "start_step", "c", "c_step",
+    "count", "panel_columns", "between", "adjacent",
+)  # fmt: skip
+
+
+def _shapes():
+    """Every (rows, vectors, panels) a tile may have. Few rows take two panels, to share the broadcast of a."""
+    for vectors in (2, 3, 4):
+        for rows in range(1, _most_rows(vectors) + 1):
+            yield rows, vectors, 1
+            if 2 * rows * vectors <= MACHINE.accumulators and rows <= TWO_PANEL_ROWS:
+                yield rows, vectors, 2
+
+
+TWO_PANEL_ROWS = min(3, MACHINE.accumulators // (2 * VECTORS))
+
+
+@intrinsic
+def _tile(typingctx, dtype, rows, vectors, panels, place):
+    """c[:rows, columns of the panels] = start + a[:rows, :k] @ panels; ``place`` is a tuple of `ARGUMENTS`."""
+    lanes = LANES[dtype.dtype]
+
+    def codegen(context, builder, sig, args):
+        arguments = dict(zip(ARGUMENTS, cgutils.unpack_tuple(builder, args[4]), strict=True))
+        key = builder.add(builder.mul(args[1], ir.Constant(I64, 16)), builder.mul(args[2], ir.Constant(I64, 2)))
+        key = builder.add(key, args[3])
+        end = builder.append_basic_block("end")
+        switch = builder.switch(key, end)
+        for shape in _shapes():
+            block = builder.append_basic_block("tile_{}_{}_{}".format(*shape))
+            switch.add_case(ir.Constant(I64, shape[0] * 16 + shape[1] * 2 + shape[2]), block)
+            builder.position_at_end(block)
+            _Tile(builder, lanes, *shape, arguments).build()
+            builder.branch(end)
+        builder.position_at_end(end)
+        return context.get_dummy_value()
+
+    return types.void(dtype, types.intp, types.intp, types.intp, place), codegen
+
+
+@inner
+def multiply_panel(dtype, p, a, along, rows, k, panels, columns, start, c):
+    """The columns of panel p (and of the next one, if a tile takes two), for ``rows`` rows.
+
+    ``a``, ``start`` and ``c`` are `Matrix`; ``along`` is the step of a along k; ``panels`` the address of the first
+    panel. Returns how many panels were done.
+    """
+    lanes = width(dtype)
+    size = dtype.itemsize
+    vectors = panel_vectors(columns, p, lanes)
+    both = 1
+    if rows <= TWO_PANEL_ROWS and p + 1 < panel_count(columns) and panel_vectors(columns, p + 1, lanes) == vectors:
+        both = 2
+    first = p * columns.per_panel  # column
+    step = k * columns.vectors * lanes
+    tiles = (rows + _ROWS[vectors] - 1) // _ROWS[vectors]
+    r = 0
+    for n in range(tiles):
+        m = (rows - r + tiles - n - 1) // (tiles - n)  # as even as can be: small tiles run slower
+        place = (
+            a.at + r * a.step * size, a.step, along, panels + p * step * size, step, k,
+            start.at + (r * start.step + first) * size, start.step, c.at + (r * c.step + first) * size, c.step,
+            columns.count - first, columns.per_panel, columns.between, columns.adjacent,
+        )  # fmt: skip
+        _tile(dtype, m, vectors, both, place)
+        r += m
+    return both
+
+
+_ROWS = (0, *[_most_rows(v) for v in range(1, VECTORS + 1)])
+
+
+@inner
+def multiply(dtype, a, along, rows, k, panels, columns, start, c):
+    """c = start + a @ panels for all columns; arguments as in `multiply_panel`."""
+    p = 0
+    while p < panel_count(columns):
+        p += multiply_panel(dtype, p, a, along, rows, k, panels, columns, start, c)
