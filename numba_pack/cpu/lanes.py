@@ -24,7 +24,7 @@ from .machine import MACHINE
 
 __all__ = [
     "Lanes", "absolute", "address", "copy_sign", "fma", "lanes_of", "like", "load", "load_first", "load_gates",
-    "maximum", "minimum", "power_of_two", "reciprocal", "select_less", "store", "store_first", "store_gates", "width",
+    "maximum", "minimum", "pointer", "power_of_two", "reciprocal", "select_less", "store", "store_first", "store_gates", "width",
 ]  # fmt: skip
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
@@ -67,18 +67,18 @@ def splat(builder, scalar, count):
     return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, count), [0] * count))
 
 
-def pointer(builder, at, llvm_type):
+def _pointer(builder, at, llvm_type):
     return builder.inttoptr(at, llvm_type.as_pointer())
 
 
 def load_vector(builder, at, lanes):
-    value = builder.load(pointer(builder, at, lanes.vector))
+    value = builder.load(_pointer(builder, at, lanes.vector))
     value.align = lanes.dtype.bitwidth // 8
     return value
 
 
 def store_vector(builder, value, at, lanes):
-    builder.store(value, pointer(builder, at, lanes.vector)).align = lanes.dtype.bitwidth // 8
+    builder.store(value, _pointer(builder, at, lanes.vector)).align = lanes.dtype.bitwidth // 8
 
 
 def first_lanes(builder, count, lanes):
@@ -105,13 +105,13 @@ def masked_load(builder, at, mask, lanes):
     name = f"llvm.masked.load.{_suffix(lanes)}.p0"
     align = ir.Constant(I32, lanes.dtype.bitwidth // 8)
     zeros = ir.Constant(lanes.vector, [0.0] * lanes.count)
-    return llvm_call(builder, name, lanes.vector, [pointer(builder, at, lanes.vector), align, mask, zeros])
+    return llvm_call(builder, name, lanes.vector, [_pointer(builder, at, lanes.vector), align, mask, zeros])
 
 
 def masked_store(builder, value, at, mask, lanes):
     name = f"llvm.masked.store.{_suffix(lanes)}.p0"
     align = ir.Constant(I32, lanes.dtype.bitwidth // 8)
-    llvm_call(builder, name, ir.VoidType(), [value, pointer(builder, at, lanes.vector), align, mask])
+    llvm_call(builder, name, ir.VoidType(), [value, _pointer(builder, at, lanes.vector), align, mask])
 
 
 def fused(builder, ty, x, y, z):
@@ -139,6 +139,17 @@ def address(typingctx, array, offset):
 
     if isinstance(array, types.Array):
         return types.intp(array, types.intp), codegen
+
+
+@intrinsic
+def pointer(typingctx, at, dtype):
+    """The address as a pointer to elements of the dtype, for ``numba.carray``."""
+    target = types.CPointer(_element(dtype))
+
+    def codegen(context, builder, sig, args):
+        return builder.inttoptr(args[0], context.get_value_type(target))
+
+    return target(types.intp, dtype), codegen
 
 
 def width(array):
@@ -196,7 +207,7 @@ def _element(ty):
     return ty.dtype if isinstance(ty, (types.Array, Lanes)) else ty
 
 
-@intrinsic
+@intrinsic(prefer_literal=True)
 def load_gates(typingctx, dtype, at, stride, count, gates):
     """A tuple of ``gates`` (a literal) vectors, ``stride`` bytes apart: the first ``count`` lanes of each."""
     lanes, number = LANES[_element(dtype)], gates.literal_value

@@ -1,0 +1,388 @@
+"""The recurrence over time, forward: a scan of one direction of one layer, and the stack of layers made of scans.
+
+Shapes: T steps, of which step t holds ``sizes[t]`` rows, never more than the step before; B sequences; H units; P
+outputs, the size of h (H without a projection); K inputs of the layer; W the length of a row of gates.
+
+Row r of step t belongs to the same sequence as row r of step t - 1. So the state needs no copy: the output of the step
+before is the state, but for the rows whose sequence begins, which take theirs from h_0. Forward in time all sequences
+begin at step 0; in reverse a sequence begins where it ends.
+
+A scan works on the sequences ``first`` to ``last`` of the sorted batch; threads take a part of the batch each.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .._jit import inner, jit
+from ..dropout import drop_row
+from ..parameters import gates_of, has_c, kept_of, step, turn_of
+from .lanes import address, like, load, load_first, load_gates, store, store_first, store_gates, width
+from .panels import aligned, forward_panels, panel_columns
+from .tile import Matrix, multiply, multiply_panel, panel_count, plain_columns
+
+__all__ = ["Rows", "Steps", "forward_stack", "padded", "row_width", "steps_of"]
+
+#: bytes of gates that an inference scan projects at a time: they stay in the cache until the scan has used them
+BLOCK_BYTES = 1 << 18
+
+
+class Steps(NamedTuple):
+    """The rows of some of the sequences, step by step."""
+
+    #: (T,) rows of each step
+    sizes: np.ndarray
+    #: (T,) where they begin among the rows of the whole batch
+    places: np.ndarray
+    #: (T + 1,) where they would begin if these sequences were alone; the last entry is their number of rows
+    alone: np.ndarray
+
+
+class Rows(NamedTuple):
+    """A matrix whose rows are those of a batch."""
+
+    #: the address of its first row's first element
+    at: int
+    #: elements from row to row
+    step: int
+    #: (T,) the row at which each step begins: `Steps.places`, or `Steps.alone` for a buffer of these sequences alone
+    begins: np.ndarray
+
+
+@inner
+def steps_of(batch_sizes, first, last):
+    """The `Steps` of the sequences ``first`` to ``last`` of a sorted batch."""
+    T = 0
+    while T < batch_sizes.size and batch_sizes[T] > first:
+        T += 1
+    sizes, places = np.empty(T, np.int64), np.empty(T, np.int64)
+    alone = np.zeros(T + 1, np.int64)
+    row = 0
+    for t in range(T):
+        sizes[t] = min(batch_sizes[t], last) - first
+        places[t] = row + first
+        alone[t + 1] = alone[t] + sizes[t]
+        row += batch_sizes[t]
+    return Steps(sizes, places, alone)
+
+
+@inner
+def padded(dtype, units):
+    """``units`` rounded up to whole vectors."""
+    return -(-units // width(dtype)) * width(dtype)
+
+
+@inner
+def row_width(weights):
+    """W: a row of gates, with some room behind it so that rows do not fall into the same few sets of the cache."""
+    return padded(weights.parameters, kept_of(weights) * weights.hidden_size) + width(weights.parameters)
+
+
+@inner
+def row_at(dtype, rows, t, r):
+    """The `Matrix` that begins with row r of step t."""
+    return Matrix(rows.at + (rows.begins[t] + r) * rows.step * dtype.itemsize, rows.step)
+
+
+@inner
+def shifted(dtype, matrix, columns):
+    """The matrix without its first columns."""
+    return Matrix(matrix.at + columns * dtype.itemsize, matrix.step)
+
+
+@inner
+def copy_rows(dtype, source, target, rows, count):
+    """target = source, for ``rows`` rows of ``count`` elements."""
+    size = dtype.itemsize
+    for r in range(rows):
+        for u in range(0, count, width(dtype)):
+            value = load_first(dtype, source.at + (r * source.step + u) * size, count - u)
+            store_first(target.at + (r * target.step + u) * size, value, count - u)
+
+
+@inner
+def take_states(dtype, states, given, index, order, first, rows, count):
+    """``rows`` (., count) = states[index], in sorted order from sequence ``first`` on; zeros if none are given."""
+    step = padded(dtype, count)
+    for r in range(rows.size // step):
+        if given:
+            row = index * order.size + order[first + r]
+            copy_rows(dtype, Matrix(address(states, row * count), 0), Matrix(address(rows, r * step), 0), 1, count)
+        for u in range(count if given else 0, step):
+            rows[r * step + u] = 0
+
+
+@inner
+def give_states(dtype, rows, index, order, first, states, count):
+    """The inverse of `take_states`."""
+    step = padded(dtype, count)
+    for r in range(rows.size // step):
+        row = index * order.size + order[first + r]
+        copy_rows(dtype, Matrix(address(rows, r * step), 0), Matrix(address(states, row * count), 0), 1, count)
+
+
+class Direction(NamedTuple):
+    """What a forward scan reads and writes. H' is H rounded up to whole vectors."""
+
+    #: `Panels` of the weights
+    panels: tuple
+    #: (., K) the input
+    x: Rows
+    #: (., P) the output, which is the state too
+    out: Rows
+    #: (., W) sums, then gates: the tape in training, one block of steps in inference
+    gates: Rows
+    #: (., H') on the tape, c before each step; in inference not written
+    cells: Rows
+    #: (B, P') the state that sequences begin with; P' is P rounded up to whole vectors
+    h_0: Matrix
+    #: whether h_0 is other than zero
+    has_state: bool
+    #: (B, H') c, from the beginning to the end
+    c: Matrix
+    #: (., H') h before the projection, if there is one: the tape in training, one step in inference
+    unprojected: Rows
+    #: a row of zeros
+    zeros: Matrix
+    #: time runs backward
+    reverse: bool
+    #: training: gates and cells are kept
+    keep: bool
+
+
+@inner
+def _project_block(weights, d, sizes, low, high):
+    """The products with the input, with the biases, for the steps ``low`` to ``high``; as many rows at once as adjoin."""
+    dtype, columns = weights.parameters, panel_columns(weights)
+    turn = turn_of(weights) * weights.hidden_size
+    bias = Matrix(d.panels.bias, 0)
+    t = low
+    while t < high:
+        rows, following = sizes[t], t + 1
+        while (
+            following < high
+            and d.x.begins[following] == d.x.begins[t] + rows
+            and d.gates.begins[following] == d.gates.begins[t] + rows
+        ):
+            rows += sizes[following]
+            following += 1
+        sums = row_at(dtype, d.gates, t, 0)
+        if turn:  # sums that the input has no part in
+            for r in range(rows):
+                for unit in range(0, turn, width(dtype)):
+                    at = unit * dtype.itemsize
+                    store(sums.at + r * sums.step * dtype.itemsize + at, load(dtype, bias.at + at))
+        multiply(
+            dtype, row_at(dtype, d.x, t, 0), 1, rows, d.panels.inputs, d.panels.weight_ih, columns,
+            shifted(dtype, bias, turn), shifted(dtype, sums, turn),
+        )  # fmt: skip
+        t = following
+
+
+@inner
+def _cell_rows(weights, d, sums, before, r0, rows, kept_c, out, unit, units):
+    """The cell, for ``units`` units from ``unit`` on, of rows r0 to r0 + rows of one step."""
+    dtype = weights.parameters
+    size = dtype.itemsize
+    H = weights.hidden_size
+    for r in range(rows):
+        for u in range(unit, min(unit + units, H), width(dtype)):
+            count = H - u
+            at = sums.at + (r * sums.step + u) * size
+            h = like(load(dtype, d.zeros.at), 0.0)
+            if turn_of(weights):  # the one formula that reads h itself
+                h = load_first(dtype, before.at + (r * before.step + u) * size, count)
+            c, c_at = h, d.c.at + ((r0 + r) * d.c.step + u) * size
+            if has_c(weights):
+                c = load(dtype, c_at)
+                if d.keep:
+                    store(kept_c.at + (r * kept_c.step + u) * size, c)
+            gates, h, c = step(weights, load_gates(dtype, at, H * size, count, kept_of(weights)), h, c)
+            if has_c(weights):
+                store(c_at, c)
+            if d.keep:
+                store_gates(at, H * size, count, gates)
+            store_first(out.at + (r * out.step + u) * size, h, count)
+
+
+@inner
+def _step_rows(weights, d, t, r0, rows, before, k):
+    """Rows r0 to r0 + rows of step t, whose state before is ``before`` (k = P), or zero (k = 0)."""
+    dtype, columns = weights.parameters, panel_columns(weights)
+    P, H = weights.output_size, weights.hidden_size
+    sums, kept_c, out = row_at(dtype, d.gates, t, r0), row_at(dtype, d.cells, t, r0), row_at(dtype, d.out, t, r0)
+    h = out
+    if P != H:
+        h = row_at(dtype, d.unprojected, t, r0)
+    p = 0
+    while p < panel_count(columns):
+        done = 1
+        if k > 0:
+            done = multiply_panel(dtype, p, before, 1, rows, k, d.panels.weight_hh, columns, sums, sums)
+        per_panel = columns.per_panel
+        _cell_rows(weights, d, sums, before, r0, rows, kept_c, h, p * per_panel, done * per_panel)
+        p += done
+    if P != H:
+        multiply(dtype, h, 1, rows, H, d.panels.weight_hr, plain_columns(dtype, P), d.zeros, out)
+
+
+@inner
+def _scan(weights, d, steps):
+    """One direction of one layer over time."""
+    dtype, P = weights.parameters, weights.output_size
+    sizes, alone = steps.sizes, steps.alone
+    T = sizes.size
+    most = max(1, BLOCK_BYTES // (row_width(weights) * dtype.itemsize))
+    done = 0
+    while done < T:
+        # the next block of steps, low to high in time: at least one, and as many as its rows allow
+        low = T - 1 - done if d.reverse else done
+        high = low + 1
+        while low > 0 and d.reverse and alone[high] - alone[low - 1] <= most:
+            low -= 1
+        while high < T and not d.reverse and alone[high + 1] - alone[low] <= most:
+            high += 1
+        if not d.keep:
+            for t in range(low, high):
+                d.gates.begins[t] = alone[t] - alone[low]
+        _project_block(weights, d, sizes, low, high)
+        for i in range(high - low):
+            t = high - 1 - i if d.reverse else low + i
+            previous = t + 1 if d.reverse else t - 1
+            going_on = 0
+            if 0 <= previous < T:
+                going_on = min(sizes[t], sizes[previous])
+            if going_on > 0:
+                _step_rows(weights, d, t, 0, going_on, row_at(dtype, d.out, previous, 0), P)
+            if sizes[t] > going_on:
+                h_0 = Matrix(d.h_0.at + going_on * d.h_0.step * dtype.itemsize, d.h_0.step)
+                _step_rows(weights, d, t, going_on, sizes[t] - going_on, h_0, P if d.has_state else 0)
+        done += high - low
+
+
+@inner
+def _last_h(weights, d, steps, first, last, order, index, h_n):
+    """h_n[index, b]: the output of each sequence when its scan ends; of an empty one, h_0."""
+    dtype, P = weights.parameters, weights.output_size
+    length = steps.sizes.size
+    for r in range(last - first):
+        while length > 0 and steps.sizes[length - 1] <= r:
+            length -= 1
+        h = Matrix(d.h_0.at + r * d.h_0.step * dtype.itemsize, 0)
+        if length > 0:
+            h = row_at(dtype, d.out, 0 if d.reverse else length - 1, r)
+        row = index * order.size + order[first + r]
+        copy_rows(dtype, h, Matrix(address(h_n, row * P), 0), 1, P)
+
+
+class Tape(NamedTuple):
+    """What `forward_stack` keeps for the backward pass; empty arrays in inference. N rows in the order of the batch."""
+
+    #: (L * D, N, W) the gates, as `Cell.step` leaves them; the backward pass turns them into their gradients
+    gates: np.ndarray
+    #: (L * D, N, H') c before each step; empty for cells without c
+    cells: np.ndarray
+    #: (L - 1, N, D * P) the outputs of the layers but the last
+    outputs: np.ndarray
+    #: (L * D, N, H') h before the projection; empty without one
+    unprojected: np.ndarray
+
+
+class States(NamedTuple):
+    """The states of a batch, in the caller's order of sequences; ``given`` is False for zeros (and empty arrays)."""
+
+    #: (L * D, B, P)
+    h: np.ndarray
+    #: (L * D, B, H); for cells without c not read
+    c: np.ndarray
+    given: bool
+
+
+class Batch(NamedTuple):
+    """A packed batch: `PackedSequence`, as far as the scans read it."""
+
+    #: (N, I)
+    data: np.ndarray
+    #: (T,)
+    batch_sizes: np.ndarray
+    #: (B,) the caller's number of each sorted sequence
+    order: np.ndarray
+
+
+@inner
+def drop_layer(dtype, dropout, layer, steps, order, first, source, target):
+    """target = source with units dropped: the `Rows` of the output of ``layer``, for these sequences."""
+    for t in range(steps.sizes.size):
+        x, y = row_at(dtype, source, t, 0), row_at(dtype, target, t, 0)
+        for r in range(steps.sizes[t]):
+            drop_row(dtype, dropout, layer, order[first + r], t, x, y, r)
+
+
+@jit
+def forward_stack(weights, batch, first, last, states, dropout, keep, tape, out, h_n, c_n):
+    """All layers and directions, for the sequences ``first`` to ``last`` of the sorted batch.
+
+    Writes those sequences' part of out (N, D * P), h_n (L * D, B, P) and c_n (L * D, B, H) and, with ``keep``, of the
+    tape. Without it, what is needed besides are a block of gates and, between layers, their outputs.
+    """
+    dtype = weights.parameters
+    size = dtype.itemsize
+    H, P, D = weights.hidden_size, weights.output_size, weights.num_directions
+    steps = steps_of(batch.batch_sizes, first, last)
+    N, own, mine = batch.data.shape[0], steps.alone[-1], last - first
+    W, H_padded, P_padded = row_width(weights), padded(dtype, H), padded(dtype, P)
+
+    block = 0
+    if not keep and own > 0:
+        block = min(own, max(BLOCK_BYTES // (W * size), steps.sizes[0]))
+    sums = aligned(dtype, block * W)
+    sums_begin = np.empty(steps.sizes.size, np.int64)
+    between = aligned(dtype, 0 if keep else min(2, weights.num_layers - 1) * own * D * P)
+    dropped = aligned(dtype, own * D * P if dropout.rate > 0.0 and weights.num_layers > 1 else 0)
+    h, c = aligned(dtype, mine * P_padded), aligned(dtype, mine * H_padded)
+    one_step = aligned(dtype, mine * H_padded if P != H else 0)
+    zeros = aligned(dtype, P + width(dtype))
+    zeros[:] = 0
+
+    source = Rows(address(batch.data, 0), weights.input_size, steps.places)
+    for layer in range(weights.num_layers):
+        if layer == weights.num_layers - 1:
+            target = Rows(address(out, 0), D * P, steps.places)
+        elif keep:
+            target = Rows(address(tape.outputs, layer * N * D * P), D * P, steps.places)
+        else:
+            target = Rows(address(between, layer % 2 * own * D * P), D * P, steps.alone)
+        if dropout.rate > 0.0 and layer > 0:
+            copy = Rows(address(dropped, 0), D * P, steps.alone)
+            drop_layer(dtype, dropout, layer - 1, steps, batch.order, first, source, copy)
+            source = copy
+        for direction in range(D):
+            index = layer * D + direction
+            take_states(dtype, states.h, states.given, index, batch.order, first, h, P)
+            take_states(dtype, states.c, states.given and has_c(weights), index, batch.order, first, c, H)
+            gates = Rows(address(sums, 0), W, sums_begin)
+            unprojected = Rows(address(one_step, 0), H_padded, np.zeros_like(steps.places))
+            if keep:
+                gates = Rows(address(tape.gates, index * N * W), W, steps.places)
+                unprojected = Rows(address(tape.unprojected, index * N * H_padded), H_padded, steps.places)
+            scan = Direction(
+                forward_panels(weights, layer, direction),
+                source,
+                Rows(target.at + direction * P * size, D * P, target.begins),
+                gates,
+                Rows(address(tape.cells, index * N * H_padded), H_padded, steps.places),
+                Matrix(address(h, 0), P_padded),
+                states.given,
+                Matrix(address(c, 0), H_padded),
+                unprojected,
+                Matrix(address(zeros, 0), 0),
+                direction == 1,
+                keep,
+            )
+            _scan(weights, scan, steps)
+            _last_h(weights, scan, steps, first, last, batch.order, index, h_n)
+            if has_c(weights):
+                give_states(dtype, c, index, batch.order, first, c_n, H)
+        source = target

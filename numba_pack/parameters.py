@@ -1,0 +1,139 @@
+"""The parameters of a layer: one flat vector, its names, and where each lies.
+
+The order is PyTorch's, layer by layer, direction by direction: ``weight_ih (G, K)``, ``weight_hh (G, P or H)``,
+``bias_ih (G,)``, ``bias_hh (G,)``, and ``weight_hr (P, H)`` with a projection; K is the input size of the layer.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from typing import NamedTuple
+
+from numba import types
+from numba.extending import intrinsic, overload
+
+from ._jit import inner
+from .cells import CELLS
+
+__all__ = ["WEIGHTS", "GRUWeights", "LSTMWeights", "RNNReluWeights", "RNNTanhWeights", "Weights", "named_shapes"]
+
+
+#: What compiled code needs of a layer, in the order of its fields. Its class tells the cell, and so which code is compiled.
+_FIELDS = (
+    "parameters",  # every parameter, in the order of the state dict (1-D)
+    "panels",  # the same, prepacked for the forward scans (see cpu/panels.py)
+    "input_size",
+    "hidden_size",
+    "output_size",  # of h: proj_size with a projection, else hidden_size
+    "num_layers",
+    "num_directions",
+    "bias",  # 1 or 0
+)
+LSTMWeights = namedtuple("LSTMWeights", _FIELDS)
+GRUWeights = namedtuple("GRUWeights", _FIELDS)
+RNNTanhWeights = namedtuple("RNNTanhWeights", _FIELDS)
+RNNReluWeights = namedtuple("RNNReluWeights", _FIELDS)
+
+Weights = LSTMWeights | GRUWeights | RNNTanhWeights | RNNReluWeights
+#: the cell that each class of weights is for
+WEIGHTS = {
+    LSTMWeights: CELLS["LSTM"],
+    GRUWeights: CELLS["GRU"],
+    RNNTanhWeights: CELLS["RNN_TANH"],
+    RNNReluWeights: CELLS["RNN_RELU"],
+}
+
+
+# -- facts of the cell, constants in compiled code ----------------------------------------------------------------------
+
+
+def _of_cell(name):
+    @intrinsic
+    def constant(typingctx, weights):
+        value = int(getattr(WEIGHTS[weights.instance_class], name))
+        ty = types.IntegerLiteral(value)
+        return ty(weights), lambda context, builder, sig, args: context.get_constant(types.intp, value)
+
+    return constant
+
+
+gates_of, kept_of, turn_of, has_c = (_of_cell(name) for name in ("gates", "kept", "turn", "has_c"))
+
+
+def step(weights, gates, h, c):
+    """`Cell.step` of the cell that these weights are for; in compiled code."""
+    raise NotImplementedError
+
+
+def step_back(weights, gates, h, c, d_h, d_c):
+    """`Cell.step_back` of the cell that these weights are for; in compiled code."""
+    raise NotImplementedError
+
+
+@overload(step)
+def _step(weights, gates, h, c):
+    formula = WEIGHTS[weights.instance_class].step
+    return lambda weights, gates, h, c: formula(gates, h, c)
+
+
+@overload(step_back)
+def _step_back(weights, gates, h, c, d_h, d_c):
+    formula = WEIGHTS[weights.instance_class].step_back
+    return lambda weights, gates, h, c, d_h, d_c: formula(gates, h, c, d_h, d_c)
+
+
+# -- where each parameter lies ------------------------------------------------------------------------------------------
+
+
+class Places(NamedTuple):
+    """Where the parameters of one layer and direction begin in the flat vector, and where they end."""
+
+    weight_ih: int
+    weight_hh: int
+    bias_ih: int
+    bias_hh: int
+    weight_hr: int
+    end: int
+    #: input size of the layer
+    inputs: int
+
+
+@inner
+def places(weights, layer, direction):
+    """The `Places` of one direction of one layer."""
+    gates = gates_of(weights) * weights.hidden_size
+    at = 0
+    for number in range(layer * weights.num_directions + direction + 1):
+        inputs = weights.input_size
+        if number >= weights.num_directions:
+            inputs = weights.num_directions * weights.output_size
+        weight_hh = at + gates * inputs
+        bias_ih = weight_hh + gates * weights.output_size
+        bias_hh = bias_ih + gates * weights.bias
+        weight_hr = bias_hh + gates * weights.bias
+        end = weight_hr
+        if weights.output_size != weights.hidden_size:
+            end += weights.output_size * weights.hidden_size
+        found = Places(at, weight_hh, bias_ih, bias_hh, weight_hr, end, inputs)
+        at = end
+    return found
+
+
+def named_shapes(
+    gates: int, input_size: int, hidden_size: int, proj_size: int, num_layers: int, num_directions: int, bias: bool
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all parameters, in the order of the flat vector."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    outputs = proj_size or hidden_size
+    for layer in range(num_layers):
+        inputs = input_size if layer == 0 else num_directions * outputs
+        for suffix in ("", "_reverse")[:num_directions]:
+            end = f"_l{layer}{suffix}"
+            shapes["weight_ih" + end] = (gates * hidden_size, inputs)
+            shapes["weight_hh" + end] = (gates * hidden_size, outputs)
+            if bias:
+                shapes["bias_ih" + end] = (gates * hidden_size,)
+                shapes["bias_hh" + end] = (gates * hidden_size,)
+            if proj_size:
+                shapes["weight_hr" + end] = (proj_size, hidden_size)
+    return shapes
