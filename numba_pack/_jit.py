@@ -19,4 +19,4 @@ from numba.extending import register_jitable
 __all__ = ["inner", "jit"]
 
 jit = functools.partial(njit, cache=True, nogil=True, error_model="numpy")
-inner = functools.partial(register_jitable, error_model="numpy")
+inner = register_jitable(error_model="numpy")

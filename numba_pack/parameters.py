@@ -1,4 +1,4 @@
-"""The parameters of a layer: one flat vector, its names, and where each lies.
+"""The parameters of a layer, as compiled code sees them: one flat vector, and where each parameter lies in it.
 
 The order is PyTorch's, layer by layer, direction by direction: ``weight_ih (G, K)``, ``weight_hh (G, P or H)``,
 ``bias_ih (G,)``, ``bias_hh (G,)``, and ``weight_hr (P, H)`` with a projection; K is the input size of the layer.
@@ -15,7 +15,7 @@ from numba.extending import intrinsic, overload
 from ._jit import inner
 from .cells import CELLS
 
-__all__ = ["WEIGHTS", "GRUWeights", "LSTMWeights", "RNNReluWeights", "RNNTanhWeights", "Weights", "named_shapes"]
+__all__ = ["WEIGHTS", "GRUWeights", "LSTMWeights", "RNNReluWeights", "RNNTanhWeights", "Weights", "places"]
 
 
 #: What compiled code needs of a layer, in the order of its fields. Its class tells the cell, and so which code is compiled.
@@ -117,23 +117,3 @@ def places(weights, layer, direction):
         found = Places(at, weight_hh, bias_ih, bias_hh, weight_hr, end, inputs)
         at = end
     return found
-
-
-def named_shapes(
-    gates: int, input_size: int, hidden_size: int, proj_size: int, num_layers: int, num_directions: int, bias: bool
-) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all parameters, in the order of the flat vector."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    outputs = proj_size or hidden_size
-    for layer in range(num_layers):
-        inputs = input_size if layer == 0 else num_directions * outputs
-        for suffix in ("", "_reverse")[:num_directions]:
-            end = f"_l{layer}{suffix}"
-            shapes["weight_ih" + end] = (gates * hidden_size, inputs)
-            shapes["weight_hh" + end] = (gates * hidden_size, outputs)
-            if bias:
-                shapes["bias_ih" + end] = (gates * hidden_size,)
-                shapes["bias_hh" + end] = (gates * hidden_size,)
-            if proj_size:
-                shapes["weight_hr" + end] = (proj_size, hidden_size)
-    return shapes

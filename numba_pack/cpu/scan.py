@@ -277,8 +277,8 @@ def _last_h(weights, d, steps, first, last, order, index, h_n):
         copy_rows(dtype, h, Matrix(address(h_n, row * P), 0), 1, P)
 
 
-class Tape(NamedTuple):
-    """What `forward_stack` keeps for the backward pass; empty arrays in inference. N rows in the order of the batch."""
+class Record(NamedTuple):
+    """What a forward pass keeps for the backward pass; empty arrays in inference. N rows in the order of the batch."""
 
     #: (L * D, N, W) the gates, as `Cell.step` leaves them; the backward pass turns them into their gradients
     gates: np.ndarray

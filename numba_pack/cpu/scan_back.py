@@ -206,7 +206,7 @@ def backward_stack(
             output = Rows(address(tape.outputs, layer * N * D * P), D * P, steps.places)
         d_source = Rows(address(d_x, 0), weights.input_size, steps.places)
         if layer > 0:
-            d_source = Rows(address(d_between, layer % 2 * N * D * P), D * P, steps.places)
+            d_source = Rows(address(d_between, (layer - 1) % 2 * N * D * P), D * P, steps.places)
         for direction in range(D):
             index = layer * D + direction
             take_states(dtype, states.h, states.given, index, batch.order, first, h, P)

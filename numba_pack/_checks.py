@@ -1,0 +1,402 @@
+"""What the packing functions check at the border, once, before a kernel trusts it.
+
+Values are checked by compiled functions, which Python and a user's ``@njit`` code share. They return a *fault*
+``(text, got, bound, at)``: what is wrong ("" if nothing is), the value that came, the value the text ends on, and the
+index of the first, or -1. `ArgumentError` is made of it. Types, shapes and dtypes are checked by the functions
+``as_...`` for Python and, while Numba types a call, by the functions ``typed_...`` for ``@njit`` code.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from typing import Any
+
+import numpy as np
+from numba import types, typeof
+from numba.core.errors import TypingError
+from numba.extending import overload
+
+from numba_pack._jit import inner, jit
+
+__all__ = [
+    "ArgumentError",
+    "as_flag",
+    "as_integers",
+    "as_rows",
+    "as_sequences",
+    "as_total_length",
+    "lengths_fault",
+    "offsets_fault",
+    "packed_fault",
+    "padding_row",
+    "permutation_fault",
+    "total_length_fault",
+    "typed_choice",
+    "typed_flag",
+    "typed_integers",
+    "typed_optional_integer",
+    "typed_rows",
+    "typed_sequences",
+]
+
+NUMERIC = "biufc"  # the kinds of dtype that rows may have: bool, integer, float, complex
+INT64 = np.dtype(np.int64)
+NO_LIMIT = 2**63 - 1
+
+
+def _memory_bytes() -> int:
+    """The bytes no padded array can exceed: the machine's memory, or 1 TiB where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 2**40
+
+
+MEMORY_BYTES = _memory_bytes()
+
+# ---- values: compiled, for Python and for @njit code -----------------------------------------------------------------
+
+
+class ArgumentError(ValueError):
+    """The error that a fault stands for; compiled code raises it, too, as its message is only put together in Python."""
+
+    def __init__(self, name: str, text: str, got: int, bound: int, at: int) -> None:
+        super().__init__(name, text, got, bound, at)
+
+    def __str__(self) -> str:
+        name, text, got, bound, at = self.args
+        return f"{name}{text} {bound}; got {got}" + (f" at index {at}" if at >= 0 else "")
+
+
+@inner
+def lengths_fault(lengths, most, enforce_sorted):
+    """Lengths lie between 0 and ``most``, at least one, and do not increase where that is asked for."""
+    if len(lengths) == 0:
+        return " must hold at least one sequence: expected a length of at least", 0, 1, -1
+    for i in range(len(lengths)):
+        if lengths[i] < 0:
+            return " must not be negative: expected at least", lengths[i], 0, i
+        if lengths[i] > most:
+            return " must not exceed the time steps of the input: expected at most", lengths[i], most, i
+        if enforce_sorted and i > 0 and lengths[i] > lengths[i - 1]:
+            return " must not increase when enforce_sorted is True: expected at most", lengths[i], lengths[i - 1], i
+    return "", 0, 0, -1
+
+
+@jit
+def offsets_fault(offsets, rows):
+    """Offsets start at 0, do not decrease, and end at the number of rows."""
+    sequences = len(offsets) - 1
+    if sequences < 1:
+        return " must hold one start for each sequence and the end: expected a length of at least", len(offsets), 2, -1
+    if offsets[0] != 0:
+        return " must start at", offsets[0], 0, 0
+    for i in range(sequences):
+        if offsets[i + 1] < offsets[i]:
+            return " must not decrease: expected at least", offsets[i + 1], offsets[i], i + 1
+    if offsets[sequences] != rows:
+        return " must end at the number of rows of values, that is", offsets[sequences], rows, sequences
+    return "", 0, 0, -1
+
+
+@jit
+def permutation_fault(permutation):
+    """Every index from 0 to B - 1 occurs, and occurs once."""
+    seen = np.zeros(len(permutation), np.bool_)
+    for i in range(len(permutation)):
+        index = permutation[i]
+        if index < 0:
+            return " must be a permutation: expected indices of at least", index, 0, i
+        if index >= len(permutation):
+            return " must be a permutation: expected indices of at most", index, len(permutation) - 1, i
+        if seen[index]:
+            return " must be a permutation: expected each index once; the second of its kind stands at", index, i, i
+        seen[index] = True
+    return "", 0, 0, -1
+
+
+@jit
+def packed_fault(batch_sizes, sorted_indices, unsorted_indices, rows):
+    """Batch sizes are positive, never grow and sum to the rows; the two permutations undo each other. O(B + T)."""
+    sequences = len(sorted_indices)
+    if sequences == 0:
+        return ".sorted_indices must hold at least one sequence: expected a length of at least", 0, 1, -1
+    if len(unsorted_indices) != sequences:
+        got = len(unsorted_indices)
+        return ".unsorted_indices must be as long as sorted_indices: expected length", got, sequences, -1
+    most = sequences
+    total = 0
+    for t in range(len(batch_sizes)):
+        size = batch_sizes[t]
+        if size < 1:
+            return ".batch_sizes must be positive: expected at least", size, 1, t
+        if size > most:
+            return ".batch_sizes must not grow, nor exceed the number of sequences: expected at most", size, most, t
+        most = size
+        total += size
+        if total > rows:  # here and not after the loop: the sum cannot overflow
+            break
+    if total != rows:
+        return ".batch_sizes must sum to the rows of data: expected", total, rows, -1
+    for rank in range(sequences):
+        i = sorted_indices[rank]
+        if i < 0:
+            return ".sorted_indices must be a permutation: expected at least", i, 0, rank
+        if i >= sequences:
+            return ".sorted_indices must be a permutation: expected at most", i, sequences - 1, rank
+        if unsorted_indices[i] != rank:  # also when sorted_indices holds an index twice
+            got = unsorted_indices[i]
+            return ".unsorted_indices must be the inverse permutation of sorted_indices: expected", got, rank, i
+    return "", 0, 0, -1
+
+
+@inner
+def total_length_fault(total_length, longest, bytes_a_step):
+    """The total length holds the longest sequence, and what is padded to it fits into memory."""
+    most = max(MEMORY_BYTES // max(bytes_a_step, 1), longest)
+    if total_length < longest:
+        return " must hold the longest sequence: expected at least", total_length, longest, -1
+    if total_length > most:
+        return " must give an array that fits into memory: expected at most", total_length, most, -1
+    return "", 0, 0, -1
+
+
+# ---- types, shapes and dtypes: Python --------------------------------------------------------------------------------
+
+
+def as_flag(flag: Any, name: str) -> bool:
+    """A bool, so that arguments given in the wrong order do not pass for one."""
+    if not isinstance(flag, (bool, np.bool_)):
+        raise TypeError(f"{name} must be a bool; got {flag!r}")
+    return bool(flag)
+
+
+def _as_array(array: Any, name: str) -> np.ndarray:
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be an array without a mask, which would be lost; got a masked array")
+    try:
+        return np.asarray(array)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise TypeError(f"{name} must be an array; got {type(array).__name__}: {error}") from error
+
+
+def as_rows(array: Any, name: str, axes: int, shape: str) -> np.ndarray:
+    """An array of numbers with at least ``axes`` axes, C-contiguous, aligned, native: copied only if it was not."""
+    if type(array) is not np.ndarray:
+        array = _as_array(array, name)
+    if array.dtype.kind not in NUMERIC:
+        raise TypeError(f"{name} must have a bool, integer, float or complex dtype; got {array.dtype}")
+    if array.ndim < axes:
+        raise ValueError(f"{name} must have shape {shape}; got shape {array.shape}")
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned and array.dtype.isnative):
+        array = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+    return array
+
+
+def as_integers(array: Any, name: str) -> np.ndarray:
+    """A one-dimensional int64 array, C-contiguous, aligned and writable: copied only if it was not.
+
+    Writable, so that the kernels need not be compiled once more for each array that is not.
+    """
+    if type(array) is np.ndarray and array.dtype == INT64 and array.ndim == 1 and array.flags.carray:
+        return array
+    if type(array) is not np.ndarray:
+        array = _as_array(array, name)
+    if array.dtype.kind not in "iu" and array.size > 0:
+        raise TypeError(f"{name} must hold integers that fit int64; got dtype {array.dtype}")
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be one-dimensional; got shape {array.shape}")
+    if array.dtype == np.uint64 and array.size > 0 and array.max() > NO_LIMIT:
+        raise ValueError(f"{name} must hold integers that fit int64; got {array.max()}")
+    if array.dtype != np.int64 or not array.flags.carray:
+        array = np.array(array, dtype=np.int64)
+    return array
+
+
+def as_sequences(sequences: Any, name: str = "sequences") -> tuple[list[np.ndarray], np.ndarray]:
+    """A list of arrays that agree in dtype and trailing shape, and their lengths ``(B,)``."""
+    if isinstance(sequences, (np.ndarray, str, bytes, dict)) or hasattr(sequences, "batch_sizes"):
+        raise TypeError(f"{name} must be a list of arrays, one for each sequence; got {type(sequences).__name__}")
+    try:
+        arrays = list(sequences)
+    except TypeError as error:
+        raise TypeError(f"{name} must be a list of arrays; got {type(sequences).__name__}") from error
+    if not arrays:
+        raise ValueError(f"{name} must hold at least one array; got an empty list")
+    if set(map(type, arrays)) != {np.ndarray}:
+        arrays = [_as_array(array, f"{name}[{i}]") for i, array in enumerate(arrays)]
+    dtypes = set(map(operator.attrgetter("dtype"), arrays))
+    if len(dtypes) > 1:
+        dtypes = {dtype.newbyteorder("=") for dtype in dtypes}
+    if len(dtypes) > 1:
+        raise TypeError(f"{name} must agree in dtype; got {', '.join(sorted(map(str, dtypes)))}")
+    if arrays[0].dtype.kind not in NUMERIC:
+        raise TypeError(f"{name} must have a bool, integer, float or complex dtype; got {arrays[0].dtype}")
+    axes = set(map(operator.attrgetter("ndim"), arrays))
+    if 0 in axes:
+        raise ValueError(f"{name} must hold arrays of shape (T_i, *); got one of shape ()")
+    if axes != {1} and len({array.shape[1:] for array in arrays}) > 1:
+        at, other = next((i, a) for i, a in enumerate(arrays) if a.shape[1:] != arrays[0].shape[1:])
+        expected = ("T_i", *arrays[0].shape[1:])
+        raise ValueError(f"{name} must agree in shape: expected {expected}; got {other.shape} at index {at}")
+    return arrays, np.fromiter(map(len, arrays), np.int64, len(arrays))
+
+
+def as_total_length(total_length: Any, longest: int, bytes_a_step: int) -> int:
+    """The time steps to pad to: the longest sequence's where ``total_length`` is None."""
+    if total_length is None:
+        return longest
+    if isinstance(total_length, (bool, np.bool_)):
+        raise TypeError(f"total_length must be an integer or None; got {total_length!r}")
+    try:
+        total = operator.index(total_length)
+    except TypeError as error:
+        raise TypeError(f"total_length must be an integer or None; got {total_length!r}") from error
+    fault = total_length_fault(total, longest, bytes_a_step)
+    if fault[0]:
+        raise ArgumentError("total_length", *fault)
+    return total
+
+
+def padding_row(padding_value: Any, rows: np.ndarray) -> np.ndarray:
+    """One row of padding ``(items,)`` in the dtype of the rows, which must be able to hold the value."""
+    dtype, items = rows.dtype, math.prod(rows.shape[1:])
+    if type(padding_value) is float and padding_value == 0.0:
+        return np.zeros(items, dtype)
+    value = _as_array(padding_value, "padding_value")
+    if value.ndim != 0 or (value.dtype.kind not in NUMERIC and not isinstance(padding_value, int)):
+        raise TypeError(f"padding_value must be a number; got {padding_value!r}")
+    if not _holds(dtype, value):
+        raise ValueError(f"padding_value must be representable in the dtype {dtype}; got {padding_value!r}")
+    return np.full(items, value, dtype)
+
+
+def _holds(dtype: np.dtype, value: np.ndarray) -> bool:
+    """Whether the dtype holds the value: integers exactly, floats but for rounding."""
+    if value.dtype.kind == "c" and dtype.kind != "c":
+        return False
+    if value.dtype.kind == "O":  # an integer beyond 64 bits
+        return False
+    with np.errstate(all="ignore"):
+        cast = value.astype(dtype)
+    if dtype.kind in "fc":
+        return bool(np.isfinite(cast) or not np.isfinite(value))
+    return cast.item() == value.item()
+
+
+# ---- types in @njit code: while Numba types the call -----------------------------------------------------------------
+
+
+def _plain(given: Any) -> Any:
+    """The Numba type of an argument, which may have been left out or be a constant."""
+    if isinstance(given, types.Type):
+        return typeof(given.value) if isinstance(given, types.Omitted) else types.unliteral(given)
+    return typeof(given)
+
+
+def typed_flag(given: Any, name: str) -> None:
+    """The argument is a bool."""
+    if not isinstance(_plain(given), types.Boolean):
+        raise TypingError(f"{name} must be a bool; got {given}")
+
+
+def typed_choice(given: Any, name: str, choices: tuple[str, ...]) -> str | None:
+    """The argument is one of these strings: tells which, or None if it is a string known only when running."""
+    if isinstance(given, types.Omitted):
+        given = given.value
+    if isinstance(given, types.StringLiteral):
+        given = given.literal_value
+    if given == types.unicode_type:
+        return None
+    if given not in choices:
+        raise TypingError(f"{name} must be one of {choices}; got {given!r}")
+    return given
+
+
+def typed_optional_integer(given: Any, name: str) -> bool:
+    """The argument is an integer, or else None or left out: tells which."""
+    plain = _plain(given)
+    if isinstance(plain, types.NoneType):
+        return False
+    if not isinstance(plain, types.Integer):
+        raise TypingError(f"{name} must be an integer or None; got {given}")
+    return True
+
+
+def typed_rows(given: Any, name: str, axes: int) -> None:
+    """The argument is an array of numbers with at least ``axes`` axes."""
+    if not isinstance(given, types.Array):
+        raise TypingError(f"{name} must be an array; got {given}")
+    numeric = isinstance(given.dtype, (types.Boolean, types.Integer, types.Float, types.Complex))
+    if not numeric or given.dtype == types.float16:  # which Numba cannot load on the CPU
+        raise TypingError(f"{name} must have a bool, integer, float32, float64 or complex dtype; got {given.dtype}")
+    if given.ndim < axes:
+        raise TypingError(f"{name} must have at least {axes} axes; got {given.ndim}")
+
+
+def typed_integers(given: Any, name: str) -> None:
+    """The argument is a one-dimensional array of integers."""
+    if not isinstance(given, types.Array) or not isinstance(given.dtype, types.Integer) or given.ndim != 1:
+        raise TypingError(f"{name} must be a one-dimensional array of integers; got {given}")
+
+
+def typed_sequences(given: Any, name: str = "sequences") -> None:
+    """The argument is a list or tuple of arrays that agree in dtype and number of axes."""
+    if isinstance(given, (types.List, types.ListType)):
+        arrays = [given.dtype]
+    elif isinstance(given, (types.UniTuple, types.Tuple)):
+        arrays = list(given.types)
+    else:
+        raise TypingError(f"{name} must be a list or tuple of arrays; got {given}")
+    if not arrays:
+        raise TypingError(f"{name} must hold at least one array; got an empty tuple")
+    for array in arrays:
+        typed_rows(array, name, 1)
+        if array.dtype != arrays[0].dtype or array.ndim != arrays[0].ndim:
+            raise TypingError(f"{name} must agree in dtype and number of axes; got {arrays[0]} and {array}")
+
+
+@overload(padding_row)
+def _padding_row_in_njit(padding_value, rows):
+    value, dtype = _plain(padding_value), rows.dtype
+    message = f"padding_value must be representable in the dtype {dtype}"
+    if not isinstance(value, (types.Boolean, types.Integer, types.Float, types.Complex)):
+        raise TypingError(f"padding_value must be a number; got {value}")
+    if isinstance(value, types.Complex) and not isinstance(dtype, types.Complex):
+        raise TypingError(f"{message}; got {value}")
+    whole = isinstance(dtype, (types.Boolean, types.Integer))
+    low, beyond = _bounds(dtype) if whole else (0.0, 0.0)
+
+    def holds_integer(padding_value, cast):
+        return cast == padding_value and (cast < 0) == (padding_value < 0)
+
+    def holds_whole_float(padding_value, cast):
+        return low <= padding_value < beyond and padding_value == np.floor(padding_value)
+
+    def holds_float(padding_value, cast):
+        return np.isfinite(cast) or not np.isfinite(padding_value)
+
+    exact = holds_whole_float if isinstance(value, types.Float) else holds_integer
+    holds = inner(exact if whole else holds_float)
+
+    def compiled(padding_value, rows):
+        items = 1
+        for axis in range(1, rows.ndim):
+            items *= rows.shape[axis]
+        cast = np.empty(1, rows.dtype)
+        cast[0] = padding_value
+        if not holds(padding_value, cast[0]):
+            raise ValueError(message)
+        return np.full(items, cast[0], rows.dtype)
+
+    return compiled
+
+
+def _bounds(dtype: types.Type) -> tuple[float, float]:
+    """The least value of an integer dtype, and the first beyond its greatest: both are exact as floats."""
+    if isinstance(dtype, types.Boolean):
+        return 0.0, 2.0
+    return float(dtype.minval), float(dtype.maxval + 1)

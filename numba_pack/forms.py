@@ -1,0 +1,149 @@
+"""The forms that a batch may have, each turned into the one that the kernels take, and back.
+
+A `Form` remembers what came: a PackedSequence, a padded array, or one sequence. All become a `Batch`; results and
+gradients go back in the form of the input.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .cpu.scan import Batch, States
+from .sequences import PackedSequence, check_packed
+
+__all__ = ["Form", "Packed", "Padded", "Single", "as_array", "form_of"]
+
+
+def as_array(value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], letters: str = "") -> np.ndarray:
+    """A C-contiguous, writable array of this shape and dtype: the value itself if it is one, else a copy."""
+    if type(value) is not np.ndarray and not isinstance(value, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array; got {type(value).__name__}")
+    if value.dtype != dtype:
+        raise TypeError(f"{name} must have dtype {dtype}; got {value.dtype}")
+    if value.shape != shape:
+        raise ValueError(f"{name} must have shape {letters + ' = ' if letters else ''}{shape}; got {value.shape}")
+    if type(value) is not np.ndarray or not value.flags.carray or not value.dtype.isnative:
+        value = np.array(value, dtype, order="C", subok=False)
+    return value
+
+
+class Form:
+    """How a batch came, and so how what belongs to it goes."""
+
+    batch: Batch
+    #: sequences
+    B: int
+
+    def rows(self, value: Any, name: str, columns: int) -> np.ndarray:
+        """Rows (N, columns), in packed order, of a value in this form."""
+        raise NotImplementedError
+
+    def back(self, rows: np.ndarray) -> Any:
+        """The value in this form of rows (N, columns) in packed order."""
+        raise NotImplementedError
+
+    def state(self, value: Any, name: str, scans: int, columns: int) -> np.ndarray:
+        """A state (scans, B, columns) as the kernels take it."""
+        return as_array(value, name, (scans, self.B, columns), self.batch.data.dtype, "(num_layers * num_directions, B, H)")
+
+    def state_back(self, state: np.ndarray) -> np.ndarray:
+        """A state as the caller takes it."""
+        return state
+
+
+class Packed(Form):
+    """A PackedSequence."""
+
+    def __init__(self, packed: PackedSequence, input_size: int, dtype: np.dtype[Any]) -> None:
+        packed = check_packed(packed, "input")
+        data = as_array(packed.data, "input.data", (len(packed.data), input_size), dtype, "(N, input_size)")
+        self.packed = packed
+        self.batch = Batch(data, packed.batch_sizes, packed.sorted_indices)
+        self.B = len(packed.sorted_indices)
+
+    def rows(self, value: Any, name: str, columns: int) -> np.ndarray:
+        if isinstance(value, PackedSequence):
+            if not np.array_equal(value.batch_sizes, self.packed.batch_sizes):
+                raise ValueError(
+                    f"{name}.batch_sizes must be those of the input, {self.packed.batch_sizes}; got {value.batch_sizes}"
+                )
+            value, name = value.data, f"{name}.data"
+        return as_array(value, name, (len(self.batch.data), columns), self.batch.data.dtype, "(N, num_directions * H)")
+
+    def back(self, rows: np.ndarray) -> PackedSequence:
+        return PackedSequence(rows, *self.packed[1:])
+
+
+class Padded(Form):
+    """An array (T, B, I), or (B, T, I) with ``batch_first``: B sequences of length T."""
+
+    def __init__(self, array: np.ndarray, input_size: int, dtype: np.dtype[Any], batch_first: bool) -> None:
+        self.batch_first = batch_first
+        letters = "(B, T, input_size)" if batch_first else "(T, B, input_size)"
+        array = as_array(array, "input", (*array.shape[:2], input_size), dtype, letters)
+        if batch_first:
+            array = np.ascontiguousarray(array.swapaxes(0, 1))
+        self.T, self.B = array.shape[:2]
+        sizes = np.full(self.T if self.B else 0, self.B)
+        self.batch = Batch(array.reshape(self.T * self.B, input_size), sizes, np.arange(self.B))
+
+    def rows(self, value: Any, name: str, columns: int) -> np.ndarray:
+        shape, letters = (self.T, self.B, columns), "(T, B, num_directions * H)"
+        if self.batch_first:
+            shape, letters = (self.B, self.T, columns), "(B, T, num_directions * H)"
+        value = as_array(value, name, shape, self.batch.data.dtype, letters)
+        if self.batch_first:
+            value = np.ascontiguousarray(value.swapaxes(0, 1))
+        return value.reshape(self.T * self.B, columns)
+
+    def back(self, rows: np.ndarray) -> np.ndarray:
+        padded = rows.reshape(self.T, self.B, rows.shape[1])
+        return np.ascontiguousarray(padded.swapaxes(0, 1)) if self.batch_first else padded
+
+
+class Single(Form):
+    """One sequence (T, I)."""
+
+    def __init__(self, array: np.ndarray, input_size: int, dtype: np.dtype[Any]) -> None:
+        data = as_array(array, "input", (len(array), input_size), dtype, "(T, input_size)")
+        self.B = 1
+        self.batch = Batch(data, np.ones(len(data), np.int64), np.zeros(1, np.int64))
+
+    def rows(self, value: Any, name: str, columns: int) -> np.ndarray:
+        return as_array(value, name, (len(self.batch.data), columns), self.batch.data.dtype, "(T, num_directions * H)")
+
+    def back(self, rows: np.ndarray) -> np.ndarray:
+        return rows
+
+    def state(self, value: Any, name: str, scans: int, columns: int) -> np.ndarray:
+        value = as_array(value, name, (scans, columns), self.batch.data.dtype, "(num_layers * num_directions, H)")
+        return value.reshape(scans, 1, columns)
+
+    def state_back(self, state: np.ndarray) -> np.ndarray:
+        return state[:, 0]
+
+
+def form_of(value: Any, input_size: int, dtype: np.dtype[Any], batch_first: bool) -> Form:
+    """The form of a layer's input, checked."""
+    if isinstance(value, PackedSequence):
+        return Packed(value, input_size, dtype)
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"input must be a PackedSequence or a NumPy array; got {type(value).__name__}")
+    if value.ndim == 3:
+        return Padded(value, input_size, dtype, batch_first)
+    if value.ndim == 2:
+        return Single(value, input_size, dtype)
+    raise ValueError(f"input must be a PackedSequence or have 2 or 3 dimensions; got shape {value.shape}")
+
+
+def no_states(dtype: np.dtype[Any]) -> States:
+    """States that are zero, or gradients of states that are."""
+    return _NO_STATES[dtype]
+
+
+_NO_STATES = {
+    np.dtype(dtype): States(np.empty((0, 0, 0), dtype), np.empty((0, 0, 0), dtype), False)
+    for dtype in (np.float32, np.float64)
+}

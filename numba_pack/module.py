@@ -1,0 +1,237 @@
+"""What layers and cells have in common: their sizes, and the flat vector of their parameters.
+
+Parameters are read-only and replaced as a whole. So the weights packed from them stay valid as long as they exist, and
+a call sees either the old parameters or the new ones, also when another thread assigns them meanwhile.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ._checks import MEMORY_BYTES, as_flag
+from .cpu.panels import pack_forward
+from .parameters import WEIGHTS, GRUWeights, LSTMWeights, RNNReluWeights, RNNTanhWeights, Weights
+
+__all__ = ["Module", "as_size"]
+
+RNN_WEIGHTS = {"tanh": RNNTanhWeights, "relu": RNNReluWeights}
+_CELLS = {LSTMWeights: "LSTM", GRUWeights: "GRU", RNNTanhWeights: "RNN", RNNReluWeights: "RNN"}
+
+
+def as_size(value: Any, name: str, least: int = 1) -> int:
+    """An integer of at least ``least``."""
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer; got {value!r}")
+    if value.__index__() < least:
+        raise ValueError(f"{name} must be at least {least}; got {value!r}")
+    return int(value.__index__())
+
+
+def as_dtype(value: Any) -> np.dtype[Any]:
+    """float32 or float64."""
+    try:
+        dtype = np.dtype(value)
+    except TypeError as error:
+        raise TypeError(f"dtype must be float32 or float64; got {value!r}") from error
+    if dtype not in (np.float32, np.float64) or not dtype.isnative or value is None:
+        raise TypeError(f"dtype must be float32 or float64; got {value!r}")
+    return dtype
+
+
+def as_generator(value: Any) -> np.random.Generator:
+    """What ``numpy.random.default_rng`` takes."""
+    try:
+        return np.random.default_rng(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"rng must be what numpy.random.default_rng takes; got {value!r}: {error}") from error
+
+
+class _Versions:
+    """One state of the parameters, and the weights packed from it when they are first needed."""
+
+    def __init__(self, parameters: np.ndarray) -> None:
+        self.parameters = parameters
+        self.weights: Weights | None = None
+        self.lock = threading.Lock()
+
+
+class Module:
+    """The sizes and parameters of a layer or a cell; see `LSTM` and `LSTMCell` for what users call."""
+
+    def __init__(
+        self, kind: type[Any], sizes: dict[str, int], shapes: dict[str, tuple[int, ...]], dtype: Any, rng: Any
+    ) -> None:
+        self._kind = kind
+        self._sizes = sizes
+        self._shapes = shapes
+        self.dtype = as_dtype(dtype)
+        count = sum(math.prod(shape) for shape in shapes.values())
+        if count * self.dtype.itemsize > MEMORY_BYTES:
+            raise ValueError(f"input_size, hidden_size and num_layers must give weights that fit into memory; got {sizes}")
+        bound = 1.0 / math.sqrt(sizes["hidden_size"])
+        self._rng = as_generator(rng)
+        self._set(self._rng.uniform(-bound, bound, count).astype(self.dtype))
+
+    def _set(self, vector: np.ndarray) -> None:
+        vector.flags.writeable = False
+        self._version = _Versions(vector)
+
+    @property
+    def parameters(self) -> np.ndarray:
+        """All parameters as one flat vector, read-only, in the order of `state_dict`.
+
+        Assigning a vector of the same length copies it. What is not finite is refused with a ValueError.
+        """
+        return self._version.parameters
+
+    @parameters.setter
+    def parameters(self, vector: Any) -> None:
+        self._set(self._checked(vector, "parameters").copy())
+
+    def _checked(self, vector: Any, name: str) -> np.ndarray:
+        count = self.parameters.size
+        if not isinstance(vector, np.ndarray):
+            raise TypeError(f"{name} must be a NumPy array; got {type(vector).__name__}")
+        if vector.dtype != self.dtype:
+            raise TypeError(f"{name} must have dtype {self.dtype}; got {vector.dtype}")
+        if vector.shape != (count,):
+            raise ValueError(f"{name} must have shape ({count},); got {vector.shape}")
+        if not np.isfinite(vector).all():
+            at = int(np.flatnonzero(~np.isfinite(vector))[0])
+            raise ValueError(f"{name} must be finite; got {vector[at]} at index {at}")
+        return vector
+
+    def views(self, vector: np.ndarray) -> dict[str, np.ndarray]:
+        """The parts of a vector laid out like `parameters`, by name: views, in their shapes.
+
+        Parameters
+        ----------
+        vector : ndarray, shape (parameters.size,)
+            The parameters themselves, a gradient, an optimizer's moments.
+
+        Returns
+        -------
+        dict of str to ndarray
+            PyTorch's names, as in `state_dict`. Writable if the vector is.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no such vector.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import numba_pack as nbp
+        >>> gru = nbp.GRU(3, 2)
+        >>> gradient = np.zeros_like(gru.parameters)
+        >>> gru.views(gradient)["weight_hh_l0"].shape
+        (6, 2)
+        """
+        if not isinstance(vector, np.ndarray):
+            raise TypeError(f"vector must be a NumPy array; got {type(vector).__name__}")
+        if vector.shape != self.parameters.shape:
+            raise ValueError(f"vector must have shape {self.parameters.shape}; got {vector.shape}")
+        found, at = {}, 0
+        for name, shape in self._shapes.items():
+            size = math.prod(shape)
+            found[name] = vector[at : at + size].reshape(shape)
+            at += size
+        return found
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The parameters by name: read-only views, in PyTorch's names, shapes and order of gates.
+
+        Examples
+        --------
+        >>> import numba_pack as nbp
+        >>> {name: value.shape for name, value in nbp.LSTM(3, 2).state_dict().items()}
+        {'weight_ih_l0': (8, 3), 'weight_hh_l0': (8, 2), 'bias_ih_l0': (8,), 'bias_hh_l0': (8,)}
+        """
+        return self.views(self.parameters)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Assign all parameters by name.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to array_like
+            The names and shapes of `state_dict`, all of them and no others; real floating-point values, which are cast
+            to the dtype of the layer. PyTorch's tensors will do.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no mapping, names are missing or too many, or a value has another shape, is no float or not finite.
+        """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"state_dict must be a mapping of names to arrays; got {type(state_dict).__name__}")
+        missing, extra = self._shapes.keys() - state_dict.keys(), state_dict.keys() - self._shapes.keys()
+        if missing or extra:
+            raise ValueError(
+                f"state_dict must have the names of this layer; missing: {sorted(missing) or 'none'}, "
+                f"not known: {sorted(map(str, extra)) or 'none'}"
+            )
+        vector = np.empty_like(self.parameters)
+        for name, view in self.views(vector).items():
+            value = state_dict[name]
+            value = np.asarray(value.detach() if hasattr(value, "detach") else value)  # a tensor that needs a gradient
+            if value.dtype.kind != "f":
+                raise TypeError(f"state_dict[{name!r}] must hold real floats; got dtype {value.dtype}")
+            if value.shape != view.shape:
+                raise ValueError(f"state_dict[{name!r}] must have shape {view.shape}; got {value.shape}")
+            view[...] = value
+        self._set(self._checked(vector, "state_dict"))
+
+    @property
+    def weights(self) -> Weights:
+        """What the functions `rnn`, `lstm`, `gru` and their training forms take in compiled code.
+
+        A named tuple of the parameters, the same packed for the kernels, and the sizes. It stays what it is when new
+        parameters are assigned: take it again to have them.
+        """
+        version = self._version
+        if version.weights is None:
+            with version.lock:
+                if version.weights is None:
+                    bare = self._kind(version.parameters, version.parameters[:0].copy(), **self._sizes)
+                    version.weights = bare._replace(panels=pack_forward(bare))
+        return version.weights
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state["_version"] = self.parameters
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._set(np.array(state["_version"]))
+
+    @property
+    def _has_c(self) -> bool:
+        return bool(WEIGHTS[self._kind].has_c)
+
+
+def named_shapes(
+    gates: int, input_size: int, hidden_size: int, proj_size: int, num_layers: int, num_directions: int, bias: bool
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all parameters of a layer, in the order of the flat vector."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    outputs = proj_size or hidden_size
+    for layer in range(num_layers):
+        inputs = input_size if layer == 0 else num_directions * outputs
+        for suffix in ("", "_reverse")[:num_directions]:
+            end = f"_l{layer}{suffix}"
+            shapes["weight_ih" + end] = (gates * hidden_size, inputs)
+            shapes["weight_hh" + end] = (gates * hidden_size, outputs)
+            if as_flag(bias, "bias"):
+                shapes["bias_ih" + end] = (gates * hidden_size,)
+                shapes["bias_hh" + end] = (gates * hidden_size,)
+            if proj_size:
+                shapes["weight_hr" + end] = (proj_size, hidden_size)
+    return shapes

@@ -1,0 +1,826 @@
+"""Packed sequences: ragged batches in one buffer with no padding, and the functions that pack, pad and unpack.
+
+Shape letters: B sequences, of which the longest has T time steps; N rows, the sum of the lengths; ``*`` stands for the
+trailing axes of a row, which may be none. Layouts: packed ``data (N, *)`` time step after time step; padded ``(T, B, *)``,
+or ``(B, T, *)`` with ``batch_first``; ragged ``values (N, *)`` sequence after sequence (see `numba_pack.ragged`).
+
+Every function here can be called from Python and from ``@njit`` code. Each stands as three parts, one below the other:
+the function that Python calls, which checks and converts; the overload that Numba calls, which checks types; and the
+body that both share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import literal_unroll, types
+from numba.core.errors import TypingError
+from numba.extending import overload
+
+from numba_pack._checks import (
+    INT64,
+    NO_LIMIT,
+    ArgumentError,
+    as_flag,
+    as_integers,
+    as_rows,
+    as_sequences,
+    as_total_length,
+    packed_fault,
+    padding_row,
+    permutation_fault,
+    total_length_fault,
+    typed_choice,
+    typed_flag,
+    typed_integers,
+    typed_optional_integer,
+    typed_rows,
+    typed_sequences,
+)
+from numba_pack._jit import inner
+from numba_pack._rows import (
+    bytes_of,
+    copy_bytes,
+    fill_rows,
+    lengths_in_order,
+    move_rows,
+    offsets_of,
+    row_bytes_of,
+    sort_sequences,
+)
+
+__all__ = [
+    "PackedSequence",
+    "check_packed",
+    "invert_permutation",
+    "pack_padded_sequence",
+    "pack_sequence",
+    "pad_packed_sequence",
+    "pad_sequence",
+    "unpack_sequence",
+    "unpad_sequence",
+]
+
+
+class PackedSequence(NamedTuple):
+    """A ragged batch without padding: the rows of time step 0, then those of time step 1, and so on.
+
+    Within a time step the rows stand by length, longest sequence first, so that the sequences that go on are always
+    the first ones. Made by `pack_sequence`, `pack_padded_sequence` and `pack_ragged`. All four fields are always
+    arrays, so that ``@njit`` code takes a PackedSequence as it is.
+
+    Attributes
+    ----------
+    data : ndarray, shape (N, *)
+        The rows. N is the sum of the lengths.
+    batch_sizes : ndarray of int64, shape (T,)
+        How many sequences have a row at each time step: positive, never growing, summing to N.
+    sorted_indices : ndarray of int64, shape (B,)
+        ``sorted_indices[r]`` is the place, in the caller's order, of the sequence of rank r. Sequences of length 0 are
+        the last and have no rows.
+    unsorted_indices : ndarray of int64, shape (B,)
+        The inverse: ``unsorted_indices[i]`` is the rank of the caller's sequence i.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numba_pack as nbp
+    >>> packed = nbp.pack_sequence([np.array([1, 2]), np.array([3, 4, 5]), np.array([6])])
+    >>> packed.data
+    array([3, 1, 6, 4, 2, 5])
+    >>> packed.batch_sizes
+    array([3, 2, 1])
+    >>> packed.lengths
+    array([2, 3, 1])
+    """
+
+    data: np.ndarray
+    batch_sizes: np.ndarray
+    sorted_indices: np.ndarray
+    unsorted_indices: np.ndarray
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """The lengths in the caller's order, int64, shape (B,)."""
+        packed = check_packed(self, "self")
+        return lengths_in_order(packed.batch_sizes, packed.unsorted_indices)
+
+    def astype(self, dtype: Any) -> PackedSequence:
+        """The same batch with its data copied to another dtype. The index arrays are shared.
+
+        Parameters
+        ----------
+        dtype : dtype
+            A bool, integer, float or complex dtype.
+
+        Returns
+        -------
+        PackedSequence
+
+        Raises
+        ------
+        TypeError
+            If the dtype is none of these.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import numba_pack as nbp
+        >>> nbp.pack_sequence([np.array([1, 2]), np.array([3])]).astype(np.float32).data
+        array([1., 3., 2.], dtype=float32)
+        """
+        data = check_packed(self, "self").data.astype(dtype)
+        return self._replace(data=as_rows(data, "data of that dtype", 1, "(N, *)"))
+
+    def map(self, f: Callable[[np.ndarray], np.ndarray]) -> PackedSequence:
+        """The same batch with ``f`` applied to all rows at once. The index arrays are shared.
+
+        Parameters
+        ----------
+        f : callable, (N, *) -> (N, *)
+            Sees the rows in packed order; may change the trailing shape and the dtype, not the number of rows.
+
+        Returns
+        -------
+        PackedSequence
+
+        Raises
+        ------
+        ValueError
+            If ``f`` returns another number of rows.
+        TypeError
+            If it does not return an array of numbers.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import numba_pack as nbp
+        >>> nbp.pack_sequence([np.array([1, 2]), np.array([3])]).map(lambda rows: rows * 10).data
+        array([10, 30, 20])
+        """
+        data = check_packed(self, "self").data
+        rows = as_rows(f(data), "the result of f", 1, "(N, *)")
+        if len(rows) != len(data):
+            raise ValueError(f"the result of f must have as many rows as data, {len(data)}; got shape {rows.shape}")
+        return self._replace(data=rows.copy() if np.may_share_memory(rows, data) else rows)
+
+    def each(self, f: Callable[[np.ndarray], np.ndarray]) -> PackedSequence:
+        """Apply ``f`` to each sequence, in the caller's order, and pack the results.
+
+        Parameters
+        ----------
+        f : callable, (T_i, *) -> (T_i', *)
+            May change the length, too. Sequences of length 0 are given to it as well.
+
+        Returns
+        -------
+        PackedSequence
+
+        Raises
+        ------
+        TypeError, ValueError
+            If what ``f`` returned cannot be packed: see `pack_sequence`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import numba_pack as nbp
+        >>> packed = nbp.pack_sequence([np.array([1, 2]), np.array([3, 4, 5])])
+        >>> nbp.unpack_sequence(packed.each(np.cumsum))
+        [array([1, 3]), array([ 3,  7, 12])]
+        """
+        return pack_sequence([f(sequence) for sequence in unpack_sequence(self)])
+
+
+# ---- checking --------------------------------------------------------------------------------------------------------
+
+
+def check_packed(packed: PackedSequence, name: str = "packed") -> PackedSequence:
+    """Check that a PackedSequence is one that the kernels may trust; every function that takes one begins so.
+
+    Costs 1 to 2 µs for a small batch, O(B + T) in general, and never looks at the rows themselves.
+
+    Parameters
+    ----------
+    packed : PackedSequence
+    name : str
+        What the caller calls it, for the error.
+
+    Returns
+    -------
+    PackedSequence
+        The same batch, as a rule the same object. Fields that were not C-contiguous, aligned and native are copied.
+
+    Raises
+    ------
+    TypeError
+        If it is no PackedSequence, the data are no array of numbers, or an index array is not int64.
+    ValueError
+        If batch_sizes are not positive, grow, exceed B or do not sum to N; if sorted_indices is no permutation, or
+        unsorted_indices not its inverse.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numba_pack as nbp
+    >>> packed = nbp.pack_sequence([np.array([1, 2]), np.array([3])])
+    >>> nbp.check_packed(packed._replace(batch_sizes=np.array([1, 2])), "input")
+    Traceback (most recent call last):
+    ...
+    ValueError: input.batch_sizes must not grow, nor exceed the number of sequences: expected at most 1; got 2 at index 1
+    """
+    if not isinstance(packed, PackedSequence):
+        raise TypeError(f"{name} must be a PackedSequence; got {type(packed).__name__}")
+    data, batch_sizes, sorted_indices, unsorted_indices = packed
+    checked = PackedSequence(
+        as_rows(data, f"{name}.data", 1, "(N, *)"),
+        _as_index(batch_sizes, name, "batch_sizes"),
+        _as_index(sorted_indices, name, "sorted_indices"),
+        _as_index(unsorted_indices, name, "unsorted_indices"),
+    )
+    fault = packed_fault(checked[1], checked[2], checked[3], len(checked[0]))
+    if fault[0]:
+        raise ArgumentError(name, *fault)
+    return checked
+
+
+def _as_index(array: Any, name: str, field: str) -> np.ndarray:
+    if type(array) is np.ndarray and array.dtype == INT64 and array.ndim == 1 and array.flags.carray:
+        return array
+    if not isinstance(array, np.ndarray) or array.dtype.newbyteorder("=") != INT64:
+        raise TypeError(f"{name}.{field} must be an int64 array; got {getattr(array, 'dtype', type(array).__name__)}")
+    return as_integers(array, f"{name}.{field}")
+
+
+@overload(check_packed)
+def _check_packed_in_njit(packed, name="packed"):
+    typed_packed(packed, "packed")
+
+    def compiled(packed, name="packed"):
+        checked = PackedSequence(
+            np.ascontiguousarray(packed.data),
+            packed.batch_sizes.copy(),  # copied, so that no strided or read-only one has the kernels compiled anew
+            packed.sorted_indices.copy(),
+            packed.unsorted_indices.copy(),
+        )
+        text, got, bound, at = packed_fault(
+            checked.batch_sizes, checked.sorted_indices, checked.unsorted_indices, len(checked.data)
+        )
+        if len(text) > 0:
+            raise ArgumentError(name, text, got, bound, at)
+        return checked
+
+    return compiled
+
+
+def typed_packed(given: Any, name: str) -> None:
+    if getattr(given, "instance_class", None) is not PackedSequence:
+        raise TypingError(f"{name} must be a PackedSequence; got {given}")
+    data, *indices = given.types
+    typed_rows(data, f"{name}.data", 1)
+    for field, index in zip(PackedSequence._fields[1:], indices, strict=True):
+        if not isinstance(index, types.Array) or index.dtype != types.int64 or index.ndim != 1:
+            raise TypingError(f"{name}.{field} must be a one-dimensional int64 array; got {index}")
+
+
+# ---- packing ---------------------------------------------------------------------------------------------------------
+
+
+def pack_sequence(sequences: Iterable[np.ndarray], enforce_sorted: bool = False) -> PackedSequence:
+    """Pack a list of sequences of different lengths.
+
+    Parameters
+    ----------
+    sequences : list of B arrays, each of shape (T_i, *)
+        In any order, of any lengths, 0 included; one dtype and one trailing shape. In ``@njit`` code a list, typed
+        list or tuple of arrays.
+    enforce_sorted : bool
+        Refuse sequences that do not come longest first.
+
+    Returns
+    -------
+    PackedSequence
+        A copy: it shares no memory with the sequences.
+
+    Raises
+    ------
+    TypeError
+        If this is no list of arrays of numbers, or they disagree in dtype.
+    ValueError
+        If the list is empty, the trailing shapes disagree, or the order is not the one enforced.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numba_pack as nbp
+    >>> nbp.pack_sequence([np.array([1, 2]), np.array([3, 4, 5]), np.array([6])]).data
+    array([3, 1, 6, 4, 2, 5])
+    """
+    values, lengths = concatenated(sequences)
+    return pack_values(values, lengths, as_flag(enforce_sorted, "enforce_sorted"))
+
+
+@overload(pack_sequence)
+def _pack_sequence_in_njit(sequences, enforce_sorted=False):
+    typed_sequences(sequences)
+    typed_flag(enforce_sorted, "enforce_sorted")
+
+    def compiled(sequences, enforce_sorted=False):
+        values, lengths = concatenated(sequences)
+        return pack_values(values, lengths, enforce_sorted)
+
+    return compiled
+
+
+def concatenated(sequences: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of all sequences one after the other, ``(N, *)``, and their lengths ``(B,)``."""
+    arrays, lengths = as_sequences(sequences)
+    first = arrays[0]
+    values = np.empty((int(lengths.sum()), *first.shape[1:]), first.dtype.newbyteorder("="))
+    np.concatenate(arrays, out=values)
+    return values, lengths
+
+
+@overload(concatenated)
+def _concatenated_in_njit(sequences):
+    def of_list(sequences):
+        return _concatenate(sequences)
+
+    def of_tuple(sequences):  # its arrays may be of different types: some strided, some read-only
+        arrays = [np.ascontiguousarray(sequences[0]).copy() for _ in range(0)]
+        for sequence in literal_unroll(sequences):
+            arrays.append(np.ascontiguousarray(sequence).copy())
+        return _concatenate(arrays)
+
+    return of_tuple if isinstance(sequences, types.BaseTuple) else of_list
+
+
+@inner
+def _concatenate(arrays):
+    if len(arrays) == 0:
+        raise ValueError("sequences must hold at least one array; got an empty list")
+    first = arrays[0]
+    lengths = np.empty(len(arrays), np.int64)
+    for i in range(len(arrays)):
+        lengths[i] = len(arrays[i])
+        for axis in range(1, first.ndim):
+            size, expected = arrays[i].shape[axis], first.shape[axis]
+            if size != expected:
+                text = " must agree in shape after the first axis: expected size"
+                raise ArgumentError("sequences", text, size, expected, i)
+    values = np.empty((lengths.sum(), *first.shape[1:]), first.dtype)
+    target, at = bytes_of(values), 0
+    for i in range(len(arrays)):
+        source = bytes_of(arrays[i])
+        copy_bytes(target, at, source, 0, len(source))
+        at += len(source)
+    return values, lengths
+
+
+@inner
+def pack_values(values, lengths, enforce_sorted):
+    """Pack rows that lie sequence after sequence; the lengths are checked to be in order, if that is enforced."""
+    fault, rows, (batch_sizes, sorted_indices, unsorted_indices) = sort_sequences(lengths, NO_LIMIT, enforce_sorted)
+    text, got, bound, at = fault
+    if len(text) > 0:
+        raise ArgumentError("the lengths of sequences", text, got, bound, at)
+    data = np.empty((rows, *values.shape[1:]), values.dtype)
+    size = row_bytes_of(values)
+    target, source = bytes_of(data), bytes_of(values)
+    move_rows(target, unsorted_indices, batch_sizes, source, offsets_of(lengths), 1, lengths, sorted_indices, size)
+    return PackedSequence(data, batch_sizes, sorted_indices, unsorted_indices)
+
+
+def pack_padded_sequence(
+    input: np.ndarray, lengths: Any, batch_first: bool = False, enforce_sorted: bool = False
+) -> PackedSequence:
+    """Pack a padded batch.
+
+    Parameters
+    ----------
+    input : ndarray, shape (T, B, *), or (B, T, *) with ``batch_first``
+        The padded batch. What stands behind a sequence's end is not read.
+    lengths : array or list of int, shape (B,)
+        Each from 0 to T.
+    batch_first : bool
+        Which axis of ``input`` is the batch.
+    enforce_sorted : bool
+        Refuse lengths that increase.
+
+    Returns
+    -------
+    PackedSequence
+        A copy. Its T is the longest of the lengths, which may be less than that of ``input``.
+
+    Raises
+    ------
+    TypeError
+        If ``input`` is no array of numbers, or the lengths are no integers.
+    ValueError
+        If ``input`` has fewer than two axes, if there are not B lengths, B >= 1, or one does not lie in 0..T.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numba_pack as nbp
+    >>> nbp.pack_padded_sequence(np.array([[1, 2, 0], [3, 4, 5]]), [2, 3], batch_first=True).data
+    array([3, 1, 4, 2, 5])
+    """
+    return _pack_padded(
+        as_rows(input, "input", 2, "(T, B, *) or (B, T, *)"),
+        as_integers(lengths, "lengths"),
+        as_flag(batch_first, "batch_first"),
+        as_flag(enforce_sorted, "enforce_sorted"),
+    )
+
+
+@overload(pack_padded_sequence)
+def _pack_padded_in_njit(input, lengths, batch_first=False, enforce_sorted=False):
+    typed_rows(input, "input", 2)
+    typed_integers(lengths, "lengths")
+    typed_flag(batch_first, "batch_first")
+    typed_flag(enforce_sorted, "enforce_sorted")
+
+    def compiled(input, lengths, batch_first=False, enforce_sorted=False):
+        return _pack_padded(np.ascontiguousarray(input), lengths.astype(np.int64), batch_first, enforce_sorted)
+
+    return compiled
+
+
+@inner
+def _pack_padded(padded, lengths, batch_first, enforce_sorted):
+    base, stride, steps = _padded_layout(padded, len(lengths), batch_first)
+    fault, rows, (batch_sizes, sorted_indices, unsorted_indices) = sort_sequences(lengths, steps, enforce_sorted)
+    text, got, bound, at = fault
+    if len(text) > 0:
+        raise ArgumentError("lengths", text, got, bound, at)
+    data = np.empty((rows, *padded.shape[2:]), padded.dtype)
+    size = row_bytes_of(data)
+    target, source = bytes_of(data), bytes_of(padded)
+    move_rows(target, unsorted_indices, batch_sizes, source, base, stride, lengths, sorted_indices, size)
+    return PackedSequence(data, batch_sizes, sorted_indices, unsorted_indices)
+
+
+@inner
+def _padded_layout(padded, count, batch_first):
+    """Base ``(B,)`` and stride of a padded batch's rows (see `_rows`), and its time steps; there are B lengths."""
+    if batch_first:
+        sequences, steps = padded.shape[0], padded.shape[1]
+        base, stride = np.arange(sequences) * steps, 1
+    else:
+        sequences, steps = padded.shape[1], padded.shape[0]
+        base, stride = np.arange(sequences), sequences
+    if count != sequences:
+        raise ArgumentError("lengths", " must hold one length for each sequence: expected a length of", count, sequences, -1)
+    return base, stride, steps
+
+
+# ---- unpacking -------------------------------------------------------------------------------------------------------
+
+
+def pad_packed_sequence(
+    sequence: PackedSequence,
+    batch_first: bool = False,
+    padding_value: float = 0.0,
+    total_length: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Unpack into a padded batch: the inverse of `pack_padded_sequence`.
+
+    Parameters
+    ----------
+    sequence : PackedSequence
+    batch_first : bool
+        Which axis of the result is the batch.
+    padding_value : number
+        What stands behind the end of each sequence; the dtype of the data must be able to hold it.
+    total_length : int, optional
+        Time steps of the result, at least T; T if left out.
+
+    Returns
+    -------
+    padded : ndarray, shape (T, B, *), or (B, T, *) with ``batch_first``
+        In the caller's order.
+    lengths : ndarray of int64, shape (B,)
+
+    Raises
+    ------
+    TypeError
+        If ``sequence`` is no PackedSequence, ``padding_value`` no number, or ``total_length`` no integer.
+    ValueError
+        If ``sequence`` is not valid (see `check_packed`), ``total_length`` less than T or beyond the memory, or the
+        dtype cannot hold ``padding_value``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numba_pack as nbp
+    >>> packed = nbp.pack_sequence([np.array([1, 2]), np.array([3, 4, 5])])
+    >>> nbp.pad_packed_sequence(packed, batch_first=True, padding_value=-1)
+    (array([[ 1,  2, -1],
+           [ 3,  4,  5]]), array([2, 3]))
+    """
+    packed = check_packed(sequence, "sequence")
+    size = row_bytes_of(packed.data)
+    total = as_total_length(total_length, len(packed.batch_sizes), len(packed.sorted_indices) * size)
+    return _pad_packed(packed, as_flag(batch_first, "batch_first"), padding_row(padding_value, packed.data), total)
+
+
+@overload(pad_packed_sequence)
+def _pad_packed_in_njit(sequence, batch_first=False, padding_value=0.0, total_length=None):
+    typed_packed(sequence, "sequence")
+    typed_flag(batch_first, "batch_first")
+
+    def padded_to_the_longest(sequence, batch_first=False, padding_value=0.0, total_length=None):
+        packed = check_packed(sequence, "sequence")
+        return _pad_packed(packed, batch_first, padding_row(padding_value, packed.data), len(packed.batch_sizes))
+
+    def padded_to_total_length(sequence, batch_first=False, padding_value=0.0, total_length=None):
+        packed = check_packed(sequence, "sequence")
+        step = len(packed.sorted_indices) * row_bytes_of(packed.data)
+        text, got, bound, at = total_length_fault(total_length, len(packed.batch_sizes), step)
+        if len(text) > 0:
+            raise ArgumentError("total_length", text, got, bound, at)
+        return _pad_packed(packed, batch_first, padding_row(padding_value, packed.data), total_length)
+
+    return padded_to_total_length if typed_optional_integer(total_length, "total_length") else padded_to_the_longest
+
+
+@inner
+def _pad_packed(packed, batch_first, row, total):
+    data, batch_sizes, sorted_indices, unsorted_indices = packed
+    lengths = lengths_in_order(batch_sizes, unsorted_indices)
+    padded = _empty_padded(data, len(lengths), total, batch_first)
+    base, stride, _ = _padded_layout(padded, len(lengths), batch_first)
+    target, size = bytes_of(padded), row_bytes_of(data)
+    source = bytes_of(data)
+    move_rows(target, base, stride, source, unsorted_indices, batch_sizes, lengths, sorted_indices, size)
+    fill_rows(target, base, stride, lengths, total, bytes_of(row), size)
+    return padded, lengths
+
+
+@inner
+def _empty_padded(rows, sequences, steps, batch_first):
+    shape = (sequences, steps) if batch_first else (steps, sequences)
+    return np.empty((*shape, *rows.shape[1:]), rows.dtype)
+
+
+def unpack_sequence(packed: PackedSequence) -> list[np.ndarray]:
+    """Unpack into the list of sequences: the inverse of `pack_sequence`.
+
+    Parameters
+    ----------
+    packed : PackedSequence
+
+    Returns
+    -------
+    list of B arrays, each of shape (T_i, *)
+        In the caller's order. They are views of one new buffer, and share no memory with ``packed``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``packed`` is not valid: see `check_packed`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numba_pack as nbp
+    >>> nbp.unpack_sequence(nbp.pack_sequence([np.array([1, 2]), np.array([3, 4, 5])]))
+    [array([1, 2]), array([3, 4, 5])]
+    """
+    values, offsets = unpack_values(check_packed(packed, "packed"))
+    return _split(values, offsets)
+
+
+@overload(unpack_sequence)
+def _unpack_sequence_in_njit(packed):
+    typed_packed(packed, "packed")
+
+    def compiled(packed):
+        values, offsets = unpack_values(check_packed(packed, "packed"))
+        return _split(values, offsets)
+
+    return compiled
+
+
+@inner
+def unpack_values(packed):
+    """The rows of a checked batch sequence after sequence, ``(N, *)``, and the offsets ``(B + 1,)``."""
+    data, batch_sizes, sorted_indices, unsorted_indices = packed
+    lengths = lengths_in_order(batch_sizes, unsorted_indices)
+    offsets, values = offsets_of(lengths), np.empty_like(data)
+    target, source, size = bytes_of(values), bytes_of(data), row_bytes_of(data)
+    move_rows(target, offsets, 1, source, unsorted_indices, batch_sizes, lengths, sorted_indices, size)
+    return values, offsets
+
+
+def _split(values: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
+    return [values[start:end] for start, end in pairwise(offsets.tolist())]
+
+
+@overload(_split)
+def _split_in_njit(values, offsets):
+    def compiled(values, offsets):
+        return [values[offsets[i] : offsets[i + 1]] for i in range(len(offsets) - 1)]
+
+    return compiled
+
+
+# ---- padding ---------------------------------------------------------------------------------------------------------
+
+
+def pad_sequence(
+    sequences: Iterable[np.ndarray],
+    batch_first: bool = False,
+    padding_value: float = 0.0,
+    padding_side: str = "right",
+) -> np.ndarray:
+    """Pad a list of sequences to the longest.
+
+    Parameters
+    ----------
+    sequences : list of B arrays, each of shape (T_i, *)
+        As for `pack_sequence`.
+    batch_first : bool
+        Which axis of the result is the batch.
+    padding_value : number
+        What fills the rest; the dtype of the sequences must be able to hold it.
+    padding_side : {"right", "left"}
+        Whether the padding stands behind a sequence or before it.
+
+    Returns
+    -------
+    ndarray, shape (T, B, *), or (B, T, *) with ``batch_first``
+
+    Raises
+    ------
+    TypeError
+        If this is no list of arrays of numbers, they disagree in dtype, or ``padding_value`` is no number.
+    ValueError
+        If the list is empty, the trailing shapes disagree, ``padding_side`` is neither, or the dtype cannot hold
+        ``padding_value``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numba_pack as nbp
+    >>> nbp.pad_sequence([np.array([1, 2]), np.array([3, 4, 5])], batch_first=True, padding_side="left")
+    array([[0, 1, 2],
+           [3, 4, 5]])
+    """
+    if padding_side not in ("right", "left"):
+        raise ValueError(f"padding_side must be 'right' or 'left'; got {padding_side!r}")
+    batch_first = as_flag(batch_first, "batch_first")
+    values, lengths = concatenated(sequences)
+    return _pad(values, lengths, batch_first, padding_row(padding_value, values), padding_side == "left")
+
+
+@overload(pad_sequence, prefer_literal=True)
+def _pad_sequence_in_njit(sequences, batch_first=False, padding_value=0.0, padding_side="right"):
+    typed_sequences(sequences)
+    typed_flag(batch_first, "batch_first")
+    left = typed_choice(padding_side, "padding_side", ("right", "left")) == "left"
+
+    def constant_side(sequences, batch_first=False, padding_value=0.0, padding_side="right"):
+        values, lengths = concatenated(sequences)
+        return _pad(values, lengths, batch_first, padding_row(padding_value, values), left)
+
+    def variable_side(sequences, batch_first=False, padding_value=0.0, padding_side="right"):
+        if padding_side != "right" and padding_side != "left":
+            raise ValueError("padding_side must be 'right' or 'left'; got '" + padding_side + "'")
+        values, lengths = concatenated(sequences)
+        return _pad(values, lengths, batch_first, padding_row(padding_value, values), padding_side == "left")
+
+    return variable_side if padding_side == types.unicode_type else constant_side
+
+
+@inner
+def _pad(values, lengths, batch_first, row, left):
+    _, _, (batch_sizes, order, _) = sort_sequences(lengths, NO_LIMIT, False)
+    steps = len(batch_sizes)
+    padded = _empty_padded(values, len(lengths), steps, batch_first)
+    base, stride, _ = _padded_layout(padded, len(lengths), batch_first)
+    target, size = bytes_of(padded), row_bytes_of(values)
+    start = base + (steps - lengths) * stride if left else base
+    move_rows(target, start, stride, bytes_of(values), offsets_of(lengths), 1, lengths, order, size)
+    if left:  # the same as on the right, with time running backwards from the last step
+        base, stride = base + (steps - 1) * stride, -stride
+    fill_rows(target, base, stride, lengths, steps, bytes_of(row), size)
+    return padded
+
+
+def unpad_sequence(padded: np.ndarray, lengths: Any, batch_first: bool = False) -> list[np.ndarray]:
+    """Cut a padded batch back to its sequences: the inverse of `pad_sequence` with padding on the right.
+
+    Parameters
+    ----------
+    padded : ndarray, shape (T, B, *), or (B, T, *) with ``batch_first``
+    lengths : array or list of int, shape (B,)
+        Each from 0 to T.
+    batch_first : bool
+        Which axis of ``padded`` is the batch.
+
+    Returns
+    -------
+    list of B arrays, each of shape (T_i, *)
+        Views of one new buffer; they share no memory with ``padded``.
+
+    Raises
+    ------
+    TypeError
+        If ``padded`` is no array of numbers, or the lengths are no integers.
+    ValueError
+        If ``padded`` has fewer than two axes, if there are not B lengths, B >= 1, or one does not lie in 0..T.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numba_pack as nbp
+    >>> nbp.unpad_sequence(np.array([[1, 2, 0], [3, 4, 5]]), [2, 3], batch_first=True)
+    [array([1, 2]), array([3, 4, 5])]
+    """
+    values, offsets = _unpad(
+        as_rows(padded, "padded", 2, "(T, B, *) or (B, T, *)"),
+        as_integers(lengths, "lengths"),
+        as_flag(batch_first, "batch_first"),
+    )
+    return _split(values, offsets)
+
+
+@overload(unpad_sequence)
+def _unpad_sequence_in_njit(padded, lengths, batch_first=False):
+    typed_rows(padded, "padded", 2)
+    typed_integers(lengths, "lengths")
+    typed_flag(batch_first, "batch_first")
+
+    def compiled(padded, lengths, batch_first=False):
+        values, offsets = _unpad(np.ascontiguousarray(padded), lengths.astype(np.int64), batch_first)
+        return _split(values, offsets)
+
+    return compiled
+
+
+@inner
+def _unpad(padded, lengths, batch_first):
+    base, stride, steps = _padded_layout(padded, len(lengths), batch_first)
+    fault, rows, (_, order, _) = sort_sequences(lengths, steps, False)
+    text, got, bound, at = fault
+    if len(text) > 0:
+        raise ArgumentError("lengths", text, got, bound, at)
+    offsets = offsets_of(lengths)
+    values = np.empty((rows, *padded.shape[2:]), padded.dtype)
+    move_rows(bytes_of(values), offsets, 1, bytes_of(padded), base, stride, lengths, order, row_bytes_of(values))
+    return values, offsets
+
+
+# ---- permutations ----------------------------------------------------------------------------------------------------
+
+
+def invert_permutation(permutation: Any) -> np.ndarray:
+    """The permutation that undoes another: ``inverse[permutation[i]] == i``.
+
+    Parameters
+    ----------
+    permutation : array or list of int, shape (B,)
+
+    Returns
+    -------
+    ndarray of int64, shape (B,)
+
+    Raises
+    ------
+    TypeError
+        If it does not hold integers.
+    ValueError
+        If it is no permutation of 0..B-1.
+
+    Examples
+    --------
+    >>> import numba_pack as nbp
+    >>> nbp.invert_permutation([2, 0, 1])
+    array([1, 2, 0])
+    """
+    return _invert(as_integers(permutation, "permutation"))
+
+
+@overload(invert_permutation)
+def _invert_permutation_in_njit(permutation):
+    typed_integers(permutation, "permutation")
+
+    def compiled(permutation):
+        return _invert(permutation.astype(np.int64))
+
+    return compiled
+
+
+@inner
+def _invert(permutation):
+    text, got, bound, at = permutation_fault(permutation)
+    if len(text) > 0:
+        raise ArgumentError("permutation", text, got, bound, at)
+    inverse = np.empty_like(permutation)
+    inverse[permutation] = np.arange(len(permutation))
+    return inverse
