@@ -1,0 +1,448 @@
+"""The layers inside compiled code: `rnn`, `lstm`, `gru`, and the forward and backward pass of their training.
+
+They take ``layer.weights`` in place of the layer, and run serially on the CPU, whatever backend was chosen. What
+`lstm` is called with in a user's ``@njit`` function is typed when that function is compiled, so wrong kinds and
+dtypes are a TypingError then; wrong shapes and values are a ValueError when it runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import types, typeof
+from numba.core.errors import TypingError
+from numba.extending import overload
+
+from ._checks import ArgumentError
+from ._jit import inner, jit
+from .cpu.panels import pack_back
+from .cpu.scan import Batch, Record, States, forward_stack, padded, row_width
+from .cpu.scan_back import backward_stack, weight_gradients
+from .dropout import Dropout
+from .parameters import GRUWeights, LSTMWeights, RNNReluWeights, RNNTanhWeights, has_c
+from .sequences import PackedSequence, check_packed
+
+__all__ = [
+    "CompiledTape",
+    "gru",
+    "gru_backward",
+    "gru_forward",
+    "lstm",
+    "lstm_backward",
+    "lstm_forward",
+    "rnn",
+    "rnn_backward",
+    "rnn_forward",
+]
+
+
+class CompiledTape(NamedTuple):
+    """What a compiled training forward pass keeps; see `Tape`, which holds the same. Its backward pass uses it up."""
+
+    weights: Any
+    packed: PackedSequence
+    states: States
+    record: Record
+    #: (N, D * P)
+    output: np.ndarray
+
+
+class CompiledGradients(NamedTuple):
+    """What a compiled backward pass returns."""
+
+    #: the gradient of the input, a PackedSequence
+    input: PackedSequence
+    #: of the initial state: h (L * D, B, P), for an LSTM (h, c)
+    hx: Any
+    #: laid out like ``weights.parameters``
+    parameters: np.ndarray
+
+
+# -- checks --------------------------------------------------------------------------------------------------------------
+
+
+def _is_float(ty, dtype, ndim):
+    return isinstance(ty, types.Array) and ty.ndim == ndim and ty.dtype == dtype
+
+
+def _typed_state(given, name, dtype, two):
+    """Whether a state is given; a TypingError if it is none for this cell."""
+    if isinstance(given, (types.NoneType, types.Omitted)) or given is None:
+        return False
+    if two:
+        right = isinstance(given, types.BaseTuple) and len(given) == 2
+        right = right and all(_is_float(part, dtype, 3) for part in given)
+        expected = f"a tuple of two {dtype} arrays (num_layers * num_directions, B, H)"
+    else:
+        right, expected = _is_float(given, dtype, 3), f"a {dtype} array (num_layers * num_directions, B, H)"
+    if not right:
+        raise TypingError(f"{name} must be {expected}; got {given}")
+    return True
+
+
+def _typed_call(function, kinds, packed, weights):
+    """A TypingError unless these are a batch and weights for the function."""
+    if getattr(weights, "instance_class", None) not in kinds:
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise TypingError(f"weights of {function} must be the weights of its layer, {names}; got {weights}")
+    if getattr(packed, "instance_class", None) is not PackedSequence:
+        raise TypingError(f"packed must be a PackedSequence; got {packed}")
+    if not _is_float(packed[0], weights[0].dtype, 2):
+        raise TypingError(f"packed.data must be a {weights[0].dtype} array (N, input_size); got {packed[0]}")
+
+
+@inner
+def _check_axis(name, text, got, expected):
+    if got != expected:
+        raise ArgumentError(name, text, got, expected, -1)
+
+
+@inner
+def _check_state(name, state, weights, B, size):
+    _check_axis(name, ".shape[0] must be num_layers * num_directions: expected", state.shape[0], _scans(weights))
+    _check_axis(name, ".shape[1] must be the number of sequences: expected", state.shape[1], B)
+    _check_axis(name, ".shape[2] must be the size of the state: expected", state.shape[2], size)
+
+
+@inner
+def _scans(weights):
+    return weights.num_layers * weights.num_directions
+
+
+def _plain(array):
+    raise NotImplementedError
+
+
+@overload(_plain)
+def _plain_in_njit(array):
+    """The array as the kernels are compiled for: contiguous and writable."""
+    if array.layout == "C" and array.mutable:
+        return lambda array: array
+    return lambda array: array.copy()
+
+
+# -- states as the kernels take them ---------------------------------------------------------------------------------------
+
+
+def _states(hx, weights, name, B):
+    raise NotImplementedError
+
+
+@overload(_states)
+def _states_in_njit(hx, weights, name, B):
+    if not _typed_state(hx, "hx", weights[0].dtype, weights.instance_class is LSTMWeights):
+
+        def none(hx, weights, name, B):
+            empty = np.empty((0, 0, 0), weights.parameters.dtype)
+            return States(empty, empty, False)
+
+        return none
+    if weights.instance_class is LSTMWeights:
+
+        def two(hx, weights, name, B):
+            h, c = _plain(hx[0]), _plain(hx[1])
+            _check_state(name, h, weights, B, weights.output_size)
+            _check_state(name, c, weights, B, weights.hidden_size)
+            return States(h, c, True)
+
+        return two
+
+    def one(hx, weights, name, B):
+        h = _plain(hx)
+        _check_state(name, h, weights, B, weights.output_size)
+        return States(h, np.empty((0, 0, 0), weights.parameters.dtype), True)
+
+    return one
+
+
+def _as_state(weights, h, c):
+    raise NotImplementedError
+
+
+@overload(_as_state)
+def _as_state_in_njit(weights, h, c):
+    if weights.instance_class is LSTMWeights:
+        return lambda weights, h, c: (h, c)
+    return lambda weights, h, c: h
+
+
+# -- the passes --------------------------------------------------------------------------------------------------------------
+
+
+@inner
+def _forward(packed, weights, states, record, keep):
+    dtype = weights.parameters.dtype
+    B, D, P = len(packed.sorted_indices), weights.num_directions, weights.output_size
+    out = np.empty((len(packed.data), D * P), dtype)
+    h_n = np.empty((_scans(weights), B, P), dtype)
+    c_n = np.empty((_scans(weights), B, weights.hidden_size if has_c(weights) else 0), dtype)
+    batch = Batch(packed.data, packed.batch_sizes, packed.sorted_indices)
+    dropout = Dropout(0.0, np.uint32(0), np.uint32(0))
+    forward_stack(weights, batch, 0, B, states, dropout, keep, record, out, h_n, c_n)
+    return out, _as_state(weights, h_n, c_n)
+
+
+@inner
+def _checked(packed, weights):
+    packed = check_packed(packed)
+    data = _plain(packed.data)
+    _check_axis("packed", ".data.shape[1] must be the input size: expected", data.shape[1], weights.input_size)
+    return PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
+
+
+@inner
+def _with_rows(packed, rows):
+    return PackedSequence(rows, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
+
+
+@inner
+def _infer(packed, weights, hx):
+    packed = _checked(packed, weights)
+    states = _states(hx, weights, "hx", len(packed.sorted_indices))
+    none = np.empty((0, 0, 0), weights.parameters.dtype)
+    out, state = _forward(packed, weights, states, Record(none, none, none, none), False)
+    return _with_rows(packed, out), state
+
+
+@inner
+def _record(packed, weights, hx):
+    packed = _checked(packed, weights)
+    states = _states(hx, weights, "hx", len(packed.sorted_indices))
+    dtype, N, scans = weights.parameters.dtype, len(packed.data), _scans(weights)
+    H, P = weights.hidden_size, weights.output_size
+    units = padded(weights.parameters, H)
+    record = Record(
+        np.empty((scans, N, row_width(weights)), dtype),
+        np.empty((scans if has_c(weights) else 0, N, units), dtype),
+        np.empty((weights.num_layers - 1, N, weights.num_directions * P), dtype),
+        np.empty((scans if P != H else 0, N, units), dtype),
+    )
+    out, state = _forward(packed, weights, states, record, True)
+    return _with_rows(packed, out.copy()), state, CompiledTape(weights, packed, states, record, out)
+
+
+def _gradient_rows(d_output, out):
+    raise NotImplementedError
+
+
+@overload(_gradient_rows)
+def _gradient_rows_in_njit(d_output, out):
+    """The gradient of the output as rows (N, D * P), from a PackedSequence, an array, or None."""
+    if isinstance(d_output, (types.NoneType, types.Omitted)) or d_output is None:
+        return lambda d_output, out: np.zeros_like(out)
+    if getattr(d_output, "instance_class", None) is PackedSequence:
+        return lambda d_output, out: _gradient_rows(d_output.data, out)
+    if not _is_float(d_output, out.dtype, 2):
+        raise TypingError(f"d_output must be a PackedSequence or {out.dtype} array (N, columns); got {d_output}")
+
+    def rows(d_output, out):
+        _check_axis("d_output", ".shape[0] must be the number of rows: expected", d_output.shape[0], out.shape[0])
+        _check_axis("d_output", ".shape[1] must be that of the output: expected", d_output.shape[1], out.shape[1])
+        return _plain(d_output)
+
+    return rows
+
+
+@inner
+def _replay_back(tape, d_output, d_state):
+    weights, packed, states, record, out = tape
+    dtype = weights.parameters.dtype
+    N, B, D, P = len(packed.data), len(packed.sorted_indices), weights.num_directions, weights.output_size
+    scans = _scans(weights)
+    d_states = _states(d_state, weights, "d_state", B)
+    rows = _gradient_rows(d_output, out)
+    batch = Batch(packed.data, packed.batch_sizes, packed.sorted_indices)
+    dropout = Dropout(0.0, np.uint32(0), np.uint32(0))
+    d_x = np.empty_like(packed.data)
+    d_h = np.empty((scans, B, P), dtype)
+    d_c = np.empty((scans, B, weights.hidden_size if has_c(weights) else 0), dtype)
+    d_between = np.empty((min(2, weights.num_layers - 1), N, D * P), dtype)
+    d_projected = np.empty((scans if weights.hidden_size != P else 0, N, P), dtype)
+    panels = pack_back(weights)
+    backward_stack(
+        weights, panels, batch, 0, B, states, dropout, record, out, rows, d_states, d_between, d_x,
+        States(d_h, d_c, True), d_projected,
+    )  # fmt: skip
+    gradient = np.zeros(weights.parameters.size, dtype)
+    weight_gradients(weights, batch, states, dropout, record, out, d_projected, 0, 1, gradient)
+    return CompiledGradients(_with_rows(packed, d_x), _as_state(weights, d_h, d_c), gradient)
+
+
+# -- the public functions --------------------------------------------------------------------------------------------------
+
+
+@jit
+def _infer_entry(packed, weights, hx):
+    return _infer(packed, weights, hx)
+
+
+@jit
+def _record_entry(packed, weights, hx):
+    return _record(packed, weights, hx)
+
+
+@jit
+def _back_entry(tape, d_output, d_state):
+    return _replay_back(tape, d_output, d_state)
+
+
+_DOC = {
+    "infer": """Run {a} {layer} inside compiled code.
+
+    Parameters
+    ----------
+    packed : PackedSequence
+        Data of shape (N, I), in the dtype of the weights.
+    weights : {kinds}
+        ``layer.weights``.
+    hx : {state}, optional
+        The initial state, h of shape (L * D, B, P){c}. Zeros if omitted.
+
+    Returns
+    -------
+    output : PackedSequence
+        Data of shape (N, D * P).
+    state : {state}
+        The state of each sequence after its last step.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong or the batch is none; wrong kinds and dtypes are a TypingError of the calling function.
+
+    See Also
+    --------
+    {layer} : the layer, with the equations.
+
+    Examples
+    --------
+    >>> import numba, numpy as np
+    >>> import numba_pack as nbp
+    >>> @numba.njit
+    ... def total(values, offsets, weights):
+    ...     output, state = nbp.{function}(nbp.pack_ragged(values, offsets), weights)
+    ...     return output.data.sum()
+    >>> layer = nbp.{layer}(3, 2, rng=0)
+    >>> bool(np.isfinite(total(np.ones((5, 3), np.float32), np.array([0, 2, 5]), layer.weights)))
+    True
+    """,
+    "record": """Run {a} {layer} inside compiled code and keep what `{function}_backward` needs. There is no dropout.
+
+    Parameters
+    ----------
+    packed, weights, hx
+        As for `{function}`.
+
+    Returns
+    -------
+    output, state
+        As from `{function}`.
+    tape : CompiledTape
+        For one call of `{function}_backward`.
+
+    Raises
+    ------
+    ValueError
+        As for `{function}`.
+    """,
+    "back": """Differentiate a call of `{function}_forward` inside compiled code.
+
+    Parameters
+    ----------
+    tape : CompiledTape
+        From that call; its contents are used up.
+    d_output : PackedSequence, ndarray of shape (N, D * P), or None
+        The gradient of the loss with respect to the output; None for zero.
+    d_state : {state}, optional
+        The gradient with respect to the last state. Zeros if omitted.
+
+    Returns
+    -------
+    CompiledGradients
+        With respect to the input, the initial state, and the parameters.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong; wrong kinds and dtypes are a TypingError of the calling function.
+    """,
+}
+
+
+_KINDS = {"rnn": (RNNTanhWeights, RNNReluWeights), "lstm": (LSTMWeights,), "gru": (GRUWeights,)}
+
+
+def _named(function, name, which, template):
+    """Give a made function its name and docstring."""
+    function.__name__ = function.__qualname__ = name
+    layer = which.upper()
+    function.__doc__ = _DOC[template].format(
+        function=which,
+        layer=layer,
+        a="a" if which == "gru" else "an",
+        kinds=" or ".join(kind.__name__ for kind in _KINDS[which]),
+        state="tuple of two ndarrays" if which == "lstm" else "ndarray",
+        c=" and c of shape (L * D, B, H)" if which == "lstm" else "",
+    )
+    return function
+
+
+def _from_python(check, *arguments):
+    """The check that Numba makes of types, for a call from Python: a TypeError there."""
+    try:
+        check(*map(typeof, arguments))
+    except (TypingError, ValueError) as error:
+        raise TypeError(getattr(error, "msg", str(error))) from None
+
+
+def _passes(which):
+    """The three functions of one kind of layer: inference, and the two of training."""
+    kinds, two = _KINDS[which], which == "lstm"
+
+    def check_forward(packed, weights, hx):
+        _typed_call(which, kinds, packed, weights)
+        _typed_state(hx, "hx", weights[0].dtype, two)
+
+    def check_back(tape, d_output, d_state):
+        if getattr(tape, "instance_class", None) is not CompiledTape or tape[0].instance_class not in kinds:
+            raise TypingError(f"tape must be what {which}_forward returned third; got {tape}")
+        _typed_state(d_state, "d_state", tape[0][0].dtype, two)
+
+    def infer(packed, weights, hx=None):
+        _from_python(check_forward, packed, weights, hx)
+        return _infer_entry(packed, weights, hx)
+
+    def record(packed, weights, hx=None):
+        _from_python(check_forward, packed, weights, hx)
+        return _record_entry(packed, weights, hx)
+
+    def back(tape, d_output, d_state=None):
+        _from_python(check_back, tape, d_output, d_state)
+        return _back_entry(tape, d_output, d_state)
+
+    @overload(infer)
+    def _infer_in_njit(packed, weights, hx=None):
+        check_forward(packed, weights, hx)
+        return lambda packed, weights, hx=None: _infer(packed, weights, hx)
+
+    @overload(record)
+    def _record_in_njit(packed, weights, hx=None):
+        check_forward(packed, weights, hx)
+        return lambda packed, weights, hx=None: _record(packed, weights, hx)
+
+    @overload(back)
+    def _back_in_njit(tape, d_output, d_state=None):
+        check_back(tape, d_output, d_state)
+        return lambda tape, d_output, d_state=None: _replay_back(tape, d_output, d_state)
+
+    return (
+        _named(infer, which, which, "infer"),
+        _named(record, f"{which}_forward", which, "record"),
+        _named(back, f"{which}_backward", which, "back"),
+    )
+
+
+rnn, rnn_forward, rnn_backward = _passes("rnn")
+lstm, lstm_forward, lstm_backward = _passes("lstm")
+gru, gru_forward, gru_backward = _passes("gru")
