@@ -8,7 +8,6 @@ index of the first, or -1. `ArgumentError` is made of it. Types, shapes and dtyp
 
 from __future__ import annotations
 
-import math
 import operator
 import os
 from typing import Any
@@ -27,10 +26,12 @@ __all__ = [
     "as_rows",
     "as_sequences",
     "as_total_length",
+    "disagreement",
     "lengths_fault",
+    "native",
     "offsets_fault",
     "packed_fault",
-    "padding_row",
+    "padding_of",
     "permutation_fault",
     "total_length_fault",
     "typed_choice",
@@ -44,6 +45,7 @@ __all__ = [
 NUMERIC = "biufc"  # the kinds of dtype that rows may have: bool, integer, float, complex
 INT64 = np.dtype(np.int64)
 NO_LIMIT = 2**63 - 1
+_DTYPE = operator.attrgetter("dtype")
 
 
 def _memory_bytes() -> int:
@@ -173,6 +175,11 @@ def as_flag(flag: Any, name: str) -> bool:
     return bool(flag)
 
 
+def native(dtype: np.dtype) -> np.dtype:
+    """The dtype in the byte order of this machine."""
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
+
+
 def _as_array(array: Any, name: str) -> np.ndarray:
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name} must be an array without a mask, which would be lost; got a masked array")
@@ -192,7 +199,7 @@ def as_rows(array: Any, name: str, axes: int, shape: str) -> np.ndarray:
         raise ValueError(f"{name} must have shape {shape}; got shape {array.shape}")
     flags = array.flags
     if not (flags.c_contiguous and flags.aligned and array.dtype.isnative):
-        array = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+        array = np.array(array, dtype=native(array.dtype), order="C")
     return array
 
 
@@ -217,32 +224,36 @@ def as_integers(array: Any, name: str) -> np.ndarray:
 
 
 def as_sequences(sequences: Any, name: str = "sequences") -> tuple[list[np.ndarray], np.ndarray]:
-    """A list of arrays that agree in dtype and trailing shape, and their lengths ``(B,)``."""
+    """A list of arrays that agree in dtype, and their lengths ``(B,)``."""
     if isinstance(sequences, (np.ndarray, str, bytes, dict)) or hasattr(sequences, "batch_sizes"):
         raise TypeError(f"{name} must be a list of arrays, one for each sequence; got {type(sequences).__name__}")
     try:
         arrays = list(sequences)
-    except TypeError as error:
-        raise TypeError(f"{name} must be a list of arrays; got {type(sequences).__name__}") from error
+    except TypeError:
+        raise TypeError(f"{name} must be a list of arrays; got {type(sequences).__name__}") from None
     if not arrays:
         raise ValueError(f"{name} must hold at least one array; got an empty list")
     if set(map(type, arrays)) != {np.ndarray}:
         arrays = [_as_array(array, f"{name}[{i}]") for i, array in enumerate(arrays)]
-    dtypes = set(map(operator.attrgetter("dtype"), arrays))
+    dtypes = set(map(_DTYPE, arrays))
     if len(dtypes) > 1:
-        dtypes = {dtype.newbyteorder("=") for dtype in dtypes}
+        dtypes = set(map(native, dtypes))
     if len(dtypes) > 1:
         raise TypeError(f"{name} must agree in dtype; got {', '.join(sorted(map(str, dtypes)))}")
     if arrays[0].dtype.kind not in NUMERIC:
         raise TypeError(f"{name} must have a bool, integer, float or complex dtype; got {arrays[0].dtype}")
-    axes = set(map(operator.attrgetter("ndim"), arrays))
-    if 0 in axes:
-        raise ValueError(f"{name} must hold arrays of shape (T_i, *); got one of shape ()")
-    if axes != {1} and len({array.shape[1:] for array in arrays}) > 1:
-        at, other = next((i, a) for i, a in enumerate(arrays) if a.shape[1:] != arrays[0].shape[1:])
-        expected = ("T_i", *arrays[0].shape[1:])
-        raise ValueError(f"{name} must agree in shape: expected {expected}; got {other.shape} at index {at}")
-    return arrays, np.fromiter(map(len, arrays), np.int64, len(arrays))
+    try:
+        return arrays, np.fromiter(map(len, arrays), np.int64, len(arrays))
+    except TypeError:
+        raise disagreement(arrays, name) from None
+
+
+def disagreement(arrays: list[np.ndarray], name: str = "sequences") -> ValueError:
+    """The error of arrays that have no first axis, or do not agree in the others."""
+    first = arrays[0].shape[1:]
+    at, array = next((i, a) for i, a in enumerate(arrays) if a.ndim == 0 or a.shape[1:] != first)
+    expected = ("T_i", *first)
+    return ValueError(f"{name} must agree in shape: expected {expected}; got {array.shape} at index {at}")
 
 
 def as_total_length(total_length: Any, longest: int, bytes_a_step: int) -> int:
@@ -261,17 +272,16 @@ def as_total_length(total_length: Any, longest: int, bytes_a_step: int) -> int:
     return total
 
 
-def padding_row(padding_value: Any, rows: np.ndarray) -> np.ndarray:
-    """One row of padding ``(items,)`` in the dtype of the rows, which must be able to hold the value."""
-    dtype, items = rows.dtype, math.prod(rows.shape[1:])
+def padding_of(padding_value: Any, rows: np.ndarray) -> np.generic:
+    """The padding value in the dtype of the rows, which must be able to hold it."""
     if type(padding_value) is float and padding_value == 0.0:
-        return np.zeros(items, dtype)
+        return rows.dtype.type(padding_value)
     value = _as_array(padding_value, "padding_value")
     if value.ndim != 0 or (value.dtype.kind not in NUMERIC and not isinstance(padding_value, int)):
         raise TypeError(f"padding_value must be a number; got {padding_value!r}")
-    if not _holds(dtype, value):
-        raise ValueError(f"padding_value must be representable in the dtype {dtype}; got {padding_value!r}")
-    return np.full(items, value, dtype)
+    if not _holds(rows.dtype, value):
+        raise ValueError(f"padding_value must be representable in the dtype {rows.dtype}; got {padding_value!r}")
+    return value.astype(rows.dtype)[()]
 
 
 def _holds(dtype: np.dtype, value: np.ndarray) -> bool:
@@ -359,8 +369,8 @@ def typed_sequences(given: Any, name: str = "sequences") -> None:
             raise TypingError(f"{name} must agree in dtype and number of axes; got {arrays[0]} and {array}")
 
 
-@overload(padding_row)
-def _padding_row_in_njit(padding_value, rows):
+@overload(padding_of)
+def _padding_of_in_njit(padding_value, rows):
     value, dtype = _plain(padding_value), rows.dtype
     message = f"padding_value must be representable in the dtype {dtype}"
     if not isinstance(value, (types.Boolean, types.Integer, types.Float, types.Complex)):
@@ -383,14 +393,11 @@ def _padding_row_in_njit(padding_value, rows):
     holds = inner(exact if whole else holds_float)
 
     def compiled(padding_value, rows):
-        items = 1
-        for axis in range(1, rows.ndim):
-            items *= rows.shape[axis]
         cast = np.empty(1, rows.dtype)
         cast[0] = padding_value
         if not holds(padding_value, cast[0]):
             raise ValueError(message)
-        return np.full(items, cast[0], rows.dtype)
+        return cast[0]
 
     return compiled
 

@@ -29,7 +29,6 @@ from numba_pack._jit import inner, jit
 
 __all__ = [
     "bytes_of",
-    "fill_rows",
     "lengths_in_order",
     "lengths_of",
     "move_rows",
@@ -74,25 +73,23 @@ def copy_bytes(typing_context, target, target_at, source, source_at, count):
 
 
 @jit
-def _move(target, to, source, of, first, last, size):
-    """For every sequence r and time ``first[r] <= t < last[r]``: move its row of ``size`` bytes from layout to layout.
+def _move(target, to, source, of, lengths, size):
+    """Move the rows, of ``size`` bytes each, of sequences that come longest first.
 
-    ``last`` must not increase with r: the walk over a tile of time stops at the first sequence that has ended,
-    so that the work is the number of rows and not sequences times the longest.
+    The walk over a tile of time stops at the first sequence that has ended by then: so the work is the number of rows,
+    and not sequences times the longest.
 
     One function on purpose, its arrays out of their tuples: Numba counts references where arrays are handed on.
     """
     to_base, to_step = to
     of_base, of_step = of
-    if len(last) == 0 or size == 0:
+    if len(lengths) == 0 or size == 0:
         return
-    for tile in range(0, last[0], TILE):
-        for r in range(len(last)):
-            if last[r] <= tile:
+    for begin in range(0, lengths[0], TILE):
+        for r in range(len(lengths)):
+            if lengths[r] <= begin:
                 break
-            begin, end = max(first[r], tile), min(last[r], tile + TILE)
-            if begin >= end:
-                continue
+            end = min(lengths[r], begin + TILE)
             a, b, count = to_base[r], of_base[r], end - begin
             if to_step[end - 1] - to_step[begin] == count - 1 and of_step[end - 1] - of_step[begin] == count - 1:
                 copy_bytes(target, (a + to_step[begin]) * size, source, (b + of_step[begin]) * size, count * size)
@@ -174,22 +171,11 @@ def move_rows(target, to_base, to_step, source, of_base, of_step, lengths, order
     order : (B,), the sequences by rank, longest first
     size : the bytes of a row
     """
-    last = _ranked(lengths, order)
-    longest = last[0] if len(last) > 0 else 0
+    ranked = _ranked(lengths, order)
+    longest = ranked[0] if len(ranked) > 0 else 0
     to = _ranked(to_base, order), _step(to_step, longest)
     of = _ranked(of_base, order), _step(of_step, longest)
-    _move(target, to, source, of, np.zeros_like(last), last, size)
-
-
-@jit
-def fill_rows(target, base, stride, lengths, steps, row, size):
-    """Copy one row to every place ``base[i] + t * stride`` with ``lengths[i] <= t < steps``."""
-    last = np.empty_like(lengths)
-    for i in range(len(last)):
-        last[i] = steps
-    to = base, _step(stride, steps)
-    of = np.zeros_like(lengths), _step(0, steps)
-    _move(target, to, row, of, lengths, last, size)
+    _move(target, to, source, of, ranked, size)
 
 
 @inner

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from numba import types
-from numba.extending import overload
+from numba.extending import intrinsic
 
 from ._jit import inner
 from .cpu.lanes import (
@@ -22,6 +22,7 @@ from .cpu.lanes import (
     absolute,
     copy_sign,
     fma,
+    horner,
     like,
     maximum,
     minimum,
@@ -41,10 +42,10 @@ class _Reduction(NamedTuple):
     #: ln 2 in two parts, so that n ln 2 is subtracted in two fused multiply-adds and nothing is lost
     ln2_high: float
     ln2_low: float
-    #: coefficients of q, the constant one first
-    q: tuple[float, ...]
     #: exp(-underflow) rounds to zero
     underflow: float
+    #: coefficients of q, the constant one first
+    q: tuple[float, ...]
 
 
 _REDUCTIONS = {
@@ -52,80 +53,50 @@ _REDUCTIONS = {
         1.5 * 2.0**23 + 127,
         0.693147182464599609375,
         -1.904654299957768e-9,
-        (0.5, 0.166665425458, 0.041666280625, 0.00836664393278, 0.00139465548617),
         110.0,
+        (0.5, 0.166665425458, 0.041666280625, 0.00836664393278, 0.00139465548617),
     ),
     types.float64: _Reduction(
         1.5 * 2.0**52 + 1023,
         0.6931471805599453,
         2.3190468138462996e-17,
+        750.0,
         (
             0.5, 0.16666666666666686161, 0.041666666666572950563, 0.008333333333314464581, 0.0013888888932614945488,
             0.00019841269903346342629, 2.4801504146310399165e-5, 2.7557227641407338704e-6, 2.7626451216617766072e-7,
             2.5114580277879551512e-8,
         ),
-        750.0,
     ),
 }  # fmt: skip
 
 
-def _polynomial(coefficients):
-    """The compiled function x -> c0 + x (c1 + x (c2 + ...))."""
-    first, *others = coefficients
-    if not others:
-        return inner(lambda x: like(x, first))
-    rest = _polynomial(others)
-    return inner(lambda x: fma(rest(x), x, like(x, first)))
+@intrinsic
+def reduction(typingctx, x):
+    """The `_Reduction` of the dtype of x, its numbers like x."""
+    row = _REDUCTIONS[x.dtype if isinstance(x, Lanes) else x]
+    plain, q = types.UniTuple(x, 4), types.UniTuple(x, len(row.q))
+
+    def codegen(context, builder, sig, args):
+        def like_x(value):
+            return context.get_constant_generic(builder, x, value)
+
+        first = context.make_tuple(builder, plain, [like_x(value) for value in row[:4]])
+        return context.make_tuple(
+            builder, sig.return_type, [first, context.make_tuple(builder, q, [like_x(value) for value in row.q])]
+        )
+
+    return types.Tuple((plain, q))(x), codegen
 
 
-def _exponential(reduction):
-    """The compiled function x, s -> (2**(n + s), p), so that exp(x) 2**s = 2**(n + s) (1 + p)."""
-    anchor, ln2_high, ln2_low, coefficients, _ = reduction
-    q = _polynomial(coefficients)
-
-    @inner
-    def function(x, shift):
-        anchored = fma(x, like(x, 1.4426950408889634), like(x, anchor + shift))  # rounds x / ln 2 to n + shift
-        n = anchored - like(x, anchor + shift)
-        r = fma(n, like(x, -ln2_low), fma(n, like(x, -ln2_high), x))
-        return power_of_two(anchored), fma(r * r, q(r), r)
-
-    return function
-
-
-def _underflow(reduction):
-    bound = reduction.underflow
-    return inner(lambda x: like(x, bound))
-
-
-def _by_dtype(make):
-    """For each dtype the compiled function made from its row of the table."""
-    return {dtype: make(reduction) for dtype, reduction in _REDUCTIONS.items()}
-
-
+@inner
 def exponential(x, shift):
-    """(2**(n + shift), expm1(r)) for x = n ln 2 + r; in compiled code."""
-    raise NotImplementedError
-
-
-def underflow(x):
-    """A bound, like x, above which exp(-bound) rounds to zero; in compiled code."""
-    raise NotImplementedError
-
-
-_exponentials, _underflows = _by_dtype(_exponential), _by_dtype(_underflow)
-
-
-@overload(exponential)
-def _choose_exponential(x, shift):
-    chosen = _exponentials[x.dtype if isinstance(x, Lanes) else x]
-    return lambda x, shift: chosen(x, shift)
-
-
-@overload(underflow)
-def _choose_underflow(x):
-    chosen = _underflows[x.dtype if isinstance(x, Lanes) else x]
-    return lambda x: chosen(x)
+    """(2**(n + shift), p) with x = n ln 2 + r and p = expm1(r), so that exp(x) 2**shift is the one times 1 + p."""
+    (anchor, ln2_high, ln2_low, _), q = reduction(x)
+    anchor = anchor + shift
+    anchored = fma(x, like(x, 1.4426950408889634), anchor)  # rounds x / ln 2 to n + shift
+    n = anchored - anchor
+    r = fma(-n, ln2_low, fma(-n, ln2_high, x))
+    return power_of_two(anchored), fma(r * r, horner(r, q), r)
 
 
 @inner
@@ -134,8 +105,9 @@ def sigmoid(x):
 
     Each operation is monotone and so is their chain.
     """
-    bounded = maximum(minimum(-x, underflow(x)), like(x, -40.0))  # 1 + exp(-40) rounds to 1
-    scale, p = exponential(bounded, -64.0)
+    underflow = reduction(x)[0][3]
+    bounded = maximum(minimum(-x, underflow), like(x, -40.0))  # 1 + exp(-40) rounds to 1
+    scale, p = exponential(bounded, like(x, -64.0))
     u = like(x, 2.0**-64)
     return u * reciprocal(fma(scale, p, scale + u))
 
@@ -153,7 +125,7 @@ def tanh(x):
     Numerator and denominator grow together, so to be monotone the quotient must see what rounding took from m + 2:
     its correction does.
     """
-    scale, p = exponential(minimum(absolute(x + x), like(x, 44.0)), 0.0)  # tanh(22) rounds to 1 in both dtypes
+    scale, p = exponential(minimum(absolute(x + x), like(x, 44.0)), like(x, 0.0))  # tanh(22) rounds to 1 in both dtypes
     two = like(x, 2.0)
     m = fma(scale, p, scale - like(x, 1.0))
     d = m + two

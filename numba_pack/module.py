@@ -15,6 +15,7 @@ import numpy as np
 
 from ._checks import MEMORY_BYTES, as_flag
 from .cpu.panels import pack_forward
+from .cpu.tile import tile_of
 from .parameters import WEIGHTS, GRUWeights, LSTMWeights, RNNReluWeights, RNNTanhWeights, Weights
 
 __all__ = ["Module", "as_size"]
@@ -199,7 +200,8 @@ class Module:
         if version.weights is None:
             with version.lock:
                 if version.weights is None:
-                    bare = self._kind(version.parameters, version.parameters[:0].copy(), **self._sizes)
+                    tile = tile_of(self.dtype).address
+                    bare = self._kind(version.parameters, version.parameters[:0].copy(), tile, **self._sizes)
                     version.weights = bare._replace(panels=pack_forward(bare))
         return version.weights
 

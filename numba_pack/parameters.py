@@ -22,6 +22,7 @@ __all__ = ["WEIGHTS", "GRUWeights", "LSTMWeights", "RNNReluWeights", "RNNTanhWei
 _FIELDS = (
     "parameters",  # every parameter, in the order of the state dict (1-D)
     "panels",  # the same, prepacked for the forward scans (see cpu/panels.py)
+    "tile",  # the address of the micro-kernel (see cpu/tile.py): good in this process
     "input_size",
     "hidden_size",
     "output_size",  # of h: proj_size with a projection, else hidden_size

@@ -67,7 +67,7 @@ def _pack_ragged(values, offsets):
     text, got, bound, at = offsets_fault(offsets, len(values))
     if len(text) > 0:
         raise ArgumentError("offsets", text, got, bound, at)
-    return pack_values(values, offsets[1:] - offsets[:-1], False)
+    return pack_values(values, offsets, False)
 
 
 def unpack_ragged(packed: PackedSequence) -> tuple[np.ndarray, np.ndarray]:

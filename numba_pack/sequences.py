@@ -29,8 +29,10 @@ from numba_pack._checks import (
     as_rows,
     as_sequences,
     as_total_length,
+    disagreement,
+    native,
     packed_fault,
-    padding_row,
+    padding_of,
     permutation_fault,
     total_length_fault,
     typed_choice,
@@ -44,7 +46,6 @@ from numba_pack._jit import inner
 from numba_pack._rows import (
     bytes_of,
     copy_bytes,
-    fill_rows,
     lengths_in_order,
     move_rows,
     offsets_of,
@@ -319,8 +320,8 @@ def pack_sequence(sequences: Iterable[np.ndarray], enforce_sorted: bool = False)
     >>> nbp.pack_sequence([np.array([1, 2]), np.array([3, 4, 5]), np.array([6])]).data
     array([3, 1, 6, 4, 2, 5])
     """
-    values, lengths = concatenated(sequences)
-    return pack_values(values, lengths, as_flag(enforce_sorted, "enforce_sorted"))
+    values, offsets = ragged_of(sequences)
+    return pack_values(values, offsets, as_flag(enforce_sorted, "enforce_sorted"))
 
 
 @overload(pack_sequence)
@@ -329,23 +330,26 @@ def _pack_sequence_in_njit(sequences, enforce_sorted=False):
     typed_flag(enforce_sorted, "enforce_sorted")
 
     def compiled(sequences, enforce_sorted=False):
-        values, lengths = concatenated(sequences)
-        return pack_values(values, lengths, enforce_sorted)
+        values, offsets = ragged_of(sequences)
+        return pack_values(values, offsets, enforce_sorted)
 
     return compiled
 
 
-def concatenated(sequences: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of all sequences one after the other, ``(N, *)``, and their lengths ``(B,)``."""
+def ragged_of(sequences: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of all sequences one after the other, ``(N, *)``, and the offsets ``(B + 1,)`` where each starts."""
     arrays, lengths = as_sequences(sequences)
-    first = arrays[0]
-    values = np.empty((int(lengths.sum()), *first.shape[1:]), first.dtype.newbyteorder("="))
-    np.concatenate(arrays, out=values)
-    return values, lengths
+    offsets = offsets_of(lengths)
+    values = np.empty((offsets[-1], *arrays[0].shape[1:]), native(arrays[0].dtype))
+    try:
+        np.concatenate(arrays, out=values)
+    except ValueError:  # only now are the shapes compared one by one
+        raise disagreement(arrays) from None
+    return values, offsets
 
 
-@overload(concatenated)
-def _concatenated_in_njit(sequences):
+@overload(ragged_of)
+def _ragged_of_in_njit(sequences):
     def of_list(sequences):
         return _concatenate(sequences)
 
@@ -371,18 +375,18 @@ def _concatenate(arrays):
             if size != expected:
                 text = " must agree in shape after the first axis: expected size"
                 raise ArgumentError("sequences", text, size, expected, i)
-    values = np.empty((lengths.sum(), *first.shape[1:]), first.dtype)
-    target, at = bytes_of(values), 0
+    offsets = offsets_of(lengths)
+    values = np.empty((offsets[-1], *first.shape[1:]), first.dtype)
+    target, size = bytes_of(values), row_bytes_of(values)
     for i in range(len(arrays)):
-        source = bytes_of(arrays[i])
-        copy_bytes(target, at, source, 0, len(source))
-        at += len(source)
-    return values, lengths
+        copy_bytes(target, offsets[i] * size, bytes_of(arrays[i]), 0, lengths[i] * size)
+    return values, offsets
 
 
 @inner
-def pack_values(values, lengths, enforce_sorted):
-    """Pack rows that lie sequence after sequence; the lengths are checked to be in order, if that is enforced."""
+def pack_values(values, offsets, enforce_sorted):
+    """Pack a ragged buffer whose offsets are known to be good."""
+    lengths = offsets[1:] - offsets[:-1]
     fault, rows, (batch_sizes, sorted_indices, unsorted_indices) = sort_sequences(lengths, NO_LIMIT, enforce_sorted)
     text, got, bound, at = fault
     if len(text) > 0:
@@ -390,7 +394,7 @@ def pack_values(values, lengths, enforce_sorted):
     data = np.empty((rows, *values.shape[1:]), values.dtype)
     size = row_bytes_of(values)
     target, source = bytes_of(data), bytes_of(values)
-    move_rows(target, unsorted_indices, batch_sizes, source, offsets_of(lengths), 1, lengths, sorted_indices, size)
+    move_rows(target, unsorted_indices, batch_sizes, source, offsets, 1, lengths, sorted_indices, size)
     return PackedSequence(data, batch_sizes, sorted_indices, unsorted_indices)
 
 
@@ -525,7 +529,7 @@ def pad_packed_sequence(
     packed = check_packed(sequence, "sequence")
     size = row_bytes_of(packed.data)
     total = as_total_length(total_length, len(packed.batch_sizes), len(packed.sorted_indices) * size)
-    return _pad_packed(packed, as_flag(batch_first, "batch_first"), padding_row(padding_value, packed.data), total)
+    return _pad_packed(packed, as_flag(batch_first, "batch_first"), padding_of(padding_value, packed.data), total)
 
 
 @overload(pad_packed_sequence)
@@ -535,7 +539,7 @@ def _pad_packed_in_njit(sequence, batch_first=False, padding_value=0.0, total_le
 
     def padded_to_the_longest(sequence, batch_first=False, padding_value=0.0, total_length=None):
         packed = check_packed(sequence, "sequence")
-        return _pad_packed(packed, batch_first, padding_row(padding_value, packed.data), len(packed.batch_sizes))
+        return _pad_packed(packed, batch_first, padding_of(padding_value, packed.data), len(packed.batch_sizes))
 
     def padded_to_total_length(sequence, batch_first=False, padding_value=0.0, total_length=None):
         packed = check_packed(sequence, "sequence")
@@ -543,28 +547,41 @@ def _pad_packed_in_njit(sequence, batch_first=False, padding_value=0.0, total_le
         text, got, bound, at = total_length_fault(total_length, len(packed.batch_sizes), step)
         if len(text) > 0:
             raise ArgumentError("total_length", text, got, bound, at)
-        return _pad_packed(packed, batch_first, padding_row(padding_value, packed.data), total_length)
+        return _pad_packed(packed, batch_first, padding_of(padding_value, packed.data), total_length)
 
     return padded_to_total_length if typed_optional_integer(total_length, "total_length") else padded_to_the_longest
 
 
 @inner
-def _pad_packed(packed, batch_first, row, total):
+def _pad_packed(packed, batch_first, padding, total):
     data, batch_sizes, sorted_indices, unsorted_indices = packed
     lengths = lengths_in_order(batch_sizes, unsorted_indices)
-    padded = _empty_padded(data, len(lengths), total, batch_first)
+    padded = _padded(data, len(lengths), total, batch_first, padding)
     base, stride, _ = _padded_layout(padded, len(lengths), batch_first)
-    target, size = bytes_of(padded), row_bytes_of(data)
-    source = bytes_of(data)
+    target, source, size = bytes_of(padded), bytes_of(data), row_bytes_of(data)
     move_rows(target, base, stride, source, unsorted_indices, batch_sizes, lengths, sorted_indices, size)
-    fill_rows(target, base, stride, lengths, total, bytes_of(row), size)
     return padded, lengths
 
 
 @inner
-def _empty_padded(rows, sequences, steps, batch_first):
+def _padded(rows, sequences, steps, batch_first, padding):
+    """An array that holds nothing but padding, yet."""
     shape = (sequences, steps) if batch_first else (steps, sequences)
-    return np.empty((*shape, *rows.shape[1:]), rows.dtype)
+    return _filled((*shape, *rows.shape[1:]), padding)
+
+
+def _filled(shape: tuple[int, ...], value: np.generic) -> np.ndarray:
+    if any(value.tobytes()):
+        return np.full(shape, value, value.dtype)
+    return np.zeros(shape, value.dtype)  # which costs no pass over the memory when it is fresh from the system
+
+
+@overload(_filled)
+def _filled_in_njit(shape, value):
+    def compiled(shape, value):
+        return np.full(shape, value)
+
+    return compiled
 
 
 def unpack_sequence(packed: PackedSequence) -> list[np.ndarray]:
@@ -674,8 +691,8 @@ def pad_sequence(
     if padding_side not in ("right", "left"):
         raise ValueError(f"padding_side must be 'right' or 'left'; got {padding_side!r}")
     batch_first = as_flag(batch_first, "batch_first")
-    values, lengths = concatenated(sequences)
-    return _pad(values, lengths, batch_first, padding_row(padding_value, values), padding_side == "left")
+    values, offsets = ragged_of(sequences)
+    return _pad(values, offsets, batch_first, padding_of(padding_value, values), padding_side == "left")
 
 
 @overload(pad_sequence, prefer_literal=True)
@@ -685,30 +702,29 @@ def _pad_sequence_in_njit(sequences, batch_first=False, padding_value=0.0, paddi
     left = typed_choice(padding_side, "padding_side", ("right", "left")) == "left"
 
     def constant_side(sequences, batch_first=False, padding_value=0.0, padding_side="right"):
-        values, lengths = concatenated(sequences)
-        return _pad(values, lengths, batch_first, padding_row(padding_value, values), left)
+        values, offsets = ragged_of(sequences)
+        return _pad(values, offsets, batch_first, padding_of(padding_value, values), left)
 
     def variable_side(sequences, batch_first=False, padding_value=0.0, padding_side="right"):
         if padding_side != "right" and padding_side != "left":
             raise ValueError("padding_side must be 'right' or 'left'; got '" + padding_side + "'")
-        values, lengths = concatenated(sequences)
-        return _pad(values, lengths, batch_first, padding_row(padding_value, values), padding_side == "left")
+        values, offsets = ragged_of(sequences)
+        return _pad(values, offsets, batch_first, padding_of(padding_value, values), padding_side == "left")
 
     return variable_side if padding_side == types.unicode_type else constant_side
 
 
 @inner
-def _pad(values, lengths, batch_first, row, left):
+def _pad(values, offsets, batch_first, padding, left):
+    lengths = offsets[1:] - offsets[:-1]
     _, _, (batch_sizes, order, _) = sort_sequences(lengths, NO_LIMIT, False)
     steps = len(batch_sizes)
-    padded = _empty_padded(values, len(lengths), steps, batch_first)
+    padded = _padded(values, len(lengths), steps, batch_first, padding)
     base, stride, _ = _padded_layout(padded, len(lengths), batch_first)
-    target, size = bytes_of(padded), row_bytes_of(values)
-    start = base + (steps - lengths) * stride if left else base
-    move_rows(target, start, stride, bytes_of(values), offsets_of(lengths), 1, lengths, order, size)
-    if left:  # the same as on the right, with time running backwards from the last step
-        base, stride = base + (steps - 1) * stride, -stride
-    fill_rows(target, base, stride, lengths, steps, bytes_of(row), size)
+    if left:
+        base = base + (steps - lengths) * stride
+    target, source, size = bytes_of(padded), bytes_of(values), row_bytes_of(values)
+    move_rows(target, base, stride, source, offsets, 1, lengths, order, size)
     return padded
 
 

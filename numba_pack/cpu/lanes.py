@@ -17,13 +17,14 @@ from numba import types
 from numba.core import cgutils
 from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, infer_global
+from numba.core.imputils import lower_constant
 from numba.extending import intrinsic, lower_builtin, models, overload, register_model
 from numba.np.arrayobj import make_array
 
 from .machine import MACHINE
 
 __all__ = [
-    "Lanes", "absolute", "address", "copy_sign", "fma", "lanes_of", "like", "load", "load_first", "load_gates",
+    "Lanes", "absolute", "address", "copy_sign", "fma", "horner", "integer_at", "keep_alive", "lanes_of", "like", "load", "load_first", "load_gates",
     "maximum", "minimum", "pointer", "power_of_two", "reciprocal", "select_less", "store", "store_first", "store_gates", "width",
 ]  # fmt: skip
 
@@ -50,6 +51,11 @@ LANES = {dtype: Lanes(dtype) for dtype in FLOATS}
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager, lanes):
         super().__init__(manager, lanes, lanes.vector)
+
+
+@lower_constant(Lanes)
+def _constant(context, builder, lanes, value):
+    return ir.Constant(lanes.vector, [value] * lanes.count)
 
 
 def lanes_of(dtype: np.typing.DTypeLike) -> int:
@@ -139,6 +145,22 @@ def address(typingctx, array, offset):
 
     if isinstance(array, types.Array):
         return types.intp(array, types.intp), codegen
+
+
+@intrinsic
+def integer_at(typingctx, at, i):
+    """Element i of the int64 array at address ``at``."""
+
+    def codegen(context, builder, sig, args):
+        return builder.load(builder.gep(builder.inttoptr(args[0], I64.as_pointer()), [args[1]]))
+
+    return types.intp(types.intp, types.intp), codegen
+
+
+@intrinsic(prefer_literal=True)
+def keep_alive(typingctx, arrays):
+    """Do nothing, but let the arrays of the tuple live until here: by its address alone an array is not kept."""
+    return types.void(arrays), lambda context, builder, sig, args: context.get_dummy_value()
 
 
 @intrinsic
@@ -278,6 +300,20 @@ def fma(typingctx, x, y, z):
     """x * y + z, rounded once (twice on a machine without the instruction)."""
     if _is_real(x, y, z):
         return x(x, y, z), lambda context, builder, sig, args: fused(builder, x, *args)
+
+
+@intrinsic
+def horner(typingctx, x, coefficients):
+    """The polynomial in x with these coefficients (a tuple like x, the constant one first)."""
+
+    def codegen(context, builder, sig, args):
+        *rest, value = cgutils.unpack_tuple(builder, args[1])
+        for coefficient in reversed(rest):
+            value = fused(builder, x, value, args[0], coefficient)
+        return value
+
+    if _is_real(x, *coefficients):
+        return x(x, coefficients), codegen
 
 
 @intrinsic

@@ -19,7 +19,7 @@ import numpy as np
 from .._jit import inner, jit
 from ..dropout import drop_row
 from ..parameters import gates_of, has_c, kept_of, step, turn_of
-from .lanes import address, like, load, load_first, load_gates, store, store_first, store_gates, width
+from .lanes import address, integer_at, keep_alive, like, load, load_first, load_gates, store, store_first, store_gates, width
 from .panels import aligned, forward_panels, panel_columns
 from .tile import Matrix, multiply, multiply_panel, panel_count, plain_columns
 
@@ -47,8 +47,9 @@ class Rows(NamedTuple):
     at: int
     #: elements from row to row
     step: int
-    #: (T,) the row at which each step begins: `Steps.places`, or `Steps.alone` for a buffer of these sequences alone
-    begins: np.ndarray
+    #: the address of (T,) the row at which each step begins: `Steps.places`, or `Steps.alone` for a buffer of these
+    #: sequences alone
+    begins: int
 
 
 @inner
@@ -83,7 +84,7 @@ def row_width(weights):
 @inner
 def row_at(dtype, rows, t, r):
     """The `Matrix` that begins with row r of step t."""
-    return Matrix(rows.at + (rows.begins[t] + r) * rows.step * dtype.itemsize, rows.step)
+    return Matrix(rows.at + (integer_at(rows.begins, t) + r) * rows.step * dtype.itemsize, rows.step)
 
 
 @inner
@@ -163,8 +164,8 @@ def _project_block(weights, d, sizes, low, high):
         rows, following = sizes[t], t + 1
         while (
             following < high
-            and d.x.begins[following] == d.x.begins[t] + rows
-            and d.gates.begins[following] == d.gates.begins[t] + rows
+            and integer_at(d.x.begins, following) == integer_at(d.x.begins, t) + rows
+            and integer_at(d.gates.begins, following) == integer_at(d.gates.begins, t) + rows
         ):
             rows += sizes[following]
             following += 1
@@ -175,7 +176,7 @@ def _project_block(weights, d, sizes, low, high):
                     at = unit * dtype.itemsize
                     store(sums.at + r * sums.step * dtype.itemsize + at, load(dtype, bias.at + at))
         multiply(
-            dtype, row_at(dtype, d.x, t, 0), 1, rows, d.panels.inputs, d.panels.weight_ih, columns,
+            weights, row_at(dtype, d.x, t, 0), 1, rows, d.panels.inputs, d.panels.weight_ih, columns,
             shifted(dtype, bias, turn), shifted(dtype, sums, turn),
         )  # fmt: skip
         t = following
@@ -220,16 +221,16 @@ def _step_rows(weights, d, t, r0, rows, before, k):
     while p < panel_count(columns):
         done = 1
         if k > 0:
-            done = multiply_panel(dtype, p, before, 1, rows, k, d.panels.weight_hh, columns, sums, sums)
+            done = multiply_panel(weights, p, before, 1, rows, k, d.panels.weight_hh, columns, sums, sums)
         per_panel = columns.per_panel
         _cell_rows(weights, d, sums, before, r0, rows, kept_c, h, p * per_panel, done * per_panel)
         p += done
     if P != H:
-        multiply(dtype, h, 1, rows, H, d.panels.weight_hr, plain_columns(dtype, P), d.zeros, out)
+        multiply(weights, h, 1, rows, H, d.panels.weight_hr, plain_columns(dtype, P), d.zeros, out)
 
 
 @inner
-def _scan(weights, d, steps):
+def _scan(weights, d, steps, block_begins):
     """One direction of one layer over time."""
     dtype, P = weights.parameters, weights.output_size
     sizes, alone = steps.sizes, steps.alone
@@ -246,7 +247,7 @@ def _scan(weights, d, steps):
             high += 1
         if not d.keep:
             for t in range(low, high):
-                d.gates.begins[t] = alone[t] - alone[low]
+                block_begins[t] = alone[t] - alone[low]
         _project_block(weights, d, sizes, low, high)
         for i in range(high - low):
             t = high - 1 - i if d.reverse else low + i
@@ -346,33 +347,34 @@ def forward_stack(weights, batch, first, last, states, dropout, keep, tape, out,
     zeros = aligned(dtype, P + width(dtype))
     zeros[:] = 0
 
-    source = Rows(address(batch.data, 0), weights.input_size, steps.places)
+    places, alone, none = address(steps.places, 0), address(steps.alone, 0), np.zeros_like(steps.places)
+    source = Rows(address(batch.data, 0), weights.input_size, places)
     for layer in range(weights.num_layers):
         if layer == weights.num_layers - 1:
-            target = Rows(address(out, 0), D * P, steps.places)
+            target = Rows(address(out, 0), D * P, places)
         elif keep:
-            target = Rows(address(tape.outputs, layer * N * D * P), D * P, steps.places)
+            target = Rows(address(tape.outputs, layer * N * D * P), D * P, places)
         else:
-            target = Rows(address(between, layer % 2 * own * D * P), D * P, steps.alone)
+            target = Rows(address(between, layer % 2 * own * D * P), D * P, alone)
         if dropout.rate > 0.0 and layer > 0:
-            copy = Rows(address(dropped, 0), D * P, steps.alone)
+            copy = Rows(address(dropped, 0), D * P, alone)
             drop_layer(dtype, dropout, layer - 1, steps, batch.order, first, source, copy)
             source = copy
         for direction in range(D):
             index = layer * D + direction
             take_states(dtype, states.h, states.given, index, batch.order, first, h, P)
             take_states(dtype, states.c, states.given and has_c(weights), index, batch.order, first, c, H)
-            gates = Rows(address(sums, 0), W, sums_begin)
-            unprojected = Rows(address(one_step, 0), H_padded, np.zeros_like(steps.places))
+            gates = Rows(address(sums, 0), W, address(sums_begin, 0))
+            unprojected = Rows(address(one_step, 0), H_padded, address(none, 0))
             if keep:
-                gates = Rows(address(tape.gates, index * N * W), W, steps.places)
-                unprojected = Rows(address(tape.unprojected, index * N * H_padded), H_padded, steps.places)
+                gates = Rows(address(tape.gates, index * N * W), W, places)
+                unprojected = Rows(address(tape.unprojected, index * N * H_padded), H_padded, places)
             scan = Direction(
                 forward_panels(weights, layer, direction),
                 source,
                 Rows(target.at + direction * P * size, D * P, target.begins),
                 gates,
-                Rows(address(tape.cells, index * N * H_padded), H_padded, steps.places),
+                Rows(address(tape.cells, index * N * H_padded), H_padded, places),
                 Matrix(address(h, 0), P_padded),
                 states.given,
                 Matrix(address(c, 0), H_padded),
@@ -381,8 +383,9 @@ def forward_stack(weights, batch, first, last, states, dropout, keep, tape, out,
                 direction == 1,
                 keep,
             )
-            _scan(weights, scan, steps)
+            _scan(weights, scan, steps, sums_begin)
             _last_h(weights, scan, steps, first, last, batch.order, index, h_n)
             if has_c(weights):
                 give_states(dtype, c, index, batch.order, first, c_n, H)
         source = target
+    keep_alive((steps, none, sums, sums_begin, between, dropped, h, c, one_step, zeros))

@@ -18,7 +18,7 @@ import numpy as np
 
 from .._jit import inner, jit
 from ..parameters import gates_of, has_c, kept_of, places, step_back, turn_of
-from .lanes import address, like, load, load_first, load_gates, store, store_first, store_gates, width
+from .lanes import address, keep_alive, like, load, load_first, load_gates, store, store_first, store_gates, width
 from .panels import aligned, back_panels
 from .scan import Rows, drop_layer, give_states, padded, row_at, row_width, shifted, steps_of, take_states
 from .tile import Matrix, multiply, multiply_panel, panel_count, panel_vectors, plain_columns
@@ -101,7 +101,7 @@ def _carry_back(weights, d, p, t, r0, rows):
     dtype = weights.parameters
     d_h = Matrix(d.d_h.at + r0 * d.d_h.step * dtype.itemsize, d.d_h.step)
     columns, k = plain_columns(dtype, weights.output_size), gates_of(weights) * weights.hidden_size
-    return multiply_panel(dtype, p, row_at(dtype, d.gates, t, r0), 1, rows, k, d.panels.weight_hh, columns, d_h, d_h)
+    return multiply_panel(weights, p, row_at(dtype, d.gates, t, r0), 1, rows, k, d.panels.weight_hh, columns, d_h, d_h)
 
 
 @inner
@@ -122,7 +122,7 @@ def _projected_rows(weights, d, t, rows):
             total = load(dtype, carried) + load_first(dtype, d_out.at + (r * d_out.step + u) * dtype.itemsize, P - u)
             store_first(whole.at + (r * whole.step + u) * dtype.itemsize, total, P - u)
             store(carried, like(total, 0.0))
-    multiply(dtype, whole, 1, rows, P, d.panels.weight_hr, plain_columns(dtype, H), d.zeros, d.d_unprojected)
+    multiply(weights, whole, 1, rows, P, d.panels.weight_hr, plain_columns(dtype, H), d.zeros, d.d_unprojected)
 
 
 @inner
@@ -173,7 +173,7 @@ def _input_back(weights, d, steps, d_x, add):
         target = row_at(dtype, d_x, t, 0)
         d_gates = shifted(dtype, row_at(dtype, d.gates, t, 0), turn)
         k = gates_of(weights) * weights.hidden_size
-        multiply(dtype, d_gates, 1, rows, k, d.panels.weight_ih, columns, target if add else d.zeros, target)
+        multiply(weights, d_gates, 1, rows, k, d.panels.weight_ih, columns, target if add else d.zeros, target)
         t = following
 
 
@@ -199,14 +199,15 @@ def backward_stack(
     zeros = aligned(dtype, max(H, weights.input_size, D * P) + width(dtype))
     zeros[:] = 0
 
-    d_target = Rows(address(d_out, 0), D * P, steps.places)
+    places = address(steps.places, 0)
+    d_target = Rows(address(d_out, 0), D * P, places)
     for layer in range(weights.num_layers - 1, -1, -1):
-        output = Rows(address(out, 0), D * P, steps.places)
+        output = Rows(address(out, 0), D * P, places)
         if layer < weights.num_layers - 1:
-            output = Rows(address(tape.outputs, layer * N * D * P), D * P, steps.places)
-        d_source = Rows(address(d_x, 0), weights.input_size, steps.places)
+            output = Rows(address(tape.outputs, layer * N * D * P), D * P, places)
+        d_source = Rows(address(d_x, 0), weights.input_size, places)
         if layer > 0:
-            d_source = Rows(address(d_between, (layer - 1) % 2 * N * D * P), D * P, steps.places)
+            d_source = Rows(address(d_between, (layer - 1) % 2 * N * D * P), D * P, places)
         for direction in range(D):
             index = layer * D + direction
             take_states(dtype, states.h, states.given, index, batch.order, first, h, P)
@@ -214,11 +215,11 @@ def backward_stack(
             take_states(dtype, d_states.c, d_states.given and has_c(weights), index, batch.order, first, d_c, H)
             d = BackDirection(
                 back_panels(weights, panels, layer, direction),
-                Rows(output.at + direction * P * size, D * P, steps.places),
-                Rows(d_target.at + direction * P * size, D * P, steps.places),
-                Rows(address(tape.gates, index * N * W), W, steps.places),
-                Rows(address(tape.cells, index * N * H_padded), H_padded, steps.places),
-                Rows(address(d_projected, index * N * P), P, steps.places),
+                Rows(output.at + direction * P * size, D * P, places),
+                Rows(d_target.at + direction * P * size, D * P, places),
+                Rows(address(tape.gates, index * N * W), W, places),
+                Rows(address(tape.cells, index * N * H_padded), H_padded, places),
+                Rows(address(d_projected, index * N * P), P, places),
                 Matrix(address(h, 0), P_padded),
                 Matrix(address(d_h, 0), P_padded),
                 Matrix(address(d_c, 0), H_padded),
@@ -235,14 +236,16 @@ def backward_stack(
         if dropout.rate > 0.0 and layer > 0:
             drop_layer(dtype, dropout, layer - 1, steps, batch.order, first, d_source, d_source)
         d_target = d_source
+    keep_alive((steps, h, d_h, d_c, d_unprojected, zeros))
 
 
 @inner
-def _add_products(dtype, gates, factor, N, K, gate_count, units, turn, low, high, gradient, at):
+def _add_products(weights, gates, factor, N, K, gate_count, units, turn, low, high, gradient, at):
     """gradient (gates * H, K) += d_gates.T @ factor, in its rows of the units ``low`` to ``high`` of each gate.
 
     ``factor`` gives each row's address; ``turn`` is how many gates the columns of d_gates are rotated by.
     """
+    dtype = weights.parameters
     columns = plain_columns(dtype, K)
     lanes, size = width(dtype), dtype.itemsize
     panel = aligned(dtype, BLOCK_ROWS * columns.vectors * lanes)
@@ -260,7 +263,8 @@ def _add_products(dtype, gates, factor, N, K, gate_count, units, turn, low, high
                 column = ((gate + turn) % gate_count) * units + low
                 a = Matrix(gates.at + (block * gates.step + column) * size, 1)
                 c = Matrix(address(gradient, at + (gate * units + low) * K + first), K)
-                multiply(dtype, a, gates.step, high - low, rows, address(panel, 0), left, c, c)
+                multiply(weights, a, gates.step, high - low, rows, address(panel, 0), left, c, c)
+    keep_alive((panel,))
 
 
 @inner
@@ -321,13 +325,14 @@ def weight_gradients(weights, batch, states, dropout, tape, out, d_projected, pa
     zeros = aligned(dtype, P)
     zeros[:] = 0
     steps = steps_of(batch.batch_sizes, 0, batch.order.size)
+    begins = address(steps.places, 0)
     dropped = aligned(dtype, N * D * P if dropout.rate > 0.0 and weights.num_layers > 1 else 0)
     for layer in range(weights.num_layers):
-        source = Rows(address(batch.data, 0), weights.input_size, steps.places)
+        source = Rows(address(batch.data, 0), weights.input_size, begins)
         if layer > 0:
-            source = Rows(address(tape.outputs, (layer - 1) * N * D * P), D * P, steps.places)
+            source = Rows(address(tape.outputs, (layer - 1) * N * D * P), D * P, begins)
         if dropout.rate > 0.0 and layer > 0:
-            copy = Rows(address(dropped, 0), D * P, steps.places)
+            copy = Rows(address(dropped, 0), D * P, begins)
             drop_layer(dtype, dropout, layer - 1, steps, batch.order, 0, source, copy)
             source = copy
         for direction in range(D):
@@ -339,10 +344,10 @@ def weight_gradients(weights, batch, states, dropout, tape, out, d_projected, pa
             d_gates = Matrix(address(tape.gates, index * N * W), W)
             of_input = shifted(dtype, d_gates, turn * H)
             x = _rows_of(dtype, source.at, source.step, N)
-            _add_products(dtype, of_input, x, N, place.inputs, gates, H, 0, low, high, gradient, place.weight_ih)
+            _add_products(weights, of_input, x, N, place.inputs, gates, H, 0, low, high, gradient, place.weight_ih)
             zero = address(zeros, 0)
             h = _states_before(weights, batch, states, index, Matrix(at, D * P), zero, direction == 1)
-            _add_products(dtype, d_gates, h, N, P, gates, H, turn, low, high, gradient, place.weight_hh)
+            _add_products(weights, d_gates, h, N, P, gates, H, turn, low, high, gradient, place.weight_hh)
             if weights.bias:
                 for gate in range(gates):
                     of_state = (gate + turn) % gates * H + low
@@ -353,4 +358,5 @@ def weight_gradients(weights, batch, states, dropout, tape, out, d_projected, pa
                 d_h = Matrix(address(d_projected, index * N * P), P)
                 unprojected = _rows_of(dtype, address(tape.unprojected, index * N * H_padded), H_padded, N)
                 low_out, high_out = P * part // parts, P * (part + 1) // parts
-                _add_products(dtype, d_h, unprojected, N, H, 1, P, 0, low_out, high_out, gradient, place.weight_hr)
+                _add_products(weights, d_h, unprojected, N, H, 1, P, 0, low_out, high_out, gradient, place.weight_hr)
+    keep_alive((steps, dropped, zeros))

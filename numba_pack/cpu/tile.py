@@ -13,19 +13,20 @@ result independent, bit for bit, of what else is in the batch.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .._jit import inner
+from .._jit import by_address, inner
 from .lanes import (
     FLOATS,
     I64,
     LANES,
-    address,
     first_lanes,
     fused,
     load_vector,
@@ -37,7 +38,17 @@ from .lanes import (
 )
 from .machine import MACHINE
 
-__all__ = ["Columns", "Matrix", "gate_columns", "multiply", "multiply_panel", "panel_count", "plain_columns"]
+__all__ = [
+    "Columns",
+    "Matrix",
+    "gate_columns",
+    "multiply",
+    "multiply_panel",
+    "panel_count",
+    "panel_vectors",
+    "plain_columns",
+    "tile_of",
+]
 
 #: most vectors side by side in a panel
 VECTORS = 4
@@ -258,9 +269,9 @@ TWO_PANEL_ROWS = min(3, MACHINE.accumulators // (2 * VECTORS))
 
 
 @intrinsic
-def _tile(typingctx, dtype, rows, vectors, panels, place):
+def _any_tile(typingctx, dtype, rows, vectors, panels, place):
     """c[:rows, columns of the panels] = start + a[:rows, :k] @ panels; ``place`` is a tuple of `ARGUMENTS`."""
-    lanes = LANES[dtype.dtype]
+    lanes = LANES[dtype]
 
     def codegen(context, builder, sig, args):
         arguments = dict(zip(ARGUMENTS, cgutils.unpack_tuple(builder, args[4]), strict=True))
@@ -280,15 +291,44 @@ def _tile(typingctx, dtype, rows, vectors, panels, place):
     return types.void(dtype, types.intp, types.intp, types.intp, place), codegen
 
 
+_SIGNATURE = types.void(*[types.intp] * (3 + len(ARGUMENTS)))
+
+
+def _single(rows, vectors, panels, a, b, c, d, e, f, g, h, i, j, k, m, n, o):
+    _any_tile(np.float32(0), rows, vectors, panels, (a, b, c, d, e, f, g, h, i, j, k, m, n, o))
+
+
+def _double(rows, vectors, panels, a, b, c, d, e, f, g, h, i, j, k, m, n, o):
+    _any_tile(np.float64(0), rows, vectors, panels, (a, b, c, d, e, f, g, h, i, j, k, m, n, o))
+
+
+@functools.cache
+def tile_of(dtype):
+    """The compiled micro-kernel for a dtype, for its ``address``; compiled, or loaded, when first asked for."""
+    return by_address(_SIGNATURE)(_single if dtype == np.float32 else _double)
+
+
+@intrinsic
+def _tile(typingctx, at, rows, vectors, panels, place):
+    """Call the micro-kernel at address ``at``."""
+
+    def codegen(context, builder, sig, args):
+        function = ir.FunctionType(ir.VoidType(), [I64] * (3 + len(ARGUMENTS)))
+        target = builder.inttoptr(args[0], function.as_pointer())
+        builder.call(target, [*args[1:4], *cgutils.unpack_tuple(builder, args[4])])
+        return context.get_dummy_value()
+
+    return types.void(at, types.intp, types.intp, types.intp, place), codegen
+
+
 @inner
-def multiply_panel(dtype, p, a, along, rows, k, panels, columns, start, c):
+def multiply_panel(weights, p, a, along, rows, k, panels, columns, start, c):
     """The columns of panel p (and of the next one, if a tile takes two), for ``rows`` rows.
 
-    ``a``, ``start`` and ``c`` are `Matrix`; ``along`` is the step of a along k; ``panels`` the address of the first
+    Of the weights only the dtype and the micro-kernel matter. ``a``, ``start`` and ``c`` are `Matrix`; ``along`` is the step of a along k; ``panels`` the address of the first
     panel. Returns how many panels were done.
     """
-    lanes = width(dtype)
-    size = dtype.itemsize
+    lanes, size = width(weights.parameters), weights.parameters.itemsize
     vectors = panel_vectors(columns, p, lanes)
     both = 1
     if rows <= TWO_PANEL_ROWS and p + 1 < panel_count(columns) and panel_vectors(columns, p + 1, lanes) == vectors:
@@ -304,7 +344,7 @@ def multiply_panel(dtype, p, a, along, rows, k, panels, columns, start, c):
             start.at + (r * start.step + first) * size, start.step, c.at + (r * c.step + first) * size, c.step,
             columns.count - first, columns.per_panel, columns.between, columns.adjacent,
         )  # fmt: skip
-        _tile(dtype, m, vectors, both, place)
+        _tile(weights.tile, m, vectors, both, place)
         r += m
     return both
 
@@ -313,8 +353,8 @@ _ROWS = (0, *[_most_rows(v) for v in range(1, VECTORS + 1)])
 
 
 @inner
-def multiply(dtype, a, along, rows, k, panels, columns, start, c):
+def multiply(weights, a, along, rows, k, panels, columns, start, c):
     """c = start + a @ panels for all columns; arguments as in `multiply_panel`."""
     p = 0
     while p < panel_count(columns):
-        p += multiply_panel(dtype, p, a, along, rows, k, panels, columns, start, c)
+        p += multiply_panel(weights, p, a, along, rows, k, panels, columns, start, c)
