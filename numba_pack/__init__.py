@@ -1,9 +1,40 @@
-"""numba_pack."""
+"""Packed recurrent nets for NumPy: ragged sequences through RNN, LSTM and GRU, forward and backward, with no padding.
 
-from .compiled import gru, gru_backward, gru_forward, lstm, lstm_backward, lstm_forward, rnn, rnn_backward, rnn_forward
+==================== ===============================================================================================
+to pack              `pack_sequence`, `pack_padded_sequence`, `pack_ragged`, and what they make, `PackedSequence`
+to unpack            `unpack_sequence`, `pad_packed_sequence`, `unpack_ragged`
+between padded, list `pad_sequence`, `unpad_sequence`
+small things         `invert_permutation`, `check_packed`, `packing_report`
+layers               `RNN`, `LSTM`, `GRU`; their `Tape` and `Gradients`
+one step             `RNNCell`, `LSTMCell`, `GRUCell`
+in compiled code     all of the packing functions; `rnn`, `lstm`, `gru`, each with ``_forward`` and ``_backward``
+training             the modules `optim` and `losses`
+how it runs          `threads`, `set_num_threads`, `get_num_threads`, `warmup`, `backend`; ``python -m numba_pack``
+==================== ===============================================================================================
+
+Letters in shapes: B sequences, T steps of the longest, N packed rows (the sum of the lengths), I inputs, H units,
+P outputs (H without a projection), G gate rows (4 H, 3 H or H), L layers, D directions.
+"""
+
+from . import losses, optim
+from ._backend import backend
+from .compiled import (
+    CompiledGradients,
+    CompiledTape,
+    gru,
+    gru_backward,
+    gru_forward,
+    lstm,
+    lstm_backward,
+    lstm_forward,
+    rnn,
+    rnn_backward,
+    rnn_forward,
+)
 from .cpu.threads import get_num_threads, set_num_threads, threads
 from .layers import GRU, LSTM, RNN, Gradients, Tape
 from .ragged import pack_ragged, unpack_ragged
+from .report import PackingReport, packing_report
 from .sequences import (
     PackedSequence,
     check_packed,
@@ -15,3 +46,50 @@ from .sequences import (
     unpack_sequence,
     unpad_sequence,
 )
+from .step_cells import CellTape, GRUCell, LSTMCell, RNNCell
+from .warm import warmup
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "CellTape",
+    "CompiledGradients",
+    "CompiledTape",
+    "GRUCell",
+    "Gradients",
+    "LSTMCell",
+    "PackedSequence",
+    "PackingReport",
+    "RNNCell",
+    "Tape",
+    "backend",
+    "check_packed",
+    "get_num_threads",
+    "gru",
+    "gru_backward",
+    "gru_forward",
+    "invert_permutation",
+    "losses",
+    "lstm",
+    "lstm_backward",
+    "lstm_forward",
+    "optim",
+    "pack_padded_sequence",
+    "pack_ragged",
+    "pack_sequence",
+    "packing_report",
+    "pad_packed_sequence",
+    "pad_sequence",
+    "rnn",
+    "rnn_backward",
+    "rnn_forward",
+    "set_num_threads",
+    "threads",
+    "unpack_ragged",
+    "unpack_sequence",
+    "unpad_sequence",
+    "warmup",
+]
+
+__version__ = "0.1.0"

@@ -13,14 +13,15 @@ import os
 from typing import Any
 
 import numpy as np
-from numba import types, typeof
+from numba import typeof, types
 from numba.core.errors import TypingError
 from numba.extending import overload
 
-from numba_pack._jit import inner, jit
+from ._jit import inner, jit
 
 __all__ = [
     "ArgumentError",
+    "as_dtype",
     "as_flag",
     "as_integers",
     "as_rows",
@@ -62,7 +63,7 @@ MEMORY_BYTES = _memory_bytes()
 
 
 class ArgumentError(ValueError):
-    """The error that a fault stands for; compiled code raises it, too, as its message is only put together in Python."""
+    """The error that a fault stands for. Compiled code raises it, too: its message is only put together in Python."""
 
     def __init__(self, name: str, text: str, got: int, bound: int, at: int) -> None:
         super().__init__(name, text, got, bound, at)
@@ -180,6 +181,17 @@ def native(dtype: np.dtype) -> np.dtype:
     return dtype if dtype.isnative else dtype.newbyteorder("=")
 
 
+def as_dtype(dtype: Any) -> np.dtype:
+    """A dtype that rows may have, in the byte order of this machine."""
+    try:
+        given = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype must be a bool, integer, float or complex dtype; got {dtype!r}") from None
+    if given.kind not in NUMERIC:
+        raise TypeError(f"dtype must be a bool, integer, float or complex dtype; got {given}")
+    return native(given)
+
+
 def _as_array(array: Any, name: str) -> np.ndarray:
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name} must be an array without a mask, which would be lost; got a masked array")
@@ -281,7 +293,7 @@ def padding_of(padding_value: Any, rows: np.ndarray) -> np.generic:
         raise TypeError(f"padding_value must be a number; got {padding_value!r}")
     if not _holds(rows.dtype, value):
         raise ValueError(f"padding_value must be representable in the dtype {rows.dtype}; got {padding_value!r}")
-    return value.astype(rows.dtype)[()]
+    return value.astype(rows.dtype).flat[0]
 
 
 def _holds(dtype: np.dtype, value: np.ndarray) -> bool:

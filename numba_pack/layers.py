@@ -17,7 +17,7 @@ from .cpu import engine
 from .cpu.scan import States
 from .dropout import Dropout
 from .forms import Form, form_of, no_states
-from .module import RNN_WEIGHTS, Module, as_size, named_shapes
+from .module import RNN_WEIGHTS, Module, as_nonlinearity, as_size, named_shapes
 from .parameters import WEIGHTS, GRUWeights, LSTMWeights
 
 __all__ = ["GRU", "LSTM", "RNN", "Gradients", "Tape"]
@@ -352,10 +352,7 @@ class RNN(Layer):
         dtype: Any = np.float32,
         rng: Any = None,
     ) -> None:
-        if not isinstance(nonlinearity, str) or nonlinearity not in RNN_WEIGHTS:
-            error = ValueError if isinstance(nonlinearity, str) else TypeError
-            raise error(f"nonlinearity must be 'tanh' or 'relu'; got {nonlinearity!r}")
-        self.nonlinearity = nonlinearity
+        self.nonlinearity = as_nonlinearity(nonlinearity)
         kind = RNN_WEIGHTS[nonlinearity]
         super().__init__(
             kind, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, dtype, rng

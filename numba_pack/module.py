@@ -52,7 +52,16 @@ def as_generator(value: Any) -> np.random.Generator:
         raise type(error)(f"rng must be what numpy.random.default_rng takes; got {value!r}: {error}") from error
 
 
-class _Versions:
+def as_nonlinearity(value: Any) -> str:
+    """One of the two that an RNN may have."""
+    if not isinstance(value, str):
+        raise TypeError(f"nonlinearity must be 'tanh' or 'relu'; got {value!r}")
+    if value not in RNN_WEIGHTS:
+        raise ValueError(f"nonlinearity must be 'tanh' or 'relu'; got {value!r}")
+    return value
+
+
+class _Version:
     """One state of the parameters, and the weights packed from it when they are first needed."""
 
     def __init__(self, parameters: np.ndarray) -> None:
@@ -80,7 +89,7 @@ class Module:
 
     def _set(self, vector: np.ndarray) -> None:
         vector.flags.writeable = False
-        self._version = _Versions(vector)
+        self._version = _Version(vector)
 
     @property
     def parameters(self) -> np.ndarray:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numba.extending import overload
 
-from numba_pack._checks import ArgumentError, as_integers, as_rows, offsets_fault, typed_integers, typed_rows
-from numba_pack._jit import inner
-from numba_pack.sequences import PackedSequence, check_packed, pack_values, typed_packed, unpack_values
+from ._checks import ArgumentError, as_integers, as_rows, offsets_fault, typed_integers, typed_rows
+from ._jit import inner
+from .sequences import PackedSequence, check_packed, pack_values, typed_packed, unpack_values
 
 __all__ = ["pack_ragged", "unpack_ragged"]
 

@@ -1,8 +1,9 @@
 """Packed sequences: ragged batches in one buffer with no padding, and the functions that pack, pad and unpack.
 
 Shape letters: B sequences, of which the longest has T time steps; N rows, the sum of the lengths; ``*`` stands for the
-trailing axes of a row, which may be none. Layouts: packed ``data (N, *)`` time step after time step; padded ``(T, B, *)``,
-or ``(B, T, *)`` with ``batch_first``; ragged ``values (N, *)`` sequence after sequence (see `numba_pack.ragged`).
+trailing axes of a row, which may be none. Layouts: packed ``data (N, *)``, time step after time step; padded
+``(T, B, *)``, or ``(B, T, *)`` with ``batch_first``; ragged ``values (N, *)``, sequence after sequence (see
+`numba_pack.ragged`).
 
 Every function here can be called from Python and from ``@njit`` code. Each stands as three parts, one below the other:
 the function that Python calls, which checks and converts; the overload that Numba calls, which checks types; and the
@@ -20,10 +21,11 @@ from numba import literal_unroll, types
 from numba.core.errors import TypingError
 from numba.extending import overload
 
-from numba_pack._checks import (
+from ._checks import (
     INT64,
     NO_LIMIT,
     ArgumentError,
+    as_dtype,
     as_flag,
     as_integers,
     as_rows,
@@ -42,8 +44,8 @@ from numba_pack._checks import (
     typed_rows,
     typed_sequences,
 )
-from numba_pack._jit import inner
-from numba_pack._rows import (
+from ._jit import inner
+from ._rows import (
     bytes_of,
     copy_bytes,
     lengths_in_order,
@@ -133,8 +135,8 @@ class PackedSequence(NamedTuple):
         >>> nbp.pack_sequence([np.array([1, 2]), np.array([3])]).astype(np.float32).data
         array([1., 3., 2.], dtype=float32)
         """
-        data = check_packed(self, "self").data.astype(dtype)
-        return self._replace(data=as_rows(data, "data of that dtype", 1, "(N, *)"))
+        data = check_packed(self, "self").data
+        return self._replace(data=data.astype(as_dtype(dtype)))
 
     def map(self, f: Callable[[np.ndarray], np.ndarray]) -> PackedSequence:
         """The same batch with ``f`` applied to all rows at once. The index arrays are shared.
@@ -228,10 +230,10 @@ def check_packed(packed: PackedSequence, name: str = "packed") -> PackedSequence
     >>> import numpy as np
     >>> import numba_pack as nbp
     >>> packed = nbp.pack_sequence([np.array([1, 2]), np.array([3])])
-    >>> nbp.check_packed(packed._replace(batch_sizes=np.array([1, 2])), "input")
+    >>> nbp.check_packed(packed._replace(batch_sizes=np.array([2])), "input")
     Traceback (most recent call last):
     ...
-    ValueError: input.batch_sizes must not grow, nor exceed the number of sequences: expected at most 1; got 2 at index 1
+    numba_pack._checks.ArgumentError: input.batch_sizes must sum to the rows of data: expected 3; got 2
     """
     if not isinstance(packed, PackedSequence):
         raise TypeError(f"{name} must be a PackedSequence; got {type(packed).__name__}")
@@ -478,7 +480,9 @@ def _padded_layout(padded, count, batch_first):
         sequences, steps = padded.shape[1], padded.shape[0]
         base, stride = np.arange(sequences), sequences
     if count != sequences:
-        raise ArgumentError("lengths", " must hold one length for each sequence: expected a length of", count, sequences, -1)
+        raise ArgumentError(
+            "lengths", " must hold one length for each sequence: expected a length of", count, sequences, -1
+        )
     return base, stride, steps
 
 

@@ -1,0 +1,45 @@
+"""``python -m numba_pack``: what a bug report needs."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+from numba.core import config
+
+import numba_pack
+
+from .cpu.lanes import lanes_of
+from .cpu.machine import MACHINE
+from .cpu.scan import forward_stack
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def main() -> None:
+    """Print versions, the CPU and its lanes, the backend, the threads and the cache folder."""
+    rows = {
+        "numba_pack": _version("numba_pack"),
+        "Python": f"{platform.python_version()} on {platform.platform()}",
+        **{name: _version(name) for name in ("numpy", "numba", "llvmlite", "scipy")},
+        "CPU": f"{MACHINE.cpu}, {MACHINE.register_bytes * 8}-bit vectors{'' if MACHINE.fma else ', no fused multiply-add'}",
+        "lanes": f"{lanes_of(np.float32)} float32, {lanes_of(np.float64)} float64",
+        "backend": numba_pack.backend,
+        "threads": str(numba_pack.get_num_threads()),
+        "cache": str(forward_stack.stats.cache_path),
+        "Numba settings": ", ".join(
+            f"{name}={getattr(config, name)}" for name in ("DISABLE_JIT", "BOUNDSCHECK", "CPU_NAME", "CPU_FEATURES")
+        ),
+    }
+    for name, value in rows.items():
+        print(f"{name:15} {value}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Compiling ahead: so that the first request does not wait."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .layers import GRU, LSTM, RNN, Layer
+from .ragged import pack_ragged
+
+__all__ = ["warmup"]
+
+
+def warmup(*layers: Layer, training: bool = False) -> None:
+    """Compile what these layers run, or load it from the cache, by running each on a few zeros.
+
+    Compiled code is kept on disk (in ``NUMBA_CACHE_DIR``, or beside the package), so that it is compiled once, by the
+    first process that needs it.
+
+    Parameters
+    ----------
+    *layers : RNN, LSTM or GRU
+        What is compiled depends on the kind of layer and its dtype, not on its sizes. Without any: one of each kind,
+        in float32.
+    training : bool
+        Whether `forward` and `backward` are wanted, too.
+
+    Raises
+    ------
+    TypeError
+        If something is no layer.
+
+    Examples
+    --------
+    >>> import numba_pack as nbp
+    >>> nbp.warmup(nbp.GRU(3, 2))
+    """
+    for layer in layers or (LSTM(1, 1), GRU(1, 1), RNN(1, 1)):
+        if not isinstance(layer, Layer):
+            raise TypeError(f"layers must be of RNN, LSTM and GRU; got {type(layer).__name__}")
+        rows = np.zeros((1, layer.input_size), layer.dtype)
+        packed = pack_ragged(rows, np.array([0, 1]))
+        layer(packed)
+        if training:
+            output, _, tape = layer.forward(packed)
+            layer.backward(tape, output)
