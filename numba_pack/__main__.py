@@ -28,7 +28,7 @@ def main() -> None:
         "numba_pack": _version("numba_pack"),
         "Python": f"{platform.python_version()} on {platform.platform()}",
         **{name: _version(name) for name in ("numpy", "numba", "llvmlite", "scipy")},
-        "CPU": f"{MACHINE.cpu}, {MACHINE.register_bytes * 8}-bit vectors{'' if MACHINE.fma else ', no fused multiply-add'}",
+        "CPU": f"{MACHINE.cpu}, {MACHINE.register_bytes * 8}-bit vectors, {'' if MACHINE.fma else 'no '}fused products",
         "lanes": f"{lanes_of(np.float32)} float32, {lanes_of(np.float64)} float64",
         "backend": numba_pack.backend,
         "threads": str(numba_pack.get_num_threads()),

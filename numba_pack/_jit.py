@@ -22,5 +22,5 @@ from numba.extending import register_jitable
 __all__ = ["by_address", "inner", "jit"]
 
 jit = functools.partial(njit, cache=True, nogil=True, error_model="numpy")
-inner = register_jitable(error_model="numpy")
+inner = register_jitable(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 by_address = functools.partial(cfunc, cache=True, error_model="numpy")

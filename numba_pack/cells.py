@@ -18,7 +18,7 @@ Equations as in PyTorch's documentation of ``torch.nn.LSTM``, ``GRU`` and ``RNN`
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ._jit import inner
 from .activations import relu, relu_slope, sigmoid, sigmoid_slope, tanh, tanh_slope
@@ -31,7 +31,8 @@ __all__ = ["CELLS", "Cell"]
 def lstm_step(gates, h, c):
     """c' = f c + i g, h' = o tanh(c'); i, f, o are sigmoids of their sums, g is a tanh.
 
-    Hochreiter and Schmidhuber, Neural Computation 9 (1997), with the forget gate of Gers, Schmidhuber and Cummins (2000).
+    Hochreiter and Schmidhuber, Neural Computation 9 (1997), with the forget gate of Gers, Schmidhuber and Cummins
+    (2000).
     """
     i, f, g, o = gates
     i, f, g, o = sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)
@@ -100,8 +101,8 @@ def relu_step_back(gates, h, c, d_h, d_c):
 class Cell(NamedTuple):
     """What the scans must know of a cell."""
 
-    step: Callable
-    step_back: Callable
+    step: Callable[..., Any]
+    step_back: Callable[..., Any]
     #: products with the input, and as many with the state: rows of ``weight_ih`` over H
     gates: int
     #: values a unit keeps for the derivative. A row of the tape is ``kept`` times H long; the products with the state

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types, typeof
+from numba import typeof, types
 from numba.core.errors import TypingError
 from numba.extending import overload
 
@@ -59,7 +59,7 @@ class CompiledGradients(NamedTuple):
     parameters: np.ndarray
 
 
-# -- checks --------------------------------------------------------------------------------------------------------------
+# -- checks ------------------------------------------------------------------------------------------------------------
 
 
 def _is_float(ty, dtype, ndim):
@@ -122,7 +122,7 @@ def _plain_in_njit(array):
     return lambda array: array.copy()
 
 
-# -- states as the kernels take them ---------------------------------------------------------------------------------------
+# -- states as the kernels take them -----------------------------------------------------------------------------------
 
 
 def _states(hx, weights, name, B):
@@ -167,7 +167,7 @@ def _as_state_in_njit(weights, h, c):
     return lambda weights, h, c: h
 
 
-# -- the passes --------------------------------------------------------------------------------------------------------------
+# -- the passes --------------------------------------------------------------------------------------------------------
 
 
 @inner
@@ -269,7 +269,7 @@ def _replay_back(tape, d_output, d_state):
     return CompiledGradients(_with_rows(packed, d_x), _as_state(weights, d_h, d_c), gradient)
 
 
-# -- the public functions --------------------------------------------------------------------------------------------------
+# -- the public functions ----------------------------------------------------------------------------------------------
 
 
 @jit

@@ -46,7 +46,9 @@ class Form:
 
     def state(self, value: Any, name: str, scans: int, columns: int) -> np.ndarray:
         """A state (scans, B, columns) as the kernels take it."""
-        return as_array(value, name, (scans, self.B, columns), self.batch.data.dtype, "(num_layers * num_directions, B, H)")
+        return as_array(
+            value, name, (scans, self.B, columns), self.batch.data.dtype, "(num_layers * num_directions, B, H)"
+        )
 
     def state_back(self, state: np.ndarray) -> np.ndarray:
         """A state as the caller takes it."""

@@ -60,7 +60,9 @@ class Tape:
             )
         saved, self._saved = self._saved, None  # type: ignore[assignment]
         if saved is None:
-            raise ValueError("tape must not have been used: backward uses it up; got one that it was called with before")
+            raise ValueError(
+                "tape must not have been used: backward uses it up; got one that it was called with before"
+            )
         return self._form, saved
 
 
@@ -245,13 +247,13 @@ class Layer(Module):
             return States(h, no_states(self.dtype).c, True)
         if not isinstance(hx, (tuple, list)) or len(hx) != 2:
             raise TypeError(f"{name} must be a tuple of two arrays, h and c; got {_described(hx)}")
-        parts = []
-        for part, size, label in zip(hx, (self.output_size, self.hidden_size), ("[0]", "[1]"), strict=True):
-            if part is None and parts_may_be_none:
-                parts.append(np.zeros((scans, form.B, size), self.dtype))
-            else:
-                parts.append(form.state(part, name + label, scans, size))
-        return States(*parts, True)
+        h, c = (
+            np.zeros((scans, form.B, size), self.dtype)
+            if part is None and parts_may_be_none
+            else form.state(part, name + label, scans, size)
+            for part, size, label in zip(hx, (self.output_size, self.hidden_size), ("[0]", "[1]"), strict=True)
+        )
+        return States(h, c, True)
 
     def _state_back(self, form: Form, h: np.ndarray, c: np.ndarray) -> Any:
         return (form.state_back(h), form.state_back(c)) if self._has_c else form.state_back(h)
@@ -399,8 +401,8 @@ class LSTM(Layer):
         rng: Any = None,
     ) -> None:
         super().__init__(
-            LSTMWeights, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, dtype,
-            rng,
+            LSTMWeights, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size,
+            dtype, rng,
         )  # fmt: skip
 
 

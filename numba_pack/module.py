@@ -82,7 +82,9 @@ class Module:
         self.dtype = as_dtype(dtype)
         count = sum(math.prod(shape) for shape in shapes.values())
         if count * self.dtype.itemsize > MEMORY_BYTES:
-            raise ValueError(f"input_size, hidden_size and num_layers must give weights that fit into memory; got {sizes}")
+            raise ValueError(
+                f"input_size, hidden_size and num_layers must give weights that fit into memory; got {sizes}"
+            )
         bound = 1.0 / math.sqrt(sizes["hidden_size"])
         self._rng = as_generator(rng)
         self._set(self._rng.uniform(-bound, bound, count).astype(self.dtype))

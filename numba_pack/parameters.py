@@ -6,9 +6,9 @@ The order is PyTorch's, layer by layer, direction by direction: ``weight_ih (G, 
 
 from __future__ import annotations
 
-from collections import namedtuple
 from typing import NamedTuple
 
+import numpy as np
 from numba import types
 from numba.extending import intrinsic, overload
 
@@ -18,24 +18,52 @@ from .cells import CELLS
 __all__ = ["WEIGHTS", "GRUWeights", "LSTMWeights", "RNNReluWeights", "RNNTanhWeights", "Weights", "places"]
 
 
-#: What compiled code needs of a layer, in the order of its fields. Its class tells the cell, and so which code is compiled.
-_FIELDS = (
-    "parameters",  # every parameter, in the order of the state dict (1-D)
-    "panels",  # the same, prepacked for the forward scans (see cpu/panels.py)
-    "tile",  # the address of the micro-kernel (see cpu/tile.py): good in this process
-    "input_size",
-    "hidden_size",
-    "output_size",  # of h: proj_size with a projection, else hidden_size
-    "num_layers",
-    "num_directions",
-    "bias",  # 1 or 0
-)
-LSTMWeights = namedtuple("LSTMWeights", _FIELDS)
-GRUWeights = namedtuple("GRUWeights", _FIELDS)
-RNNTanhWeights = namedtuple("RNNTanhWeights", _FIELDS)
-RNNReluWeights = namedtuple("RNNReluWeights", _FIELDS)
+class Weights(NamedTuple):
+    """What compiled code needs of a layer; its class, one of those below, tells the cell.
 
-Weights = LSTMWeights | GRUWeights | RNNTanhWeights | RNNReluWeights
+    Only ``layer.weights`` makes it: compiled code trusts it.
+    """
+
+    #: every parameter, in the order of the state dict
+    parameters: np.ndarray
+    #: the same, prepacked for the forward scans (see ``cpu/panels.py``)
+    panels: np.ndarray
+    #: the address of the micro-kernel (see ``cpu/tile.py``)
+    tile: int
+    input_size: int
+    hidden_size: int
+    #: the size of h: ``proj_size`` with a projection, else ``hidden_size``
+    output_size: int
+    num_layers: int
+    num_directions: int
+    #: 1 or 0
+    bias: int
+
+
+class LSTMWeights(Weights):
+    """`Weights` of an LSTM."""
+
+    __slots__ = ()
+
+
+class GRUWeights(Weights):
+    """`Weights` of a GRU."""
+
+    __slots__ = ()
+
+
+class RNNTanhWeights(Weights):
+    """`Weights` of an RNN with tanh."""
+
+    __slots__ = ()
+
+
+class RNNReluWeights(Weights):
+    """`Weights` of an RNN with relu."""
+
+    __slots__ = ()
+
+
 #: the cell that each class of weights is for
 WEIGHTS = {
     LSTMWeights: CELLS["LSTM"],
@@ -45,7 +73,7 @@ WEIGHTS = {
 }
 
 
-# -- facts of the cell, constants in compiled code ----------------------------------------------------------------------
+# -- facts of the cell, constants in compiled code ---------------------------------------------------------------------
 
 
 def _of_cell(name):
@@ -83,7 +111,7 @@ def _step_back(weights, gates, h, c, d_h, d_c):
     return lambda weights, gates, h, c, d_h, d_c: formula(gates, h, c, d_h, d_c)
 
 
-# -- where each parameter lies ------------------------------------------------------------------------------------------
+# -- where each parameter lies -----------------------------------------------------------------------------------------
 
 
 class Places(NamedTuple):

@@ -128,16 +128,18 @@ class Cell(Module):
         if not isinstance(tape, CellTape):
             raise TypeError(f"tape must be what forward returned second; got {type(tape).__name__}")
         if tape._owner is not self:
-            raise ValueError(f"tape must come from a forward call of this {type(self).__name__}; got one of another cell")
+            raise ValueError(
+                f"tape must come from a forward call of this {type(self).__name__}; got one of another cell"
+            )
         saved = tape._saved
         if saved is None:
-            raise ValueError("tape must not have been used: backward uses it up; got one that it was called with before")
+            raise ValueError(
+                "tape must not have been used: backward uses it up; got one that it was called with before"
+            )
         d_states = self._states(len(saved.batch.data), tape._single, d_state, "d_state", True)
         tape._saved = None  # type: ignore[assignment]
         d_input, d_h, d_c, gradient = engine.replay_back(saved, np.zeros_like(saved.out), d_states, True)
-        return Gradients(
-            d_input[0] if tape._single else d_input, self._state_back(d_h, d_c, tape._single), gradient
-        )
+        return Gradients(d_input[0] if tape._single else d_input, self._state_back(d_h, d_c, tape._single), gradient)
 
     def _batch(self, input: np.ndarray) -> tuple[Batch, bool]:
         if not isinstance(input, np.ndarray):

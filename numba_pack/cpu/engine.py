@@ -6,6 +6,7 @@ What is passed is checked by the caller: arrays are C-contiguous, of the dtype o
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ WORTH_A_THREAD = 1e7
 #: bytes that inference may use beyond input and output, all threads together
 SCRATCH_BYTES = 24 << 20
 _NO_DROPOUT = Dropout(0.0, np.uint32(0), np.uint32(0))
+_NO_RECORD = {np.dtype(dtype): Record(*[np.empty((0, 0, 0), dtype)] * 4) for dtype in (np.float32, np.float64)}
 
 
 class Saved(NamedTuple):
@@ -82,7 +84,12 @@ def _outputs(weights: Weights, batch: Batch) -> tuple[np.ndarray, np.ndarray, np
     )
 
 
-def _forward(weights, batch, states, dropout, keep, saved, workers, parts):
+def _forward(
+    weights: Weights, batch: Batch, states: States, dropout: Dropout, saved: Record | None, workers: int, parts: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Run ``parts`` parts of the batch on ``workers`` threads; ``saved`` is written if given."""
+    keep = saved is not None
+    saved = _NO_RECORD[batch.data.dtype] if saved is None else saved
     out, h_n, c_n = _outputs(weights, batch)
     if parts == 1:
         forward_stack(weights, batch, 0, len(batch.order), states, dropout, keep, saved, out, h_n, c_n)
@@ -90,7 +97,7 @@ def _forward(weights, batch, states, dropout, keep, saved, workers, parts):
     bounds = _bounds(batch.batch_sizes, len(batch.order), parts)
     tasks = [
         partial(forward_stack, weights, batch, first, last, states, dropout, keep, saved, out, h_n, c_n)
-        for first, last in zip(bounds, bounds[1:], strict=False)
+        for first, last in pairwise(bounds)
     ]
     threads.run(tasks, workers)
     return out, h_n, c_n
@@ -100,14 +107,7 @@ def infer(weights: Weights, batch: Batch, states: States) -> tuple[np.ndarray, n
     """The output (N, D * P), h_n (L * D, B, P) and c_n (L * D, B, H) of a batch; nothing is kept."""
     workers = _workers(weights, len(batch.data))
     parts = max(workers, -(-_scratch(weights, batch) * workers // SCRATCH_BYTES))
-    return _forward(weights, batch, states, _NO_DROPOUT, False, _no_record(batch.data.dtype), workers, parts)
-
-
-_EMPTY = {np.dtype(dtype): Record(*[np.empty((0, 0, 0), dtype)] * 4) for dtype in (np.float32, np.float64)}
-
-
-def _no_record(dtype: np.dtype[Any]) -> Record:
-    return _EMPTY[dtype]
+    return _forward(weights, batch, states, _NO_DROPOUT, None, workers, parts)
 
 
 def record(
@@ -116,7 +116,7 @@ def record(
     """As `infer`, with dropout, and what the backward pass needs."""
     saved = new_record(weights, len(batch.data), batch.data.dtype)
     workers = _workers(weights, len(batch.data))
-    out, h_n, c_n = _forward(weights, batch, states, dropout, True, saved, workers, workers)
+    out, h_n, c_n = _forward(weights, batch, states, dropout, saved, workers, workers)
     return out, h_n, c_n, Saved(weights, batch, states, dropout, saved, out)
 
 
@@ -154,7 +154,7 @@ def replay_back(
     bounds = _bounds(batch.batch_sizes, B, workers)
     scan = partial(backward_stack, weights, panels, batch)
     rest = (states, dropout, kept, out, d_out, d_states, d_between, d_x, d_hx, d_projected)
-    threads.run([partial(scan, *ends, *rest) for ends in zip(bounds, bounds[1:], strict=False)], workers)
+    threads.run([partial(scan, *ends, *rest) for ends in pairwise(bounds)], workers)
 
     gradient = np.zeros(weights.parameters.shape, dtype)
     product = partial(weight_gradients, weights, batch, states, dropout, kept, out, d_projected)

@@ -15,17 +15,18 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.imputils import lower_constant
 from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, infer_global
-from numba.core.imputils import lower_constant
 from numba.extending import intrinsic, lower_builtin, models, overload, register_model
 from numba.np.arrayobj import make_array
 
 from .machine import MACHINE
 
 __all__ = [
-    "Lanes", "absolute", "address", "copy_sign", "fma", "horner", "integer_at", "keep_alive", "lanes_of", "like", "load", "load_first", "load_gates",
-    "maximum", "minimum", "pointer", "power_of_two", "reciprocal", "select_less", "store", "store_first", "store_gates", "width",
+    "Lanes", "absolute", "address", "copy_sign", "fma", "horner", "integer_at", "keep_alive", "lanes_of", "like",
+    "load", "load_first", "load_gates", "maximum", "minimum", "pointer", "power_of_two", "reciprocal",
+    "select_less", "store", "store_first", "store_gates", "width",
 ]  # fmt: skip
 
 I32, I64 = ir.IntType(32), ir.IntType(64)

@@ -99,7 +99,11 @@ def forward_panels(weights, layer, direction):
     weight_ih, weight_hh, weight_hr, bias, _, inputs = _lay_out(weights, layer, direction, True)
     panels = weights.panels
     return Panels(
-        address(panels, weight_ih), address(panels, weight_hh), address(panels, weight_hr), address(panels, bias), inputs
+        address(panels, weight_ih),
+        address(panels, weight_hh),
+        address(panels, weight_hr),
+        address(panels, bias),
+        inputs,
     )
 
 
@@ -112,14 +116,14 @@ def back_panels(weights, panels, layer, direction):
 
 @inner
 def _pack_transposed(source, first, k, columns, turn, target, at):
-    """Panels of the transpose of the matrix (n, k) at ``source[first:]``; gates rotated by ``turn``. Returns the end."""
+    """Panels of the transpose of the matrix (n, k) at ``source[first:]``, its gates rotated by ``turn``."""
     lanes = width(source)
     for p in range(panel_count(columns)):
         vectors = panel_vectors(columns, p, lanes)
         for j in range(vectors):
             gate = j if columns.adjacent else (j + columns.vectors - turn) % columns.vectors
             column = p * columns.per_panel + gate * columns.between
-            left = columns.count - p * columns.per_panel - (j * lanes if columns.adjacent else 0)
+            left = columns.total - p * columns.per_panel - (j * lanes if columns.adjacent else 0)
             for lane in range(lanes):
                 row, to = first + (column + lane) * k, at + j * lanes + lane
                 if lane < left:
@@ -129,13 +133,12 @@ def _pack_transposed(source, first, k, columns, turn, target, at):
                     for kk in range(k):
                         target[to + kk * vectors * lanes] = 0
         at += k * vectors * lanes
-    return at
 
 
 @inner
 def _pack_plain(source, first, k, columns, turn, target, at):
     """Panels of the matrix (k, n) at ``source[first:]``, its row blocks of gates rotated by ``turn`` rows."""
-    lanes, size, n = width(source), source.itemsize, columns.count
+    lanes, n = width(source), columns.total
     for p in range(panel_count(columns)):
         vectors = panel_vectors(columns, p, lanes)
         for kk in range(k):
@@ -194,7 +197,11 @@ def pack_back(weights):
             place = places(weights, layer, direction)
             at, weight_hh, weight_hr, _, _, inputs = _lay_out(weights, layer, direction, False)
             _pack_plain(weights.parameters, place.weight_ih, gates, plain_columns(dtype, inputs), 0, panels, at)
-            _pack_plain(weights.parameters, place.weight_hh, gates, plain_columns(dtype, outputs), turn, panels, weight_hh)
+            _pack_plain(
+                weights.parameters, place.weight_hh, gates, plain_columns(dtype, outputs), turn, panels, weight_hh
+            )
             if outputs != units:
-                _pack_plain(weights.parameters, place.weight_hr, outputs, plain_columns(dtype, units), 0, panels, weight_hr)
+                _pack_plain(
+                    weights.parameters, place.weight_hr, outputs, plain_columns(dtype, units), 0, panels, weight_hr
+                )
     return panels

@@ -18,9 +18,21 @@ import numpy as np
 
 from .._jit import inner, jit
 from ..dropout import drop_row
-from ..parameters import gates_of, has_c, kept_of, step, turn_of
-from .lanes import address, integer_at, keep_alive, like, load, load_first, load_gates, store, store_first, store_gates, width
-from .panels import aligned, forward_panels, panel_columns
+from ..parameters import has_c, kept_of, step, turn_of
+from .lanes import (
+    address,
+    integer_at,
+    keep_alive,
+    like,
+    load,
+    load_first,
+    load_gates,
+    store,
+    store_first,
+    store_gates,
+    width,
+)
+from .panels import Panels, aligned, forward_panels, panel_columns
 from .tile import Matrix, multiply, multiply_panel, panel_count, plain_columns
 
 __all__ = ["Rows", "Steps", "forward_stack", "padded", "row_width", "steps_of"]
@@ -128,7 +140,7 @@ class Direction(NamedTuple):
     """What a forward scan reads and writes. H' is H rounded up to whole vectors."""
 
     #: `Panels` of the weights
-    panels: tuple
+    panels: Panels
     #: (., K) the input
     x: Rows
     #: (., P) the output, which is the state too
@@ -155,7 +167,7 @@ class Direction(NamedTuple):
 
 @inner
 def _project_block(weights, d, sizes, low, high):
-    """The products with the input, with the biases, for the steps ``low`` to ``high``; as many rows at once as adjoin."""
+    """Bias and product with the input, for the steps ``low`` to ``high``; as many rows at once as adjoin."""
     dtype, columns = weights.parameters, panel_columns(weights)
     turn = turn_of(weights) * weights.hidden_size
     bias = Matrix(d.panels.bias, 0)

@@ -19,7 +19,7 @@ import numpy as np
 from .._jit import inner, jit
 from ..parameters import gates_of, has_c, kept_of, places, step_back, turn_of
 from .lanes import address, keep_alive, like, load, load_first, load_gates, store, store_first, store_gates, width
-from .panels import aligned, back_panels
+from .panels import BackPanels, aligned, back_panels
 from .scan import Rows, drop_layer, give_states, padded, row_at, row_width, shifted, steps_of, take_states
 from .tile import Matrix, multiply, multiply_panel, panel_count, panel_vectors, plain_columns
 
@@ -33,7 +33,7 @@ class BackDirection(NamedTuple):
     """What a backward scan reads and writes."""
 
     #: `BackPanels` of the weights
-    panels: tuple
+    panels: BackPanels
     #: (., P) the output of the forward scan, and with it the state before each step
     out: Rows
     #: (., P) gradient of the output
@@ -127,7 +127,7 @@ def _projected_rows(weights, d, t, rows):
 
 @inner
 def _scan_back(weights, d, steps):
-    """One direction of one layer, against the order of its forward scan. Leaves d_h and d_c those of the first state."""
+    """One direction of one layer, against the order of its forward scan. Leaves d_h, d_c those of the first state."""
     dtype, H, P = weights.parameters, weights.hidden_size, weights.output_size
     columns = plain_columns(dtype, P)
     sizes = steps.sizes
@@ -184,8 +184,9 @@ def backward_stack(
     """All layers and directions back, for the sequences ``first`` to ``last`` of the sorted batch.
 
     ``panels`` are those of `pack_back`, ``out`` and ``tape`` those of `forward_stack`, whose gates become gradients.
-    Reads d_out (N, D * P) and ``d_states``, the gradients of h_n and c_n; writes those sequences' part of d_x (N, I; not written if empty),
-    of ``d_hx``, the gradients of h_0 and c_0, and of d_projected (L * D, N, P). ``d_between`` (2, N, D * P) is scratch.
+    Reads d_out (N, D * P) and ``d_states``, the gradients of h_n and c_n. Writes those sequences' part of d_x (N, I),
+    unless that is empty, of ``d_hx``, the gradients of h_0 and c_0, and of d_projected (L * D, N, P). ``d_between``,
+    (L - 1 or 2, N, D * P), is for the gradients between layers.
     """
     dtype = weights.parameters
     size = dtype.itemsize
@@ -317,7 +318,6 @@ def weight_gradients(weights, batch, states, dropout, tape, out, d_projected, pa
     ``gradient`` is laid out like the parameters and begins as zeros.
     """
     dtype = weights.parameters
-    size = dtype.itemsize
     H, P, D = weights.hidden_size, weights.output_size, weights.num_directions
     N, gates, turn = batch.data.shape[0], gates_of(weights), turn_of(weights)
     W, H_padded = row_width(weights), padded(dtype, H)

@@ -73,7 +73,7 @@ class Columns(NamedTuple):
     """
 
     #: columns of one gate, or of the whole matrix if it has no gates
-    count: int
+    total: int
     per_panel: int
     vectors: int
     between: int
@@ -82,10 +82,10 @@ class Columns(NamedTuple):
 
 
 @inner
-def plain_columns(dtype, count):
+def plain_columns(dtype, total):
     """The columns of a matrix with no gates, four vectors a panel; the last panel may hold fewer."""
     lanes = width(dtype)
-    return Columns(count, VECTORS * lanes, VECTORS, lanes, 1)
+    return Columns(total, VECTORS * lanes, VECTORS, lanes, 1)
 
 
 @inner
@@ -96,13 +96,14 @@ def gate_columns(dtype, units, gates):
 
 @inner
 def panel_count(columns):
-    return (columns.count + columns.per_panel - 1) // columns.per_panel
+    """How many panels the columns take."""
+    return (columns.total + columns.per_panel - 1) // columns.per_panel
 
 
 @inner
 def panel_vectors(columns, p, lanes):
     """How many vectors panel p holds: the last panel of adjacent columns may do with two instead of four."""
-    if columns.adjacent and columns.count - p * columns.per_panel <= 2 * lanes:
+    if columns.adjacent and columns.total - p * columns.per_panel <= 2 * lanes:
         return 2
     return columns.vectors
 
@@ -279,11 +280,11 @@ def _any_tile(typingctx, dtype, rows, vectors, panels, place):
         key = builder.add(key, args[3])
         end = builder.append_basic_block("end")
         switch = builder.switch(key, end)
-        for shape in _shapes():
-            block = builder.append_basic_block("tile_{}_{}_{}".format(*shape))
-            switch.add_case(ir.Constant(I64, shape[0] * 16 + shape[1] * 2 + shape[2]), block)
+        for m, v, n in _shapes():
+            block = builder.append_basic_block(f"tile_{m}_{v}_{n}")
+            switch.add_case(ir.Constant(I64, m * 16 + v * 2 + n), block)
             builder.position_at_end(block)
-            _Tile(builder, lanes, *shape, arguments).build()
+            _Tile(builder, lanes, m, v, n, arguments).build()
             builder.branch(end)
         builder.position_at_end(end)
         return context.get_dummy_value()
@@ -325,8 +326,8 @@ def _tile(typingctx, at, rows, vectors, panels, place):
 def multiply_panel(weights, p, a, along, rows, k, panels, columns, start, c):
     """The columns of panel p (and of the next one, if a tile takes two), for ``rows`` rows.
 
-    Of the weights only the dtype and the micro-kernel matter. ``a``, ``start`` and ``c`` are `Matrix`; ``along`` is the step of a along k; ``panels`` the address of the first
-    panel. Returns how many panels were done.
+    Of the weights only the dtype and the micro-kernel matter. ``a``, ``start`` and ``c`` are `Matrix`, ``along`` is
+    the step of a along k, ``panels`` the address of the first panel. Returns how many panels were done.
     """
     lanes, size = width(weights.parameters), weights.parameters.itemsize
     vectors = panel_vectors(columns, p, lanes)
@@ -342,7 +343,7 @@ def multiply_panel(weights, p, a, along, rows, k, panels, columns, start, c):
         place = (
             a.at + r * a.step * size, a.step, along, panels + p * step * size, step, k,
             start.at + (r * start.step + first) * size, start.step, c.at + (r * c.step + first) * size, c.step,
-            columns.count - first, columns.per_panel, columns.between, columns.adjacent,
+            columns.total - first, columns.per_panel, columns.between, columns.adjacent,
         )  # fmt: skip
         _tile(weights.tile, m, vectors, both, place)
         r += m
