@@ -6,7 +6,7 @@ The order is PyTorch's, layer by layer, direction by direction: ``weight_ih (G, 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numba import types
@@ -38,6 +38,10 @@ class Weights(NamedTuple):
     num_directions: int
     #: 1 or 0
     bias: int
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse: the address of the micro-kernel is good in this process only."""
+        raise TypeError("weights cannot be pickled, as they hold an address in this process; pickle the layer")
 
 
 class LSTMWeights(Weights):
