@@ -2,8 +2,9 @@
 
 Values are checked by compiled functions, which Python and a user's ``@njit`` code share. They return a *fault*
 ``(text, got, bound, at)``: what is wrong ("" if nothing is), the value that came, the value the text ends on, and the
-index of the first, or -1. `ArgumentError` is made of it. Types, shapes and dtypes are checked by the functions
-``as_...`` for Python and, while Numba types a call, by the functions ``typed_...`` for ``@njit`` code.
+index of the first, or -1; `refuse` raises the error. Types, shapes and dtypes are checked by the functions ``as_...``,
+which also give the argument the form that the kernels take. Each of them has an overload, so that a public function's
+body is the same in Python and in ``@njit`` code.
 """
 
 from __future__ import annotations
@@ -24,21 +25,18 @@ __all__ = [
     "as_dtype",
     "as_flag",
     "as_integers",
+    "as_left",
     "as_rows",
     "as_sequences",
     "as_total_length",
     "disagreement",
+    "inverted",
     "lengths_fault",
     "native",
     "offsets_fault",
     "packed_fault",
     "padding_of",
-    "permutation_fault",
-    "total_length_fault",
-    "typed_choice",
-    "typed_flag",
-    "typed_integers",
-    "typed_optional_integer",
+    "refuse",
     "typed_rows",
     "typed_sequences",
 ]
@@ -65,7 +63,7 @@ MEMORY_BYTES = _memory_bytes()
 class ArgumentError(ValueError):
     """The error that a fault stands for. Compiled code raises it, too: its message is only put together in Python."""
 
-    def __init__(self, name: str, text: str, got: int, bound: int, at: int) -> None:
+    def __init__(self, name: str, text: str, got: Any, bound: Any, at: int) -> None:
         super().__init__(name, text, got, bound, at)
 
     def __str__(self) -> str:
@@ -74,8 +72,18 @@ class ArgumentError(ValueError):
 
 
 @inner
-def lengths_fault(lengths, most, enforce_sorted):
-    """Lengths lie between 0 and ``most``, at least one, and do not increase where that is asked for."""
+def refuse(fault, name):
+    """Raise the error of a fault, if it is one."""
+    text, got, bound, at = fault
+    if len(text) > 0:
+        raise ArgumentError(name, text, got, bound, at)
+
+
+@inner
+def lengths_fault(lengths, sequences, most, enforce_sorted):
+    """There is a length for each sequence, from 0 to ``most``, and none increases where that is asked for."""
+    if len(lengths) != sequences:
+        return " must hold one length for each sequence: expected a length of", len(lengths), sequences, -1
     if len(lengths) == 0:
         return " must hold at least one sequence: expected a length of at least", 0, 1, -1
     for i in range(len(lengths)):
@@ -105,19 +113,20 @@ def offsets_fault(offsets, rows):
 
 
 @jit
-def permutation_fault(permutation):
-    """Every index from 0 to B - 1 occurs, and occurs once."""
-    seen = np.zeros(len(permutation), np.bool_)
+def inverted(permutation):
+    """The fault of a permutation in which some index from 0 to B - 1 does not occur once; and the inverse."""
+    inverse = np.full(len(permutation), -1)
     for i in range(len(permutation)):
         index = permutation[i]
         if index < 0:
-            return " must be a permutation: expected indices of at least", index, 0, i
+            return (" must be a permutation: expected indices of at least", index, 0, i), inverse
         if index >= len(permutation):
-            return " must be a permutation: expected indices of at most", index, len(permutation) - 1, i
-        if seen[index]:
-            return " must be a permutation: expected each index once; the second of its kind stands at", index, i, i
-        seen[index] = True
-    return "", 0, 0, -1
+            return (" must be a permutation: expected indices of at most", index, len(permutation) - 1, i), inverse
+        if inverse[index] >= 0:
+            text = " must be a permutation: expected each index once, and what stands here not also at index"
+            return (text, index, inverse[index], i), inverse
+        inverse[index] = i
+    return ("", 0, 0, -1), inverse
 
 
 @jit
@@ -166,7 +175,22 @@ def total_length_fault(total_length, longest, bytes_a_step):
     return "", 0, 0, -1
 
 
-# ---- types, shapes and dtypes: Python --------------------------------------------------------------------------------
+# ---- types, shapes and dtypes: by Python, or by Numba while it types a call ------------------------------------------
+
+# Each function stands above what it is in @njit code, where a wrong type is a TypingError and where no array need be
+# converted but for its layout.
+
+
+def _plain(given):
+    """The Numba type of an argument, which may have been left out or be a constant."""
+    if isinstance(given, types.Type):
+        return typeof(given.value) if isinstance(given, types.Omitted) else types.unliteral(given)
+    return typeof(given)
+
+
+def _text(name):
+    """The argument's name, which reaches an overload as the type of a constant."""
+    return getattr(name, "literal_value", name)
 
 
 def as_flag(flag: Any, name: str) -> bool:
@@ -174,6 +198,13 @@ def as_flag(flag: Any, name: str) -> bool:
     if not isinstance(flag, (bool, np.bool_)):
         raise TypeError(f"{name} must be a bool; got {flag!r}")
     return bool(flag)
+
+
+@overload(as_flag, prefer_literal=True)
+def _as_flag_in_njit(flag, name):
+    if not isinstance(_plain(flag), types.Boolean):
+        raise TypingError(f"{_text(name)} must be a bool; got {flag}")
+    return lambda flag, name: bool(flag)
 
 
 def native(dtype: np.dtype) -> np.dtype:
@@ -201,18 +232,35 @@ def _as_array(array: Any, name: str) -> np.ndarray:
         raise TypeError(f"{name} must be an array; got {type(array).__name__}: {error}") from error
 
 
-def as_rows(array: Any, name: str, axes: int, shape: str) -> np.ndarray:
+def as_rows(array: Any, name: str, axes: int) -> np.ndarray:
     """An array of numbers with at least ``axes`` axes, C-contiguous, aligned, native: copied only if it was not."""
     if type(array) is not np.ndarray:
         array = _as_array(array, name)
     if array.dtype.kind not in NUMERIC:
         raise TypeError(f"{name} must have a bool, integer, float or complex dtype; got {array.dtype}")
     if array.ndim < axes:
-        raise ValueError(f"{name} must have shape {shape}; got shape {array.shape}")
+        raise ValueError(f"{name} must have at least {axes} axes; got shape {array.shape}")
     flags = array.flags
     if not (flags.c_contiguous and flags.aligned and array.dtype.isnative):
         array = np.array(array, dtype=native(array.dtype), order="C")
     return array
+
+
+@overload(as_rows, prefer_literal=True)
+def _as_rows_in_njit(array, name, axes):
+    typed_rows(array, _text(name), _text(axes))
+    return lambda array, name, axes: np.ascontiguousarray(array)
+
+
+def typed_rows(given, name, axes):
+    """Raise the TypingError of an argument that is no array of numbers with at least ``axes`` axes."""
+    if not isinstance(given, types.Array):
+        raise TypingError(f"{name} must be an array; got {given}")
+    numeric = isinstance(given.dtype, (types.Boolean, types.Integer, types.Float, types.Complex))
+    if not numeric or given.dtype == types.float16:  # which Numba cannot load on the CPU
+        raise TypingError(f"{name} must have a bool, integer, float32, float64 or complex dtype; got {given.dtype}")
+    if not isinstance(axes, int) or given.ndim < axes:  # no int is Numba's second try, with no constants
+        raise TypingError(f"{name} must have at least {axes} axes; got {given.ndim}")
 
 
 def as_integers(array: Any, name: str) -> np.ndarray:
@@ -228,44 +276,65 @@ def as_integers(array: Any, name: str) -> np.ndarray:
         raise TypeError(f"{name} must hold integers that fit int64; got dtype {array.dtype}")
     if array.ndim != 1:
         raise ValueError(f"{name} must be one-dimensional; got shape {array.shape}")
-    if array.dtype == np.uint64 and array.size > 0 and array.max() > NO_LIMIT:
+    if array.dtype.kind == "u" and array.size > 0 and array.max() > NO_LIMIT:
         raise ValueError(f"{name} must hold integers that fit int64; got {array.max()}")
-    if array.dtype != np.int64 or not array.flags.carray:
-        array = np.array(array, dtype=np.int64)
-    return array
+    return np.array(array, dtype=np.int64)
 
 
-def as_sequences(sequences: Any, name: str = "sequences") -> tuple[list[np.ndarray], np.ndarray]:
+@overload(as_integers, prefer_literal=True)
+def _as_integers_in_njit(array, name):
+    if not isinstance(array, types.Array) or not isinstance(array.dtype, types.Integer) or array.ndim != 1:
+        raise TypingError(f"{_text(name)} must be a one-dimensional array of integers; got {array}")
+    return lambda array, name: array.astype(np.int64)
+
+
+def as_sequences(sequences: Any) -> tuple[list[np.ndarray], np.ndarray]:
     """A list of arrays that agree in dtype, and their lengths ``(B,)``."""
     if isinstance(sequences, (np.ndarray, str, bytes, dict)) or hasattr(sequences, "batch_sizes"):
-        raise TypeError(f"{name} must be a list of arrays, one for each sequence; got {type(sequences).__name__}")
+        raise TypeError(f"sequences must be a list of arrays, one for each; got {type(sequences).__name__}")
     try:
         arrays = list(sequences)
     except TypeError:
-        raise TypeError(f"{name} must be a list of arrays; got {type(sequences).__name__}") from None
+        raise TypeError(f"sequences must be a list of arrays; got {type(sequences).__name__}") from None
     if not arrays:
-        raise ValueError(f"{name} must hold at least one array; got an empty list")
+        raise ValueError("sequences must hold at least one array; got an empty list")
     if set(map(type, arrays)) != {np.ndarray}:
-        arrays = [_as_array(array, f"{name}[{i}]") for i, array in enumerate(arrays)]
+        arrays = [_as_array(array, f"sequences[{i}]") for i, array in enumerate(arrays)]
     dtypes = set(map(_DTYPE, arrays))
     if len(dtypes) > 1:
         dtypes = set(map(native, dtypes))
     if len(dtypes) > 1:
-        raise TypeError(f"{name} must agree in dtype; got {', '.join(sorted(map(str, dtypes)))}")
+        raise TypeError(f"sequences must agree in dtype; got {', '.join(sorted(map(str, dtypes)))}")
     if arrays[0].dtype.kind not in NUMERIC:
-        raise TypeError(f"{name} must have a bool, integer, float or complex dtype; got {arrays[0].dtype}")
+        raise TypeError(f"sequences must have a bool, integer, float or complex dtype; got {arrays[0].dtype}")
     try:
         return arrays, np.fromiter(map(len, arrays), np.int64, len(arrays))
     except TypeError:
-        raise disagreement(arrays, name) from None
+        raise disagreement(arrays) from None
 
 
-def disagreement(arrays: list[np.ndarray], name: str = "sequences") -> ValueError:
-    """The error of arrays that have no first axis, or do not agree in the others."""
+def disagreement(arrays: list[np.ndarray]) -> ValueError:
+    """The error of sequences that have no first axis, or do not agree in the others."""
     first = arrays[0].shape[1:]
     at, array = next((i, a) for i, a in enumerate(arrays) if a.ndim == 0 or a.shape[1:] != first)
     expected = ("T_i", *first)
-    return ValueError(f"{name} must agree in shape: expected {expected}; got {array.shape} at index {at}")
+    return ValueError(f"sequences must agree in shape: expected {expected}; got {array.shape} at index {at}")
+
+
+def typed_sequences(given):
+    """Raise the TypingError of an argument that is no list or tuple of arrays agreeing in dtype and number of axes."""
+    if isinstance(given, (types.List, types.ListType)):
+        arrays = [given.dtype]
+    elif isinstance(given, (types.UniTuple, types.Tuple)):
+        arrays = list(given.types)
+    else:
+        raise TypingError(f"sequences must be a list or tuple of arrays; got {given}")
+    if not arrays:
+        raise TypingError("sequences must hold at least one array; got an empty tuple")
+    for array in arrays:
+        typed_rows(array, "sequences", 1)
+        if array.dtype != arrays[0].dtype or array.ndim != arrays[0].ndim:
+            raise TypingError(f"sequences must agree in dtype and number of axes; got {arrays[0]} and {array}")
 
 
 def as_total_length(total_length: Any, longest: int, bytes_a_step: int) -> int:
@@ -276,12 +345,43 @@ def as_total_length(total_length: Any, longest: int, bytes_a_step: int) -> int:
         raise TypeError(f"total_length must be an integer or None; got {total_length!r}")
     try:
         total = operator.index(total_length)
-    except TypeError as error:
-        raise TypeError(f"total_length must be an integer or None; got {total_length!r}") from error
-    fault = total_length_fault(total, longest, bytes_a_step)
-    if fault[0]:
-        raise ArgumentError("total_length", *fault)
+    except TypeError:
+        raise TypeError(f"total_length must be an integer or None; got {total_length!r}") from None
+    refuse(total_length_fault(total, longest, bytes_a_step), "total_length")
     return total
+
+
+@overload(as_total_length)
+def _as_total_length_in_njit(total_length, longest, bytes_a_step):
+    def given(total_length, longest, bytes_a_step):
+        refuse(total_length_fault(total_length, longest, bytes_a_step), "total_length")
+        return total_length
+
+    plain = _plain(total_length)
+    if isinstance(plain, types.NoneType):
+        return lambda total_length, longest, bytes_a_step: longest
+    if isinstance(plain, types.Integer):
+        return given
+    raise TypingError(f"total_length must be an integer or None; got {total_length}")
+
+
+def as_left(padding_side: Any) -> bool:
+    """Whether the padding stands on the left."""
+    if not isinstance(padding_side, str) or padding_side not in ("right", "left"):
+        raise ValueError(f"padding_side must be 'right' or 'left'; got {padding_side!r}")
+    return padding_side == "left"
+
+
+@overload(as_left)
+def _as_left_in_njit(padding_side):
+    def given(padding_side):
+        if padding_side != "right" and padding_side != "left":
+            raise ArgumentError("padding_side", " must be 'right' or", padding_side, "'left'", -1)
+        return padding_side == "left"
+
+    if not isinstance(_plain(padding_side), types.UnicodeType):
+        raise TypingError(f"padding_side must be 'right' or 'left'; got {padding_side}")
+    return given
 
 
 def padding_of(padding_value: Any, rows: np.ndarray) -> np.generic:
@@ -307,78 +407,6 @@ def _holds(dtype: np.dtype, value: np.ndarray) -> bool:
     if dtype.kind in "fc":
         return bool(np.isfinite(cast) or not np.isfinite(value))
     return cast.item() == value.item()
-
-
-# ---- types in @njit code: while Numba types the call -----------------------------------------------------------------
-
-
-def _plain(given: Any) -> Any:
-    """The Numba type of an argument, which may have been left out or be a constant."""
-    if isinstance(given, types.Type):
-        return typeof(given.value) if isinstance(given, types.Omitted) else types.unliteral(given)
-    return typeof(given)
-
-
-def typed_flag(given: Any, name: str) -> None:
-    """The argument is a bool."""
-    if not isinstance(_plain(given), types.Boolean):
-        raise TypingError(f"{name} must be a bool; got {given}")
-
-
-def typed_choice(given: Any, name: str, choices: tuple[str, ...]) -> str | None:
-    """The argument is one of these strings: tells which, or None if it is a string known only when running."""
-    if isinstance(given, types.Omitted):
-        given = given.value
-    if isinstance(given, types.StringLiteral):
-        given = given.literal_value
-    if given == types.unicode_type:
-        return None
-    if given not in choices:
-        raise TypingError(f"{name} must be one of {choices}; got {given!r}")
-    return given
-
-
-def typed_optional_integer(given: Any, name: str) -> bool:
-    """The argument is an integer, or else None or left out: tells which."""
-    plain = _plain(given)
-    if isinstance(plain, types.NoneType):
-        return False
-    if not isinstance(plain, types.Integer):
-        raise TypingError(f"{name} must be an integer or None; got {given}")
-    return True
-
-
-def typed_rows(given: Any, name: str, axes: int) -> None:
-    """The argument is an array of numbers with at least ``axes`` axes."""
-    if not isinstance(given, types.Array):
-        raise TypingError(f"{name} must be an array; got {given}")
-    numeric = isinstance(given.dtype, (types.Boolean, types.Integer, types.Float, types.Complex))
-    if not numeric or given.dtype == types.float16:  # which Numba cannot load on the CPU
-        raise TypingError(f"{name} must have a bool, integer, float32, float64 or complex dtype; got {given.dtype}")
-    if given.ndim < axes:
-        raise TypingError(f"{name} must have at least {axes} axes; got {given.ndim}")
-
-
-def typed_integers(given: Any, name: str) -> None:
-    """The argument is a one-dimensional array of integers."""
-    if not isinstance(given, types.Array) or not isinstance(given.dtype, types.Integer) or given.ndim != 1:
-        raise TypingError(f"{name} must be a one-dimensional array of integers; got {given}")
-
-
-def typed_sequences(given: Any, name: str = "sequences") -> None:
-    """The argument is a list or tuple of arrays that agree in dtype and number of axes."""
-    if isinstance(given, (types.List, types.ListType)):
-        arrays = [given.dtype]
-    elif isinstance(given, (types.UniTuple, types.Tuple)):
-        arrays = list(given.types)
-    else:
-        raise TypingError(f"{name} must be a list or tuple of arrays; got {given}")
-    if not arrays:
-        raise TypingError(f"{name} must hold at least one array; got an empty tuple")
-    for array in arrays:
-        typed_rows(array, name, 1)
-        if array.dtype != arrays[0].dtype or array.ndim != arrays[0].ndim:
-            raise TypingError(f"{name} must agree in dtype and number of axes; got {arrays[0]} and {array}")
 
 
 @overload(padding_of)

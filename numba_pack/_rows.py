@@ -29,10 +29,13 @@ from ._jit import inner, jit
 
 __all__ = [
     "bytes_of",
+    "copy_bytes",
+    "differences",
     "lengths_in_order",
     "lengths_of",
     "move_rows",
     "offsets_of",
+    "padded_layout",
     "row_bytes_of",
     "sort_by_length",
     "sort_sequences",
@@ -194,7 +197,8 @@ def sort_by_length(lengths):
         batch_sizes[t] += batch_sizes[t + 1]
 
     free = np.zeros(longest + 1, np.int64)  # by length, the next free rank: all that are longer come before
-    free[:longest] = batch_sizes
+    for length in range(longest):
+        free[length] = batch_sizes[length]
     sorted_indices, unsorted_indices = np.empty_like(lengths), np.empty_like(lengths)
     for i in range(len(lengths)):
         rank = free[lengths[i]]
@@ -205,11 +209,14 @@ def sort_by_length(lengths):
 
 
 @jit
-def sort_sequences(lengths, most, enforce_sorted):
+def sort_sequences(lengths, sequences, most, enforce_sorted):
     """Check the lengths, then sort. Returns fault (see _checks), rows N, and what `sort_by_length` returns."""
-    fault = lengths_fault(lengths, most, enforce_sorted)
+    fault = lengths_fault(lengths, sequences, most, enforce_sorted)
     checked = lengths if len(fault[0]) == 0 else np.empty(0, np.int64)
-    return fault, checked.sum(), sort_by_length(checked)
+    rows = 0
+    for length in checked:
+        rows += length
+    return fault, rows, sort_by_length(checked)
 
 
 @jit
@@ -229,6 +236,27 @@ def offsets_of(lengths):
     for i in range(len(lengths)):
         offsets[i + 1] = offsets[i] + lengths[i]
     return offsets
+
+
+@jit
+def differences(offsets):
+    """The lengths ``(B,)`` of the sequences of a ragged buffer."""
+    lengths = np.empty(len(offsets) - 1, np.int64)
+    for i in range(len(lengths)):
+        lengths[i] = offsets[i + 1] - offsets[i]
+    return lengths
+
+
+@jit
+def padded_layout(lengths, steps, batch_first, left):
+    """Base ``(B,)`` and stride of the rows of a padded buffer, at its left end or, with ``left``, at its right."""
+    across, stride = (steps, 1) if batch_first else (1, len(lengths))
+    base = np.empty_like(lengths)
+    for i in range(len(lengths)):
+        base[i] = i * across
+        if left:
+            base[i] += (steps - lengths[i]) * stride
+    return base, stride
 
 
 @inner

@@ -18,9 +18,11 @@ __all__ = ["Form", "Packed", "Padded", "Single", "as_array", "form_of"]
 
 def as_array(value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], letters: str = "") -> np.ndarray:
     """A C-contiguous, writable array of this shape and dtype: the value itself if it is one, else a copy."""
-    if type(value) is not np.ndarray and not isinstance(value, np.ndarray):
+    if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array; got {type(value).__name__}")
-    if value.dtype != dtype:
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be an array without a mask, which would be lost; got a masked array")
+    if value.dtype != dtype and value.dtype.newbyteorder("=") != dtype:
         raise TypeError(f"{name} must have dtype {dtype}; got {value.dtype}")
     if value.shape != shape:
         raise ValueError(f"{name} must have shape {letters + ' = ' if letters else ''}{shape}; got {value.shape}")
@@ -67,10 +69,10 @@ class Packed(Form):
 
     def rows(self, value: Any, name: str, columns: int) -> np.ndarray:
         if isinstance(value, PackedSequence):
-            if not np.array_equal(value.batch_sizes, self.packed.batch_sizes):
-                raise ValueError(
-                    f"{name}.batch_sizes must be those of the input, {self.packed.batch_sizes}; got {value.batch_sizes}"
-                )
+            for field in ("batch_sizes", "sorted_indices"):  # else rows would be taken for those of other sequences
+                mine, theirs = getattr(self.packed, field), getattr(value, field)
+                if theirs is not mine and not np.array_equal(theirs, mine):
+                    raise ValueError(f"{name}.{field} must be those of the input, {mine}; got {theirs}")
             value, name = value.data, f"{name}.data"
         return as_array(value, name, (len(self.batch.data), columns), self.batch.data.dtype, "(N, num_directions * H)")
 

@@ -16,6 +16,7 @@ import numpy as np
 from ._checks import MEMORY_BYTES, as_flag
 from .cpu.panels import pack_forward
 from .cpu.tile import tile_of
+from .forms import as_array
 from .parameters import WEIGHTS, GRUWeights, LSTMWeights, RNNReluWeights, RNNTanhWeights, Weights
 
 __all__ = ["Module", "as_size"]
@@ -103,20 +104,11 @@ class Module:
 
     @parameters.setter
     def parameters(self, vector: Any) -> None:
-        self._set(self._checked(vector, "parameters").copy())
-
-    def _checked(self, vector: Any, name: str) -> np.ndarray:
-        count = self.parameters.size
-        if not isinstance(vector, np.ndarray):
-            raise TypeError(f"{name} must be a NumPy array; got {type(vector).__name__}")
-        if vector.dtype != self.dtype:
-            raise TypeError(f"{name} must have dtype {self.dtype}; got {vector.dtype}")
-        if vector.shape != (count,):
-            raise ValueError(f"{name} must have shape ({count},); got {vector.shape}")
+        vector = as_array(vector, "parameters", self.parameters.shape, self.dtype)
         if not np.isfinite(vector).all():
             at = int(np.flatnonzero(~np.isfinite(vector))[0])
-            raise ValueError(f"{name} must be finite; got {vector[at]} at index {at}")
-        return vector
+            raise ValueError(f"parameters must be finite; got {vector[at]} at index {at}")
+        self._set(vector.copy())
 
     def views(self, vector: np.ndarray) -> dict[str, np.ndarray]:
         """The parts of a vector laid out like `parameters`, by name: views, in their shapes.
@@ -192,13 +184,23 @@ class Module:
         vector = np.empty_like(self.parameters)
         for name, view in self.views(vector).items():
             value = state_dict[name]
-            value = np.asarray(value.detach() if hasattr(value, "detach") else value)  # a tensor that needs a gradient
+            try:
+                value = np.asarray(value.detach() if hasattr(value, "detach") else value)  # a tensor with a gradient
+            except (TypeError, ValueError) as error:
+                raise type(error)(
+                    f"state_dict[{name!r}] must be an array; got {type(value).__name__}: {error}"
+                ) from error
             if value.dtype.kind != "f":
                 raise TypeError(f"state_dict[{name!r}] must hold real floats; got dtype {value.dtype}")
             if value.shape != view.shape:
                 raise ValueError(f"state_dict[{name!r}] must have shape {view.shape}; got {value.shape}")
-            view[...] = value
-        self._set(self._checked(vector, "state_dict"))
+            with np.errstate(over="ignore"):
+                view[...] = value
+            if not np.isfinite(view).all():
+                raise ValueError(
+                    f"state_dict[{name!r}] must be finite in {self.dtype}; got {value[~np.isfinite(view)][0]}"
+                )
+        self._set(vector)
 
     @property
     def weights(self) -> Weights:

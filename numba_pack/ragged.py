@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba.extending import overload
 
-from ._checks import ArgumentError, as_integers, as_rows, offsets_fault, typed_integers, typed_rows
+from ._checks import as_integers, as_rows, offsets_fault, refuse
 from ._jit import inner
-from .sequences import PackedSequence, check_packed, pack_values, typed_packed, unpack_values
+from .sequences import PackedSequence, check_packed, pack_values, unpack_values
 
 __all__ = ["pack_ragged", "unpack_ragged"]
 
@@ -48,26 +47,10 @@ def pack_ragged(values: np.ndarray, offsets: Any) -> PackedSequence:
     >>> packed.lengths
     array([2, 3, 0, 1])
     """
-    return _pack_ragged(as_rows(values, "values", 1, "(N, *)"), as_integers(offsets, "offsets"))
-
-
-@overload(pack_ragged)
-def _pack_ragged_in_njit(values, offsets):
-    typed_rows(values, "values", 1)
-    typed_integers(offsets, "offsets")
-
-    def compiled(values, offsets):
-        return _pack_ragged(np.ascontiguousarray(values), offsets.astype(np.int64))
-
-    return compiled
-
-
-@inner
-def _pack_ragged(values, offsets):
-    text, got, bound, at = offsets_fault(offsets, len(values))
-    if len(text) > 0:
-        raise ArgumentError("offsets", text, got, bound, at)
-    return pack_values(values, offsets, False)
+    rows = as_rows(values, "values", 1)
+    starts = as_integers(offsets, "offsets")
+    refuse(offsets_fault(starts, len(rows)), "offsets")
+    return pack_values(rows, starts, False)
 
 
 def unpack_ragged(packed: PackedSequence) -> tuple[np.ndarray, np.ndarray]:
@@ -98,11 +81,5 @@ def unpack_ragged(packed: PackedSequence) -> tuple[np.ndarray, np.ndarray]:
     return unpack_values(check_packed(packed, "packed"))
 
 
-@overload(unpack_ragged)
-def _unpack_ragged_in_njit(packed):
-    typed_packed(packed, "packed")
-
-    def compiled(packed):
-        return unpack_values(check_packed(packed, "packed"))
-
-    return compiled
+for _function in (pack_ragged, unpack_ragged):
+    inner(_function)

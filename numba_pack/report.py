@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ._checks import NO_LIMIT, ArgumentError, as_integers, lengths_fault
+from ._checks import NO_LIMIT, as_integers, lengths_fault, refuse
 from .module import as_size
 
 __all__ = ["PackingReport", "packing_report"]
@@ -82,9 +82,7 @@ def packing_report(lengths: Any, input_size: int = 1, hidden_size: int = 1) -> P
     saved                     29.7%
     """
     counts = as_integers(lengths, "lengths")
-    fault = lengths_fault(counts, NO_LIMIT, False)
-    if fault[0]:
-        raise ArgumentError("lengths", *fault)
+    refuse(lengths_fault(counts, len(counts), NO_LIMIT, False), "lengths")
     inputs, hidden = as_size(input_size, "input_size"), as_size(hidden_size, "hidden_size")
     each = counts.tolist()  # as Python's integers, which do not overflow
     padded, packed = len(each) * max(each), sum(each)

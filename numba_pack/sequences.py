@@ -5,9 +5,8 @@ trailing axes of a row, which may be none. Layouts: packed ``data (N, *)``, time
 ``(T, B, *)``, or ``(B, T, *)`` with ``batch_first``; ragged ``values (N, *)``, sequence after sequence (see
 `numba_pack.ragged`).
 
-Every function here can be called from Python and from ``@njit`` code. Each stands as three parts, one below the other:
-the function that Python calls, which checks and converts; the overload that Numba calls, which checks types; and the
-body that both share.
+Every function here can be called from Python and from ``@njit`` code, which compiles the same source: what differs
+between the two, the checks of types above all, stands in pairs of a function and its overload (see `_checks`).
 """
 
 from __future__ import annotations
@@ -28,19 +27,16 @@ from ._checks import (
     as_dtype,
     as_flag,
     as_integers,
+    as_left,
     as_rows,
     as_sequences,
     as_total_length,
     disagreement,
+    inverted,
     native,
     packed_fault,
     padding_of,
-    permutation_fault,
-    total_length_fault,
-    typed_choice,
-    typed_flag,
-    typed_integers,
-    typed_optional_integer,
+    refuse,
     typed_rows,
     typed_sequences,
 )
@@ -48,9 +44,11 @@ from ._jit import inner
 from ._rows import (
     bytes_of,
     copy_bytes,
+    differences,
     lengths_in_order,
     move_rows,
     offsets_of,
+    padded_layout,
     row_bytes_of,
     sort_sequences,
 )
@@ -165,7 +163,7 @@ class PackedSequence(NamedTuple):
         array([10, 30, 20])
         """
         data = check_packed(self, "self").data
-        rows = as_rows(f(data), "the result of f", 1, "(N, *)")
+        rows = as_rows(f(data), "the result of f", 1)
         if len(rows) != len(data):
             raise ValueError(f"the result of f must have as many rows as data, {len(data)}; got shape {rows.shape}")
         return self._replace(data=rows.copy() if np.may_share_memory(rows, data) else rows)
@@ -239,14 +237,12 @@ def check_packed(packed: PackedSequence, name: str = "packed") -> PackedSequence
         raise TypeError(f"{name} must be a PackedSequence; got {type(packed).__name__}")
     data, batch_sizes, sorted_indices, unsorted_indices = packed
     checked = PackedSequence(
-        as_rows(data, f"{name}.data", 1, "(N, *)"),
+        as_rows(data, f"{name}.data", 1),
         _as_index(batch_sizes, name, "batch_sizes"),
         _as_index(sorted_indices, name, "sorted_indices"),
         _as_index(unsorted_indices, name, "unsorted_indices"),
     )
-    fault = packed_fault(checked[1], checked[2], checked[3], len(checked[0]))
-    if fault[0]:
-        raise ArgumentError(name, *fault)
+    refuse(packed_fault(*checked[1:], len(checked.data)), name)
     return checked
 
 
@@ -258,9 +254,9 @@ def _as_index(array: Any, name: str, field: str) -> np.ndarray:
     return as_integers(array, f"{name}.{field}")
 
 
-@overload(check_packed)
+@overload(check_packed, prefer_literal=True)
 def _check_packed_in_njit(packed, name="packed"):
-    typed_packed(packed, "packed")
+    _typed_packed(packed, getattr(name, "literal_value", name))
 
     def compiled(packed, name="packed"):
         checked = PackedSequence(
@@ -269,17 +265,14 @@ def _check_packed_in_njit(packed, name="packed"):
             packed.sorted_indices.copy(),
             packed.unsorted_indices.copy(),
         )
-        text, got, bound, at = packed_fault(
-            checked.batch_sizes, checked.sorted_indices, checked.unsorted_indices, len(checked.data)
-        )
-        if len(text) > 0:
-            raise ArgumentError(name, text, got, bound, at)
+        _, batch_sizes, sorted_indices, unsorted_indices = checked
+        refuse(packed_fault(batch_sizes, sorted_indices, unsorted_indices, len(checked.data)), name)
         return checked
 
     return compiled
 
 
-def typed_packed(given: Any, name: str) -> None:
+def _typed_packed(given, name):
     if getattr(given, "instance_class", None) is not PackedSequence:
         raise TypingError(f"{name} must be a PackedSequence; got {given}")
     data, *indices = given.types
@@ -322,20 +315,9 @@ def pack_sequence(sequences: Iterable[np.ndarray], enforce_sorted: bool = False)
     >>> nbp.pack_sequence([np.array([1, 2]), np.array([3, 4, 5]), np.array([6])]).data
     array([3, 1, 6, 4, 2, 5])
     """
+    enforce = as_flag(enforce_sorted, "enforce_sorted")
     values, offsets = ragged_of(sequences)
-    return pack_values(values, offsets, as_flag(enforce_sorted, "enforce_sorted"))
-
-
-@overload(pack_sequence)
-def _pack_sequence_in_njit(sequences, enforce_sorted=False):
-    typed_sequences(sequences)
-    typed_flag(enforce_sorted, "enforce_sorted")
-
-    def compiled(sequences, enforce_sorted=False):
-        values, offsets = ragged_of(sequences)
-        return pack_values(values, offsets, enforce_sorted)
-
-    return compiled
+    return pack_values(values, offsets, enforce)
 
 
 def ragged_of(sequences: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -352,6 +334,8 @@ def ragged_of(sequences: Any) -> tuple[np.ndarray, np.ndarray]:
 
 @overload(ragged_of)
 def _ragged_of_in_njit(sequences):
+    typed_sequences(sequences)
+
     def of_list(sequences):
         return _concatenate(sequences)
 
@@ -388,14 +372,12 @@ def _concatenate(arrays):
 @inner
 def pack_values(values, offsets, enforce_sorted):
     """Pack a ragged buffer whose offsets are known to be good."""
-    lengths = offsets[1:] - offsets[:-1]
-    fault, rows, (batch_sizes, sorted_indices, unsorted_indices) = sort_sequences(lengths, NO_LIMIT, enforce_sorted)
-    text, got, bound, at = fault
-    if len(text) > 0:
-        raise ArgumentError("the lengths of sequences", text, got, bound, at)
+    lengths = differences(offsets)
+    fault, rows, order = sort_sequences(lengths, len(lengths), NO_LIMIT, enforce_sorted)
+    refuse(fault, "the lengths of sequences")
+    batch_sizes, sorted_indices, unsorted_indices = order
     data = np.empty((rows, *values.shape[1:]), values.dtype)
-    size = row_bytes_of(values)
-    target, source = bytes_of(data), bytes_of(values)
+    target, source, size = bytes_of(data), bytes_of(values), row_bytes_of(values)
     move_rows(target, unsorted_indices, batch_sizes, source, offsets, 1, lengths, sorted_indices, size)
     return PackedSequence(data, batch_sizes, sorted_indices, unsorted_indices)
 
@@ -435,55 +417,25 @@ def pack_padded_sequence(
     >>> nbp.pack_padded_sequence(np.array([[1, 2, 0], [3, 4, 5]]), [2, 3], batch_first=True).data
     array([3, 1, 4, 2, 5])
     """
-    return _pack_padded(
-        as_rows(input, "input", 2, "(T, B, *) or (B, T, *)"),
-        as_integers(lengths, "lengths"),
-        as_flag(batch_first, "batch_first"),
-        as_flag(enforce_sorted, "enforce_sorted"),
-    )
-
-
-@overload(pack_padded_sequence)
-def _pack_padded_in_njit(input, lengths, batch_first=False, enforce_sorted=False):
-    typed_rows(input, "input", 2)
-    typed_integers(lengths, "lengths")
-    typed_flag(batch_first, "batch_first")
-    typed_flag(enforce_sorted, "enforce_sorted")
-
-    def compiled(input, lengths, batch_first=False, enforce_sorted=False):
-        return _pack_padded(np.ascontiguousarray(input), lengths.astype(np.int64), batch_first, enforce_sorted)
-
-    return compiled
-
-
-@inner
-def _pack_padded(padded, lengths, batch_first, enforce_sorted):
-    base, stride, steps = _padded_layout(padded, len(lengths), batch_first)
-    fault, rows, (batch_sizes, sorted_indices, unsorted_indices) = sort_sequences(lengths, steps, enforce_sorted)
-    text, got, bound, at = fault
-    if len(text) > 0:
-        raise ArgumentError("lengths", text, got, bound, at)
+    padded = as_rows(input, "input", 2)
+    counts = as_integers(lengths, "lengths")
+    first = as_flag(batch_first, "batch_first")
+    sequences, steps = _batch_and_steps(padded, first)
+    fault, rows, order = sort_sequences(counts, sequences, steps, as_flag(enforce_sorted, "enforce_sorted"))
+    refuse(fault, "lengths")
+    batch_sizes, sorted_indices, unsorted_indices = order
     data = np.empty((rows, *padded.shape[2:]), padded.dtype)
-    size = row_bytes_of(data)
-    target, source = bytes_of(data), bytes_of(padded)
-    move_rows(target, unsorted_indices, batch_sizes, source, base, stride, lengths, sorted_indices, size)
+    target, source, size = bytes_of(data), bytes_of(padded), row_bytes_of(data)
+    base, stride = padded_layout(counts, steps, first, False)
+    move_rows(target, unsorted_indices, batch_sizes, source, base, stride, counts, sorted_indices, size)
     return PackedSequence(data, batch_sizes, sorted_indices, unsorted_indices)
 
 
 @inner
-def _padded_layout(padded, count, batch_first):
-    """Base ``(B,)`` and stride of a padded batch's rows (see `_rows`), and its time steps; there are B lengths."""
+def _batch_and_steps(padded, batch_first):
     if batch_first:
-        sequences, steps = padded.shape[0], padded.shape[1]
-        base, stride = np.arange(sequences) * steps, 1
-    else:
-        sequences, steps = padded.shape[1], padded.shape[0]
-        base, stride = np.arange(sequences), sequences
-    if count != sequences:
-        raise ArgumentError(
-            "lengths", " must hold one length for each sequence: expected a length of", count, sequences, -1
-        )
-    return base, stride, steps
+        return padded.shape[0], padded.shape[1]
+    return padded.shape[1], padded.shape[0]
 
 
 # ---- unpacking -------------------------------------------------------------------------------------------------------
@@ -531,61 +483,34 @@ def pad_packed_sequence(
            [ 3,  4,  5]]), array([2, 3]))
     """
     packed = check_packed(sequence, "sequence")
-    size = row_bytes_of(packed.data)
-    total = as_total_length(total_length, len(packed.batch_sizes), len(packed.sorted_indices) * size)
-    return _pad_packed(packed, as_flag(batch_first, "batch_first"), padding_of(padding_value, packed.data), total)
-
-
-@overload(pad_packed_sequence)
-def _pad_packed_in_njit(sequence, batch_first=False, padding_value=0.0, total_length=None):
-    typed_packed(sequence, "sequence")
-    typed_flag(batch_first, "batch_first")
-
-    def padded_to_the_longest(sequence, batch_first=False, padding_value=0.0, total_length=None):
-        packed = check_packed(sequence, "sequence")
-        return _pad_packed(packed, batch_first, padding_of(padding_value, packed.data), len(packed.batch_sizes))
-
-    def padded_to_total_length(sequence, batch_first=False, padding_value=0.0, total_length=None):
-        packed = check_packed(sequence, "sequence")
-        step = len(packed.sorted_indices) * row_bytes_of(packed.data)
-        text, got, bound, at = total_length_fault(total_length, len(packed.batch_sizes), step)
-        if len(text) > 0:
-            raise ArgumentError("total_length", text, got, bound, at)
-        return _pad_packed(packed, batch_first, padding_of(padding_value, packed.data), total_length)
-
-    return padded_to_total_length if typed_optional_integer(total_length, "total_length") else padded_to_the_longest
-
-
-@inner
-def _pad_packed(packed, batch_first, padding, total):
+    first = as_flag(batch_first, "batch_first")
     data, batch_sizes, sorted_indices, unsorted_indices = packed
+    size = row_bytes_of(data)
+    steps = as_total_length(total_length, len(batch_sizes), len(sorted_indices) * size)
+    padded = _filled(padding_of(padding_value, data), data, len(sorted_indices), steps, first)
     lengths = lengths_in_order(batch_sizes, unsorted_indices)
-    padded = _padded(data, len(lengths), total, batch_first, padding)
-    base, stride, _ = _padded_layout(padded, len(lengths), batch_first)
-    target, source, size = bytes_of(padded), bytes_of(data), row_bytes_of(data)
+    base, stride = padded_layout(lengths, steps, first, False)
+    target, source = bytes_of(padded), bytes_of(data)
     move_rows(target, base, stride, source, unsorted_indices, batch_sizes, lengths, sorted_indices, size)
     return padded, lengths
 
 
 @inner
-def _padded(rows, sequences, steps, batch_first, padding):
-    """An array that holds nothing but padding, yet."""
+def _filled(padding, rows, sequences, steps, batch_first):
+    """A padded batch that holds nothing but padding, yet."""
     shape = (sequences, steps) if batch_first else (steps, sequences)
-    return _filled((*shape, *rows.shape[1:]), padding)
+    return _full((*shape, *rows.shape[1:]), padding)
 
 
-def _filled(shape: tuple[int, ...], value: np.generic) -> np.ndarray:
+def _full(shape: tuple[int, ...], value: np.generic) -> np.ndarray:
     if any(value.tobytes()):
         return np.full(shape, value, value.dtype)
     return np.zeros(shape, value.dtype)  # which costs no pass over the memory when it is fresh from the system
 
 
-@overload(_filled)
-def _filled_in_njit(shape, value):
-    def compiled(shape, value):
-        return np.full(shape, value)
-
-    return compiled
+@overload(_full)
+def _full_in_njit(shape, value):
+    return lambda shape, value: np.full(shape, value)
 
 
 def unpack_sequence(packed: PackedSequence) -> list[np.ndarray]:
@@ -616,17 +541,6 @@ def unpack_sequence(packed: PackedSequence) -> list[np.ndarray]:
     return _split(values, offsets)
 
 
-@overload(unpack_sequence)
-def _unpack_sequence_in_njit(packed):
-    typed_packed(packed, "packed")
-
-    def compiled(packed):
-        values, offsets = unpack_values(check_packed(packed, "packed"))
-        return _split(values, offsets)
-
-    return compiled
-
-
 @inner
 def unpack_values(packed):
     """The rows of a checked batch sequence after sequence, ``(N, *)``, and the offsets ``(B + 1,)``."""
@@ -644,10 +558,7 @@ def _split(values: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
 
 @overload(_split)
 def _split_in_njit(values, offsets):
-    def compiled(values, offsets):
-        return [values[offsets[i] : offsets[i + 1]] for i in range(len(offsets) - 1)]
-
-    return compiled
+    return lambda values, offsets: [values[offsets[i] : offsets[i + 1]] for i in range(len(offsets) - 1)]
 
 
 # ---- padding ---------------------------------------------------------------------------------------------------------
@@ -692,41 +603,15 @@ def pad_sequence(
     array([[0, 1, 2],
            [3, 4, 5]])
     """
-    if padding_side not in ("right", "left"):
-        raise ValueError(f"padding_side must be 'right' or 'left'; got {padding_side!r}")
-    batch_first = as_flag(batch_first, "batch_first")
+    left = as_left(padding_side)
+    first = as_flag(batch_first, "batch_first")
     values, offsets = ragged_of(sequences)
-    return _pad(values, offsets, batch_first, padding_of(padding_value, values), padding_side == "left")
-
-
-@overload(pad_sequence, prefer_literal=True)
-def _pad_sequence_in_njit(sequences, batch_first=False, padding_value=0.0, padding_side="right"):
-    typed_sequences(sequences)
-    typed_flag(batch_first, "batch_first")
-    left = typed_choice(padding_side, "padding_side", ("right", "left")) == "left"
-
-    def constant_side(sequences, batch_first=False, padding_value=0.0, padding_side="right"):
-        values, offsets = ragged_of(sequences)
-        return _pad(values, offsets, batch_first, padding_of(padding_value, values), left)
-
-    def variable_side(sequences, batch_first=False, padding_value=0.0, padding_side="right"):
-        if padding_side != "right" and padding_side != "left":
-            raise ValueError("padding_side must be 'right' or 'left'; got '" + padding_side + "'")
-        values, offsets = ragged_of(sequences)
-        return _pad(values, offsets, batch_first, padding_of(padding_value, values), padding_side == "left")
-
-    return variable_side if padding_side == types.unicode_type else constant_side
-
-
-@inner
-def _pad(values, offsets, batch_first, padding, left):
-    lengths = offsets[1:] - offsets[:-1]
-    _, _, (batch_sizes, order, _) = sort_sequences(lengths, NO_LIMIT, False)
+    padding = padding_of(padding_value, values)
+    lengths = differences(offsets)
+    _, _, (batch_sizes, order, _) = sort_sequences(lengths, len(lengths), NO_LIMIT, False)
     steps = len(batch_sizes)
-    padded = _padded(values, len(lengths), steps, batch_first, padding)
-    base, stride, _ = _padded_layout(padded, len(lengths), batch_first)
-    if left:
-        base = base + (steps - lengths) * stride
+    padded = _filled(padding, values, len(lengths), steps, first)
+    base, stride = padded_layout(lengths, steps, first, left)
     target, source, size = bytes_of(padded), bytes_of(values), row_bytes_of(values)
     move_rows(target, base, stride, source, offsets, 1, lengths, order, size)
     return padded
@@ -762,38 +647,17 @@ def unpad_sequence(padded: np.ndarray, lengths: Any, batch_first: bool = False) 
     >>> nbp.unpad_sequence(np.array([[1, 2, 0], [3, 4, 5]]), [2, 3], batch_first=True)
     [array([1, 2]), array([3, 4, 5])]
     """
-    values, offsets = _unpad(
-        as_rows(padded, "padded", 2, "(T, B, *) or (B, T, *)"),
-        as_integers(lengths, "lengths"),
-        as_flag(batch_first, "batch_first"),
-    )
+    batch = as_rows(padded, "padded", 2)
+    counts = as_integers(lengths, "lengths")
+    first = as_flag(batch_first, "batch_first")
+    sequences, steps = _batch_and_steps(batch, first)
+    fault, rows, (_, order, _) = sort_sequences(counts, sequences, steps, False)
+    refuse(fault, "lengths")
+    offsets = offsets_of(counts)
+    values = np.empty((rows, *batch.shape[2:]), batch.dtype)
+    base, stride = padded_layout(counts, steps, first, False)
+    move_rows(bytes_of(values), offsets, 1, bytes_of(batch), base, stride, counts, order, row_bytes_of(values))
     return _split(values, offsets)
-
-
-@overload(unpad_sequence)
-def _unpad_sequence_in_njit(padded, lengths, batch_first=False):
-    typed_rows(padded, "padded", 2)
-    typed_integers(lengths, "lengths")
-    typed_flag(batch_first, "batch_first")
-
-    def compiled(padded, lengths, batch_first=False):
-        values, offsets = _unpad(np.ascontiguousarray(padded), lengths.astype(np.int64), batch_first)
-        return _split(values, offsets)
-
-    return compiled
-
-
-@inner
-def _unpad(padded, lengths, batch_first):
-    base, stride, steps = _padded_layout(padded, len(lengths), batch_first)
-    fault, rows, (_, order, _) = sort_sequences(lengths, steps, False)
-    text, got, bound, at = fault
-    if len(text) > 0:
-        raise ArgumentError("lengths", text, got, bound, at)
-    offsets = offsets_of(lengths)
-    values = np.empty((rows, *padded.shape[2:]), padded.dtype)
-    move_rows(bytes_of(values), offsets, 1, bytes_of(padded), base, stride, lengths, order, row_bytes_of(values))
-    return values, offsets
 
 
 # ---- permutations ----------------------------------------------------------------------------------------------------
@@ -823,24 +687,19 @@ def invert_permutation(permutation: Any) -> np.ndarray:
     >>> nbp.invert_permutation([2, 0, 1])
     array([1, 2, 0])
     """
-    return _invert(as_integers(permutation, "permutation"))
-
-
-@overload(invert_permutation)
-def _invert_permutation_in_njit(permutation):
-    typed_integers(permutation, "permutation")
-
-    def compiled(permutation):
-        return _invert(permutation.astype(np.int64))
-
-    return compiled
-
-
-@inner
-def _invert(permutation):
-    text, got, bound, at = permutation_fault(permutation)
-    if len(text) > 0:
-        raise ArgumentError("permutation", text, got, bound, at)
-    inverse = np.empty_like(permutation)
-    inverse[permutation] = np.arange(len(permutation))
+    fault, inverse = inverted(as_integers(permutation, "permutation"))
+    refuse(fault, "permutation")
     return inverse
+
+
+# Called from @njit code they compile as they stand. Not by decorators, which would hide their types from type checkers.
+for _function in (
+    pack_sequence,
+    pack_padded_sequence,
+    pad_packed_sequence,
+    unpack_sequence,
+    pad_sequence,
+    unpad_sequence,
+    invert_permutation,
+):
+    inner(_function)

@@ -1,0 +1,80 @@
+"""The examples run as their docstrings say, and do what they are there to show."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CHANCE = 100 / 9  # per cent: nine speakers
+
+
+def run_example(name, folder, *options):
+    """What an example prints, run in a folder of its own. It shares the Numba cache of the tests."""
+    environ = os.environ | {"MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "examples" / name), *options]
+    run = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def number(pattern, text):
+    """The number at the one group of a pattern."""
+    found = re.search(pattern, text)
+    assert found, f"{pattern!r} is not in what was printed:\n{text}"
+    return float(found[1])
+
+
+def assert_is_a_figure(path):
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert len(content) > 10_000
+
+
+def test_the_packing_example_counts_64_rows_against_45_and_draws_them(tmp_path):
+    printed = run_example("packing.py", tmp_path, "--output", "figure.png")
+    assert re.search(r"rows\s+64\s+45\b", printed)
+    assert_is_a_figure(tmp_path / "figure.png")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param((), id="bidirectional LSTM"),
+        pytest.param(("--cell", "gru", "--unidirectional"), id="GRU"),
+        pytest.param(("--cell", "rnn"), id="bidirectional RNN"),
+    ],
+)
+def test_the_vowels_example_learns_to_tell_speakers_apart(options, tmp_path):
+    printed = run_example("japanese_vowels.py", tmp_path, "--epochs", "15", "--output", "figure.png", *options)
+    assert number(r"Test accuracy after 15 epochs: ([\d.]+)%", printed) > 6 * CHANCE
+    assert re.search(r"rows\s+7,020\s+4,274\b", printed)  # 270 utterances of up to 26 frames, or as long as they are
+    assert number(r"packed input: (\d+) rows, [\d.]+ ms", printed) == 4274
+    assert 4274 < number(r"padded input: (\d+) rows, [\d.]+ ms", printed) < 7020  # padded batch by batch
+    assert_is_a_figure(tmp_path / "figure.png")
+
+
+def test_the_vowels_example_gives_the_same_for_the_same_seed(tmp_path):
+    def accuracy(seed):
+        options = ("--hidden-size", "16", "--epochs", "3", "--unidirectional", "--seed", seed)
+        return number(r"Test accuracy after 3 epochs: ([\d.]+)%", run_example("japanese_vowels.py", tmp_path, *options))
+
+    assert accuracy("1") == accuracy("1")
+
+
+def test_the_scipy_example_minimises_the_loss_and_generalises(tmp_path):
+    printed = run_example("scipy_minimize.py", tmp_path, "--iterations", "40")
+    assert number(r"loss with penalty ([\d.]+)", printed) < 0.1  # log(9) = 2.2 by guessing
+    assert number(r"Test accuracy: ([\d.]+)%", printed) > 7 * CHANCE
+
+
+def test_the_service_example_answers_both_ways_with_the_bits_of_each_request_alone(tmp_path):
+    printed = run_example("service.py", tmp_path, "--seconds", "0.5", "--hidden-size", "40")
+    answers = [int(count) for count in re.findall(r"All (\d+) answers equal, bit for bit", printed)]
+    assert len(answers) == 2
+    assert min(answers) >= 4  # at least one for each client
+    for way in ("alone", "batched"):
+        assert number(rf"{way} +(\d+)", printed) > 0
