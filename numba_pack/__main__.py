@@ -10,9 +10,9 @@ from numba.core import config
 
 import numba_pack
 
+from .cpu.kernels import call_inference
 from .cpu.lanes import lanes_of
 from .cpu.machine import MACHINE
-from .cpu.scan import forward_stack
 
 
 def _version(name: str) -> str:
@@ -32,7 +32,7 @@ def main() -> None:
         "lanes": f"{lanes_of(np.float32)} float32, {lanes_of(np.float64)} float64",
         "backend": numba_pack.backend,
         "threads": str(numba_pack.get_num_threads()),
-        "cache": str(forward_stack.stats.cache_path),
+        "cache": str(call_inference.stats.cache_path),
         "Numba settings": ", ".join(
             f"{name}={getattr(config, name)}" for name in ("DISABLE_JIT", "BOUNDSCHECK", "CPU_NAME", "CPU_FEATURES")
         ),

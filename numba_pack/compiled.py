@@ -16,10 +16,9 @@ from numba.extending import overload
 
 from ._checks import ArgumentError
 from ._jit import inner, jit
+from .cpu.kernels import call_backward, call_forward, call_gradients, call_inference
 from .cpu.panels import pack_back
-from .cpu.scan import Batch, Record, States, forward_stack, padded, row_width
-from .cpu.scan_back import backward_stack, weight_gradients
-from .dropout import Dropout
+from .cpu.scan import Record, States, padded, row_width
 from .parameters import GRUWeights, LSTMWeights, RNNReluWeights, RNNTanhWeights, has_c
 from .sequences import PackedSequence, check_packed
 
@@ -177,9 +176,17 @@ def _forward(packed, weights, states, record, keep):
     out = np.empty((len(packed.data), D * P), dtype)
     h_n = np.empty((_scans(weights), B, P), dtype)
     c_n = np.empty((_scans(weights), B, weights.hidden_size if has_c(weights) else 0), dtype)
-    batch = Batch(packed.data, packed.batch_sizes, packed.sorted_indices)
-    dropout = Dropout(0.0, np.uint32(0), np.uint32(0))
-    forward_stack(weights, batch, 0, B, states, dropout, keep, record, out, h_n, c_n)
+    if keep:
+        call_forward(
+            weights.forward, weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
+            packed.sorted_indices, states.h, states.c, states.given, 0.0, 0, 0, record.gates, record.cells,
+            record.outputs, record.unprojected, 0, B, out, h_n, c_n,
+        )  # fmt: skip
+    else:
+        call_inference(
+            weights.forward, weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
+            packed.sorted_indices, states.h, states.c, states.given, 0, B, out, h_n, c_n,
+        )  # fmt: skip
     return out, _as_state(weights, h_n, c_n)
 
 
@@ -252,20 +259,24 @@ def _replay_back(tape, d_output, d_state):
     scans = _scans(weights)
     d_states = _states(d_state, weights, "d_state", B)
     rows = _gradient_rows(d_output, out)
-    batch = Batch(packed.data, packed.batch_sizes, packed.sorted_indices)
-    dropout = Dropout(0.0, np.uint32(0), np.uint32(0))
     d_x = np.empty_like(packed.data)
     d_h = np.empty((scans, B, P), dtype)
     d_c = np.empty((scans, B, weights.hidden_size if has_c(weights) else 0), dtype)
     d_between = np.empty((min(2, weights.num_layers - 1), N, D * P), dtype)
     d_projected = np.empty((scans if weights.hidden_size != P else 0, N, P), dtype)
     panels = pack_back(weights)
-    backward_stack(
-        weights, panels, batch, 0, B, states, dropout, record, out, rows, d_states, d_between, d_x,
-        States(d_h, d_c, True), d_projected,
+    call_backward(
+        weights.backward, weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
+        packed.sorted_indices, states.h, states.c, states.given, 0.0, 0, 0, record.gates, record.cells, record.outputs,
+        record.unprojected, out, 0, B, panels, rows, d_states.h, d_states.c, d_states.given, d_between, True, d_x, d_h,
+        d_c, d_projected,
     )  # fmt: skip
     gradient = np.zeros(weights.parameters.size, dtype)
-    weight_gradients(weights, batch, states, dropout, record, out, d_projected, 0, 1, gradient)
+    call_gradients(
+        weights.gradients, weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
+        packed.sorted_indices, states.h, states.c, states.given, 0.0, 0, 0, record.gates, record.cells, record.outputs,
+        record.unprojected, out, d_projected, 0, 1, gradient,
+    )  # fmt: skip
     return CompiledGradients(_with_rows(packed, d_x), _as_state(weights, d_h, d_c), gradient)
 
 

@@ -64,7 +64,7 @@ class Packed(Form):
         packed = check_packed(packed, "input")
         data = as_array(packed.data, "input.data", (len(packed.data), input_size), dtype, "(N, input_size)")
         self.packed = packed
-        self.batch = Batch(data, packed.batch_sizes, packed.sorted_indices)
+        self.batch = Batch(data, packed.batch_sizes, packed.sorted_indices, len(data))
         self.B = len(packed.sorted_indices)
 
     def rows(self, value: Any, name: str, columns: int) -> np.ndarray:
@@ -91,7 +91,7 @@ class Padded(Form):
             array = np.ascontiguousarray(array.swapaxes(0, 1))
         self.T, self.B = array.shape[:2]
         sizes = np.full(self.T if self.B else 0, self.B)
-        self.batch = Batch(array.reshape(self.T * self.B, input_size), sizes, np.arange(self.B))
+        self.batch = Batch(array.reshape(self.T * self.B, input_size), sizes, np.arange(self.B), self.T * self.B)
 
     def rows(self, value: Any, name: str, columns: int) -> np.ndarray:
         shape, letters = (self.T, self.B, columns), "(T, B, num_directions * H)"
@@ -113,7 +113,7 @@ class Single(Form):
     def __init__(self, array: np.ndarray, input_size: int, dtype: np.dtype[Any]) -> None:
         data = as_array(array, "input", (len(array), input_size), dtype, "(T, input_size)")
         self.B = 1
-        self.batch = Batch(data, np.ones(len(data), np.int64), np.zeros(1, np.int64))
+        self.batch = Batch(data, np.ones(len(data), np.int64), np.zeros(1, np.int64), len(data))
 
     def rows(self, value: Any, name: str, columns: int) -> np.ndarray:
         return as_array(value, name, (len(self.batch.data), columns), self.batch.data.dtype, "(T, num_directions * H)")

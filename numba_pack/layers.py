@@ -154,7 +154,7 @@ class Layer(Module):
             If an argument has the wrong kind, dtype or shape.
         """
         form = form_of(input, self.input_size, self.dtype, self.batch_first)
-        out, h_n, c_n = engine.infer(self.weights, form.batch, self._states(form, hx, "hx"))
+        out, h_n, c_n = engine.infer(self._packed(), form.batch, self._states(form, hx, "hx"))
         return form.back(out), self._state_back(form, h_n, c_n)
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any, Tape]:
@@ -179,7 +179,7 @@ class Layer(Module):
         """
         form = form_of(input, self.input_size, self.dtype, self.batch_first)
         dropped = Dropout(self.dropout if self.num_layers > 1 else 0.0, self._seed, self._next_call())
-        out, h_n, c_n, saved = engine.record(self.weights, form.batch, self._states(form, hx, "hx"), dropped)
+        out, h_n, c_n, saved = engine.record(self._packed(), form.batch, self._states(form, hx, "hx"), dropped)
         shown = out.view()
         shown.flags.writeable = False  # the tape holds it
         return form.back(shown), self._state_back(form, h_n, c_n), Tape(self, form, saved)

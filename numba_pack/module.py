@@ -14,15 +14,13 @@ from typing import Any
 import numpy as np
 
 from ._checks import MEMORY_BYTES, as_flag
-from .cpu.panels import pack_forward
-from .cpu.tile import tile_of
+from .cpu.kernels import packed_weights, with_gradients
 from .forms import as_array
-from .parameters import WEIGHTS, GRUWeights, LSTMWeights, RNNReluWeights, RNNTanhWeights, Weights
+from .parameters import WEIGHTS, RNNReluWeights, RNNTanhWeights, Weights
 
 __all__ = ["Module", "as_size"]
 
 RNN_WEIGHTS = {"tanh": RNNTanhWeights, "relu": RNNReluWeights}
-_CELLS = {LSTMWeights: "LSTM", GRUWeights: "GRU", RNNTanhWeights: "RNN", RNNReluWeights: "RNN"}
 
 
 def as_size(value: Any, name: str, least: int = 1) -> int:
@@ -70,6 +68,13 @@ class _Version:
         self.weights: Weights | None = None
         self.lock = threading.Lock()
 
+    def packed(self, kind: type[Weights], sizes: tuple[int, ...]) -> Weights:
+        if self.weights is None:
+            with self.lock:
+                if self.weights is None:
+                    self.weights = packed_weights(kind, self.parameters, sizes)
+        return self.weights
+
 
 class Module:
     """The sizes and parameters of a layer or a cell; see `LSTM` and `LSTMCell` for what users call."""
@@ -78,7 +83,7 @@ class Module:
         self, kind: type[Any], sizes: dict[str, int], shapes: dict[str, tuple[int, ...]], dtype: Any, rng: Any
     ) -> None:
         self._kind = kind
-        self._sizes = sizes
+        self._sizes = tuple(sizes.values())
         self._shapes = shapes
         self.dtype = as_dtype(dtype)
         count = sum(math.prod(shape) for shape in shapes.values())
@@ -202,6 +207,10 @@ class Module:
                 )
         self._set(vector)
 
+    def _packed(self) -> Weights:
+        """The weights for inference."""
+        return self._version.packed(self._kind, self._sizes)
+
     @property
     def weights(self) -> Weights:
         """What the functions `rnn`, `lstm`, `gru` and their training forms take in compiled code.
@@ -210,12 +219,7 @@ class Module:
         parameters are assigned: take it again to have them.
         """
         version = self._version
-        if version.weights is None:
-            with version.lock:
-                if version.weights is None:
-                    tile = tile_of(self.dtype).address
-                    bare = self._kind(version.parameters, version.parameters[:0].copy(), tile, **self._sizes)
-                    version.weights = bare._replace(panels=pack_forward(bare))
+        version.weights = with_gradients(version.packed(self._kind, self._sizes))
         return version.weights
 
     def __getstate__(self) -> dict[str, Any]:

@@ -28,7 +28,13 @@ class Weights(NamedTuple):
     parameters: np.ndarray
     #: the same, prepacked for the forward scans (see ``cpu/panels.py``)
     panels: np.ndarray
-    #: the address of the micro-kernel (see ``cpu/tile.py``)
+    #: the last seven fields as one array, which is how the kernels are given them
+    sizes: np.ndarray
+    #: addresses of the compiled passes (``cpu/kernels.py``), 0 for those not needed yet, and of the micro-kernel
+    #: (``cpu/tile.py``)
+    forward: int
+    backward: int
+    gradients: int
     tile: int
     input_size: int
     hidden_size: int
@@ -40,8 +46,8 @@ class Weights(NamedTuple):
     bias: int
 
     def __reduce__(self) -> NoReturn:
-        """Refuse: the address of the micro-kernel is good in this process only."""
-        raise TypeError("weights cannot be pickled, as they hold an address in this process; pickle the layer")
+        """Refuse: addresses are good in this process only."""
+        raise TypeError("weights cannot be pickled, as they hold addresses in this process; pickle the layer")
 
 
 class LSTMWeights(Weights):

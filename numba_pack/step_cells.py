@@ -77,7 +77,7 @@ class Cell(Module):
             If an argument has the wrong kind, dtype or shape.
         """
         batch, single = self._batch(input)
-        _, h, c = engine.infer(self.weights, batch, self._states(len(batch.data), single, hx, "hx", False))
+        _, h, c = engine.infer(self._packed(), batch, self._states(len(batch.data), single, hx, "hx", False))
         return self._state_back(h, c, single)
 
     def forward(self, input: np.ndarray, hx: Any = None) -> tuple[Any, CellTape]:
@@ -102,7 +102,7 @@ class Cell(Module):
         """
         batch, single = self._batch(input)
         states = self._states(len(batch.data), single, hx, "hx", False)
-        _, h, c, saved = engine.record(self.weights, batch, states, _NO_DROPOUT)
+        _, h, c, saved = engine.record(self._packed(), batch, states, _NO_DROPOUT)
         return self._state_back(h, c, single), CellTape(self, saved, single)
 
     def backward(self, tape: CellTape, d_state: Any) -> Gradients:
@@ -152,7 +152,7 @@ class Cell(Module):
         else:
             data = as_array(input, "input", (len(input), self.input_size), self.dtype, "(B, input_size)")
         B = len(data)
-        return Batch(data, np.full(1 if B else 0, B), np.arange(B)), single
+        return Batch(data, np.full(1 if B else 0, B), np.arange(B), B), single
 
     def _states(self, B: int, single: bool, hx: Any, name: str, parts_may_be_none: bool) -> States:
         if hx is None:

@@ -5,6 +5,7 @@ What is passed is checked by the caller: arrays are C-contiguous, of the dtype o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -14,10 +15,10 @@ import numpy as np
 from ..dropout import Dropout
 from ..parameters import WEIGHTS, Weights
 from . import threads
+from .kernels import call_backward, call_forward, call_gradients, call_inference, with_gradients
 from .lanes import lanes_of
 from .panels import pack_back
-from .scan import BLOCK_BYTES, Batch, Record, States, forward_stack
-from .scan_back import backward_stack, weight_gradients
+from .scan import BLOCK_BYTES, Batch, Record, States
 
 __all__ = ["Saved", "infer", "record", "replay_back"]
 
@@ -25,8 +26,6 @@ __all__ = ["Saved", "infer", "record", "replay_back"]
 WORTH_A_THREAD = 1e7
 #: bytes that inference may use beyond input and output, all threads together
 SCRATCH_BYTES = 24 << 20
-_NO_DROPOUT = Dropout(0.0, np.uint32(0), np.uint32(0))
-_NO_RECORD = {np.dtype(dtype): Record(*[np.empty((0, 0, 0), dtype)] * 4) for dtype in (np.float32, np.float64)}
 
 
 class Saved(NamedTuple):
@@ -69,7 +68,7 @@ def _scratch(weights: Weights, batch: Batch) -> int:
     sequences = int(batch.batch_sizes[0]) if len(batch.batch_sizes) else 0
     width = WEIGHTS[type(weights)].kept * weights.hidden_size
     between = min(2, weights.num_layers - 1) * weights.num_directions * weights.output_size
-    elements = sequences * (width + 3 * weights.hidden_size) + len(batch.data) * between
+    elements = sequences * (width + 3 * weights.hidden_size) + batch.rows * between
     return elements * batch.data.itemsize + BLOCK_BYTES
 
 
@@ -78,46 +77,48 @@ def _outputs(weights: Weights, batch: Batch) -> tuple[np.ndarray, np.ndarray, np
     scans = weights.num_layers * weights.num_directions
     has_c = WEIGHTS[type(weights)].has_c
     return (
-        np.empty((len(batch.data), weights.num_directions * P), dtype),  # (N, D * P)
+        np.empty((batch.rows, weights.num_directions * P), dtype),  # (N, D * P)
         np.empty((scans, B, P), dtype),  # h_n
         np.empty((scans, B, weights.hidden_size if has_c else 0), dtype),  # c_n
     )
 
 
-def _forward(
-    weights: Weights, batch: Batch, states: States, dropout: Dropout, saved: Record | None, workers: int, parts: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Run ``parts`` parts of the batch on ``workers`` threads; ``saved`` is written if given."""
-    keep = saved is not None
-    saved = _NO_RECORD[batch.data.dtype] if saved is None else saved
-    out, h_n, c_n = _outputs(weights, batch)
-    if parts == 1:
-        forward_stack(weights, batch, 0, len(batch.order), states, dropout, keep, saved, out, h_n, c_n)
-        return out, h_n, c_n
-    bounds = _bounds(batch.batch_sizes, len(batch.order), parts)
-    tasks = [
-        partial(forward_stack, weights, batch, first, last, states, dropout, keep, saved, out, h_n, c_n)
-        for first, last in pairwise(bounds)
-    ]
-    threads.run(tasks, workers)
-    return out, h_n, c_n
-
-
 def infer(weights: Weights, batch: Batch, states: States) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The output (N, D * P), h_n (L * D, B, P) and c_n (L * D, B, H) of a batch; nothing is kept."""
-    workers = _workers(weights, len(batch.data))
+    out, h_n, c_n = _outputs(weights, batch)
+    workers = _workers(weights, batch.rows)
     parts = max(workers, -(-_scratch(weights, batch) * workers // SCRATCH_BYTES))
-    return _forward(weights, batch, states, _NO_DROPOUT, None, workers, parts)
+    data, batch_sizes, order, _ = batch
+    given = (weights.forward, *weights[:3], data, batch_sizes, order, *states)
+    _divide(batch, parts, workers, lambda first, last: call_inference(*given, first, last, out, h_n, c_n))
+    return out, h_n, c_n
 
 
 def record(
     weights: Weights, batch: Batch, states: States, dropout: Dropout
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Saved]:
     """As `infer`, with dropout, and what the backward pass needs."""
-    saved = new_record(weights, len(batch.data), batch.data.dtype)
-    workers = _workers(weights, len(batch.data))
-    out, h_n, c_n = _forward(weights, batch, states, dropout, saved, workers, workers)
-    return out, h_n, c_n, Saved(weights, batch, states, dropout, saved, out)
+    out, h_n, c_n = _outputs(weights, batch)
+    saved = Saved(weights, batch, states, dropout, new_record(weights, batch.rows, batch.data.dtype), out)
+    workers = _workers(weights, batch.rows)
+    given = _given(weights.forward, saved)
+    _divide(batch, workers, workers, lambda first, last: call_forward(*given, first, last, out, h_n, c_n))
+    return out, h_n, c_n, saved
+
+
+def _given(kernel: int, saved: Saved) -> tuple[Any, ...]:
+    """The arguments that all passes of training begin with."""
+    weights, (data, batch_sizes, order, _), states, dropout, kept, _ = saved
+    return (kernel, *weights[:3], data, batch_sizes, order, *states, *dropout, *kept)
+
+
+def _divide(batch: Batch, parts: int, workers: int, task: Callable[[int, int], object]) -> None:
+    """Call the task for runs of sequences that together are the batch, on ``workers`` threads."""
+    if parts == 1:
+        task(0, len(batch.order))
+    else:
+        bounds = _bounds(batch.batch_sizes, len(batch.order), parts)
+        threads.run([partial(task, first, last) for first, last in pairwise(bounds)], workers)
 
 
 def new_record(weights: Weights, N: int, dtype: np.dtype[Any]) -> Record:
@@ -138,25 +139,23 @@ def replay_back(
     saved: Saved, d_out: np.ndarray, d_states: States, input_grad: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Gradients of the data (N, I; empty without ``input_grad``), h_0, c_0 and the parameters. Uses up the record."""
-    weights, batch, states, dropout, kept, out = saved
-    dtype, N, B = batch.data.dtype, len(batch.data), len(batch.order)
+    weights, batch, out = with_gradients(saved.weights), saved.batch, saved.out
+    dtype, N, B = batch.data.dtype, batch.rows, len(batch.order)
     P, D, L = weights.output_size, weights.num_directions, weights.num_layers
-    has_c = WEIGHTS[type(weights)].has_c
     d_x = np.empty(batch.data.shape if input_grad else (0, 0), dtype)
-    d_hx = States(
-        np.empty((L * D, B, P), dtype), np.empty((L * D, B, weights.hidden_size if has_c else 0), dtype), True
-    )
+    d_h_0 = np.empty((L * D, B, P), dtype)
+    d_c_0 = np.empty((L * D, B, weights.hidden_size if WEIGHTS[type(weights)].has_c else 0), dtype)
     d_between = np.empty((min(2, L - 1), N, D * P), dtype)
     d_projected = np.empty((L * D if weights.hidden_size != P else 0, N, P), dtype)
+    gradient = np.zeros(weights.parameters.shape, dtype)
     panels = pack_back(weights)
     workers = _workers(weights, N)
 
-    bounds = _bounds(batch.batch_sizes, B, workers)
-    scan = partial(backward_stack, weights, panels, batch)
-    rest = (states, dropout, kept, out, d_out, d_states, d_between, d_x, d_hx, d_projected)
-    threads.run([partial(scan, *ends, *rest) for ends in pairwise(bounds)], workers)
+    given = _given(weights.backward, saved)
+    rest = (panels, d_out, *d_states, d_between, input_grad, d_x, d_h_0, d_c_0, d_projected)
+    _divide(batch, workers, workers, lambda first, last: call_backward(*given, out, first, last, *rest))
 
-    gradient = np.zeros(weights.parameters.shape, dtype)
-    product = partial(weight_gradients, weights, batch, states, dropout, kept, out, d_projected)
+    given = _given(weights.gradients, saved)
+    product = partial(call_gradients, *given, out, d_projected)
     threads.run([partial(product, part, workers, gradient) for part in range(workers)], workers)
-    return d_x, d_hx.h, d_hx.c, gradient
+    return d_x, d_h_0, d_c_0, gradient

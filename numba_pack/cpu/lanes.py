@@ -24,9 +24,10 @@ from numba.np.arrayobj import make_array
 from .machine import MACHINE
 
 __all__ = [
-    "Lanes", "absolute", "address", "copy_sign", "fma", "horner", "integer_at", "keep_alive", "lanes_of", "like",
-    "load", "load_first", "load_gates", "maximum", "minimum", "pointer", "power_of_two", "reciprocal",
-    "select_less", "store", "store_first", "store_gates", "width",
+    "Lanes", "absolute", "address", "bits_of", "call_address", "copy_sign", "float_of", "fma", "horner",
+    "integer_at", "integers_at", "keep_alive", "lanes_of", "like", "load", "load_first", "load_gates", "maximum",
+    "minimum", "nothing", "pointer", "power_of_two", "reciprocal", "select_less", "store", "store_first",
+    "store_gates", "width",
 ]  # fmt: skip
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
@@ -156,6 +157,51 @@ def integer_at(typingctx, at, i):
         return builder.load(builder.gep(builder.inttoptr(args[0], I64.as_pointer()), [args[1]]))
 
     return types.intp(types.intp, types.intp), codegen
+
+
+@intrinsic(prefer_literal=True)
+def integers_at(typingctx, at, count):
+    """The first ``count`` (a literal) elements of the int64 array at address ``at``, as a tuple."""
+    number = count.literal_value
+
+    def codegen(context, builder, sig, args):
+        start = builder.inttoptr(args[0], I64.as_pointer())
+        values = [builder.load(builder.gep(start, [ir.Constant(I64, i)])) for i in range(number)]
+        return context.make_tuple(builder, sig.return_type, values)
+
+    return types.UniTuple(types.intp, number)(types.intp, count), codegen
+
+
+@intrinsic
+def bits_of(typingctx, x):
+    """The bits of a float64, as an int64."""
+    return types.int64(types.float64), lambda context, builder, sig, args: builder.bitcast(args[0], I64)
+
+
+@intrinsic
+def float_of(typingctx, bits):
+    """The float64 with these bits."""
+    return types.float64(types.int64), lambda context, builder, sig, args: builder.bitcast(args[0], ir.DoubleType())
+
+
+@intrinsic
+def call_address(typingctx, function, argument):
+    """Call a C function of one integer at an address."""
+
+    def codegen(context, builder, sig, args):
+        kind = ir.FunctionType(ir.VoidType(), [I64])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), codegen
+
+
+@intrinsic
+def nothing(typingctx, dtype):
+    """A vector of zeros; ``dtype`` is any value or array of the dtype wanted."""
+    lanes = LANES[_element(dtype)]
+    zeros = ir.Constant(lanes.vector, [0.0] * lanes.count)
+    return lanes(dtype), lambda context, builder, sig, args: zeros
 
 
 @intrinsic(prefer_literal=True)

@@ -16,17 +16,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._jit import inner, jit
+from .._jit import inner
 from ..dropout import drop_row
 from ..parameters import has_c, kept_of, step, turn_of
 from .lanes import (
     address,
     integer_at,
     keep_alive,
-    like,
     load,
     load_first,
     load_gates,
+    nothing,
     store,
     store_first,
     store_gates,
@@ -204,7 +204,7 @@ def _cell_rows(weights, d, sums, before, r0, rows, kept_c, out, unit, units):
         for u in range(unit, min(unit + units, H), width(dtype)):
             count = H - u
             at = sums.at + (r * sums.step + u) * size
-            h = like(load(dtype, d.zeros.at), 0.0)
+            h = nothing(dtype)
             if turn_of(weights):  # the one formula that reads h itself
                 h = load_first(dtype, before.at + (r * before.step + u) * size, count)
             c, c_at = h, d.c.at + ((r0 + r) * d.c.step + u) * size
@@ -316,12 +316,14 @@ class States(NamedTuple):
 class Batch(NamedTuple):
     """A packed batch: `PackedSequence`, as far as the scans read it."""
 
-    #: (N, I)
+    #: (N, I), in a kernel flat
     data: np.ndarray
     #: (T,)
     batch_sizes: np.ndarray
     #: (B,) the caller's number of each sorted sequence
     order: np.ndarray
+    #: N
+    rows: int
 
 
 @inner
@@ -333,7 +335,7 @@ def drop_layer(dtype, dropout, layer, steps, order, first, source, target):
             drop_row(dtype, dropout, layer, order[first + r], t, x, y, r)
 
 
-@jit
+@inner
 def forward_stack(weights, batch, first, last, states, dropout, keep, tape, out, h_n, c_n):
     """All layers and directions, for the sequences ``first`` to ``last`` of the sorted batch.
 
@@ -344,7 +346,7 @@ def forward_stack(weights, batch, first, last, states, dropout, keep, tape, out,
     size = dtype.itemsize
     H, P, D = weights.hidden_size, weights.output_size, weights.num_directions
     steps = steps_of(batch.batch_sizes, first, last)
-    N, own, mine = batch.data.shape[0], steps.alone[-1], last - first
+    N, own, mine = batch.rows, steps.alone[-1], last - first
     W, H_padded, P_padded = row_width(weights), padded(dtype, H), padded(dtype, P)
 
     block = 0
@@ -375,7 +377,7 @@ def forward_stack(weights, batch, first, last, states, dropout, keep, tape, out,
         for direction in range(D):
             index = layer * D + direction
             take_states(dtype, states.h, states.given, index, batch.order, first, h, P)
-            take_states(dtype, states.c, states.given and has_c(weights), index, batch.order, first, c, H)
+            take_states(dtype, states.c, states.given and has_c(weights) == 1, index, batch.order, first, c, H)
             gates = Rows(address(sums, 0), W, address(sums_begin, 0))
             unprojected = Rows(address(one_step, 0), H_padded, address(none, 0))
             if keep:

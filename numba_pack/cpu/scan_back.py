@@ -16,9 +16,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._jit import inner, jit
+from .._jit import inner
 from ..parameters import gates_of, has_c, kept_of, places, step_back, turn_of
-from .lanes import address, keep_alive, like, load, load_first, load_gates, store, store_first, store_gates, width
+from .lanes import (
+    address,
+    keep_alive,
+    like,
+    load,
+    load_first,
+    load_gates,
+    nothing,
+    store,
+    store_first,
+    store_gates,
+    width,
+)
 from .panels import BackPanels, aligned, back_panels
 from .scan import Rows, drop_layer, give_states, padded, row_at, row_width, shifted, steps_of, take_states
 from .tile import Matrix, multiply, multiply_panel, panel_count, panel_vectors, plain_columns
@@ -75,7 +87,7 @@ def _back_cell_rows(weights, d, t, rows, going_on, unit, units):
             count = H - u
             at = gates_at.at + (r * gates_at.step + u) * size
             carried = d.d_h.at + (r * d.d_h.step + u) * size
-            h = like(load(dtype, d.zeros.at), 0.0)
+            h = nothing(dtype)
             c, d_c = h, h
             if turn_of(weights):  # the one formula that reads h itself
                 h = load_first(dtype, h_at + u * size, count)
@@ -177,22 +189,37 @@ def _input_back(weights, d, steps, d_x, add):
         t = following
 
 
-@jit
+@inner
 def backward_stack(
-    weights, panels, batch, first, last, states, dropout, tape, out, d_out, d_states, d_between, d_x, d_hx, d_projected
-):
+    weights,
+    panels,
+    batch,
+    first,
+    last,
+    states,
+    dropout,
+    tape,
+    out,
+    d_out,
+    d_states,
+    d_between,
+    input_grad,
+    d_x,
+    d_hx,
+    d_projected,
+):  # fmt: skip
     """All layers and directions back, for the sequences ``first`` to ``last`` of the sorted batch.
 
     ``panels`` are those of `pack_back`, ``out`` and ``tape`` those of `forward_stack`, whose gates become gradients.
     Reads d_out (N, D * P) and ``d_states``, the gradients of h_n and c_n. Writes those sequences' part of d_x (N, I),
-    unless that is empty, of ``d_hx``, the gradients of h_0 and c_0, and of d_projected (L * D, N, P). ``d_between``,
+    with ``input_grad``, of ``d_hx``, the gradients of h_0 and c_0, and of d_projected (L * D, N, P). ``d_between``,
     (L - 1 or 2, N, D * P), is for the gradients between layers.
     """
     dtype = weights.parameters
     size = dtype.itemsize
     H, P, D = weights.hidden_size, weights.output_size, weights.num_directions
     steps = steps_of(batch.batch_sizes, first, last)
-    N, mine = batch.data.shape[0], last - first
+    N, mine = batch.rows, last - first
     W, H_padded, P_padded = row_width(weights), padded(dtype, H), padded(dtype, P)
 
     h, d_h, d_c = aligned(dtype, mine * P_padded), aligned(dtype, mine * P_padded), aligned(dtype, mine * H_padded)
@@ -213,7 +240,7 @@ def backward_stack(
             index = layer * D + direction
             take_states(dtype, states.h, states.given, index, batch.order, first, h, P)
             take_states(dtype, d_states.h, d_states.given, index, batch.order, first, d_h, P)
-            take_states(dtype, d_states.c, d_states.given and has_c(weights), index, batch.order, first, d_c, H)
+            take_states(dtype, d_states.c, d_states.given and has_c(weights) == 1, index, batch.order, first, d_c, H)
             d = BackDirection(
                 back_panels(weights, panels, layer, direction),
                 Rows(output.at + direction * P * size, D * P, places),
@@ -229,7 +256,7 @@ def backward_stack(
                 direction == 1,
             )
             _scan_back(weights, d, steps)
-            if layer > 0 or d_x.size > 0:
+            if layer > 0 or input_grad:
                 _input_back(weights, d, steps, d_source, direction == 1)
             give_states(dtype, d_h, index, batch.order, first, d_hx.h, P)
             if has_c(weights):
@@ -273,7 +300,7 @@ def _add_sums(dtype, gates, N, first, count, gradient, at):
     """gradient[at : at + count] += the sums over all rows of d_gates, from column ``first`` on."""
     size = dtype.itemsize
     for u in range(0, count, width(dtype)):
-        total = like(load(dtype, gates.at), 0.0)
+        total = nothing(dtype)
         for n in range(N):
             total = total + load_first(dtype, gates.at + (n * gates.step + first + u) * size, count - u)
         store_first(address(gradient, at + u), total, count - u)
@@ -283,7 +310,7 @@ def _add_sums(dtype, gates, N, first, count, gradient, at):
 def _states_before(weights, batch, states, index, out, zeros, reverse):
     """(N,) the address of the state before each row's step: a row of the output, of h_0, or of zeros."""
     dtype, P = weights.parameters, weights.output_size
-    found = np.empty(batch.data.shape[0], np.int64)
+    found = np.empty(batch.rows, np.int64)
     T, row, row_before = batch.batch_sizes.size, 0, 0
     for t in range(T):
         size = batch.batch_sizes[t]
@@ -311,7 +338,7 @@ def _rows_of(dtype, at, step, N):
     return found
 
 
-@jit
+@inner
 def weight_gradients(weights, batch, states, dropout, tape, out, d_projected, part, parts, gradient):
     """Part ``part`` of ``parts`` of the gradient of the parameters, after `backward_stack` has done all sequences.
 
@@ -319,7 +346,7 @@ def weight_gradients(weights, batch, states, dropout, tape, out, d_projected, pa
     """
     dtype = weights.parameters
     H, P, D = weights.hidden_size, weights.output_size, weights.num_directions
-    N, gates, turn = batch.data.shape[0], gates_of(weights), turn_of(weights)
+    N, gates, turn = batch.rows, gates_of(weights), turn_of(weights)
     W, H_padded = row_width(weights), padded(dtype, H)
     low, high = H * part // parts, H * (part + 1) // parts
     zeros = aligned(dtype, P)

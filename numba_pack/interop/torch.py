@@ -166,9 +166,7 @@ class _Call(NamedTuple):
             return np.zeros(shape, weights.parameters.dtype) if part is None else _array(part)
 
         has_c = WEIGHTS[type(weights)].has_c
-        return States(
-            given(h, weights.output_size), given(c, weights.hidden_size) if has_c else nothing.c, True
-        )
+        return States(given(h, weights.output_size), given(c, weights.hidden_size) if has_c else nothing.c, True)
 
     def infer(self, data: Any, h_0: Any, c_0: Any) -> tuple[Any, ...]:
         """Output (N, D * P), h_n (L * D, B, P) and c_n (L * D, B, H; empty where there is none)."""

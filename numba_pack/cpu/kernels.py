@@ -1,0 +1,327 @@
+"""The three passes as C functions, one for each kind of weights and dtype, and how they are called.
+
+A kernel takes one argument: the address of a block of integers, which are sizes and the addresses of arrays. Called so,
+it is compiled once, whoever calls it: Python, by way of the functions ``call_...`` below, whose plain arguments cost
+little to unbox; or a user's ``@njit`` function, which need not compile it anew. Who calls keeps the arrays alive.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import carray, types
+
+from .._jit import by_address, inner, jit
+from ..dropout import Dropout
+from ..parameters import Weights
+from .lanes import address, bits_of, call_address, float_of, integers_at, pointer
+from .panels import pack_forward
+from .scan import Batch, Record, States, forward_stack
+from .scan_back import backward_stack, weight_gradients
+from .tile import tile_of
+
+__all__ = [
+    "call_backward",
+    "call_forward",
+    "call_gradients",
+    "call_inference",
+    "packed_weights",
+    "with_gradients",
+]
+
+
+class _Header(NamedTuple):
+    """What every kernel needs; the head of every block."""
+
+    #: set to 1 by a kernel that came to its end: it cannot raise what it runs into
+    done: int
+    parameters: int
+    panels: int
+    tile: int
+    input_size: int
+    hidden_size: int
+    output_size: int
+    num_layers: int
+    num_directions: int
+    bias: int
+    #: of the batch: (N, I), N, (T,), T, (B,), B
+    data: int
+    rows: int
+    batch_sizes: int
+    steps: int
+    order: int
+    sequences: int
+    #: the initial states, and whether there are any
+    h_0: int
+    c_0: int
+    given: int
+    #: of the dropout: the bits of the rate, seed and call
+    rate: int
+    seed: int
+    call: int
+    #: the tape, if one is kept
+    keep: int
+    gates: int
+    cells: int
+    outputs: int
+    unprojected: int
+    #: (N, D * P) the output
+    out: int
+
+
+class _Forward(NamedTuple):
+    """What the forward pass needs besides."""
+
+    first: int
+    last: int
+    h_n: int
+    c_n: int
+
+
+class _Backward(NamedTuple):
+    """What the backward pass needs besides."""
+
+    first: int
+    last: int
+    #: panels of `pack_back`
+    panels: int
+    d_out: int
+    d_h_n: int
+    d_c_n: int
+    #: whether gradients of the last states are given
+    given: int
+    d_between: int
+    input_grad: int
+    d_x: int
+    d_h_0: int
+    d_c_0: int
+    d_projected: int
+
+
+class _Gradients(NamedTuple):
+    """What the gradients of the weights need besides."""
+
+    part: int
+    parts: int
+    d_projected: int
+    gradient: int
+
+
+_HEAD = len(_Header._fields)
+_FORWARD, _BACKWARD, _GRADIENTS = len(_Forward._fields), len(_Backward._fields), len(_Gradients._fields)
+_EVERYTHING = 1 << 40  # the length of arrays of which only the address is known: they are not indexed beyond their end
+
+
+@inner
+def _array(at, number, size):
+    return carray(pointer(at, number), size)
+
+
+@inner
+def _batch(head, number):
+    integer = np.int64(0)
+    return Batch(
+        _array(head.data, number, _EVERYTHING),
+        _array(head.batch_sizes, integer, head.steps),
+        _array(head.order, integer, head.sequences),
+        head.rows,
+    )
+
+
+@inner
+def _states(h, c, given, number):
+    return States(_array(h, number, _EVERYTHING), _array(c, number, _EVERYTHING), given != 0)
+
+
+@inner
+def _record(head, number):
+    return Record(
+        _array(head.gates, number, _EVERYTHING),
+        _array(head.cells, number, _EVERYTHING),
+        _array(head.outputs, number, _EVERYTHING),
+        _array(head.unprojected, number, _EVERYTHING),
+    )
+
+
+@inner
+def _dropout(head):
+    return Dropout(float_of(head.rate), np.uint32(head.seed), np.uint32(head.call))
+
+
+@inner
+def _weights(kind, head, number):
+    return kind(
+        _array(head.parameters, number, _EVERYTHING), _array(head.panels, number, _EVERYTHING), 0, 0, 0, 0, head.tile,
+        head.input_size, head.hidden_size, head.output_size, head.num_layers, head.num_directions, head.bias,
+    )  # fmt: skip
+
+
+@inner
+def _done(block):
+    _array(block, np.int64(0), 1)[0] = 1
+
+
+def _forward_kernel(kind, number):
+    def forward(block):
+        head = _Header(*integers_at(block, _HEAD))
+        call = _Forward(*integers_at(block + 8 * _HEAD, _FORWARD))
+        forward_stack(
+            _weights(kind, head, number), _batch(head, number), call.first, call.last,
+            _states(head.h_0, head.c_0, head.given, number), _dropout(head), head.keep != 0, _record(head, number),
+            _array(head.out, number, _EVERYTHING), _array(call.h_n, number, _EVERYTHING),
+            _array(call.c_n, number, _EVERYTHING),
+        )  # fmt: skip
+        _done(block)
+
+    return forward
+
+
+def _backward_kernel(kind, number):
+    def backward(block):
+        head = _Header(*integers_at(block, _HEAD))
+        call = _Backward(*integers_at(block + 8 * _HEAD, _BACKWARD))
+        backward_stack(
+            _weights(kind, head, number), _array(call.panels, number, _EVERYTHING), _batch(head, number), call.first,
+            call.last, _states(head.h_0, head.c_0, head.given, number), _dropout(head), _record(head, number),
+            _array(head.out, number, _EVERYTHING), _array(call.d_out, number, _EVERYTHING),
+            _states(call.d_h_n, call.d_c_n, call.given, number), _array(call.d_between, number, _EVERYTHING),
+            call.input_grad != 0, _array(call.d_x, number, _EVERYTHING),
+            _states(call.d_h_0, call.d_c_0, 1, number), _array(call.d_projected, number, _EVERYTHING),
+        )  # fmt: skip
+        _done(block)
+
+    return backward
+
+
+def _gradients_kernel(kind, number):
+    def gradients(block):
+        head = _Header(*integers_at(block, _HEAD))
+        call = _Gradients(*integers_at(block + 8 * _HEAD, _GRADIENTS))
+        weight_gradients(
+            _weights(kind, head, number), _batch(head, number), _states(head.h_0, head.c_0, head.given, number),
+            _dropout(head), _record(head, number), _array(head.out, number, _EVERYTHING),
+            _array(call.d_projected, number, _EVERYTHING), call.part, call.parts,
+            _array(call.gradient, number, _EVERYTHING),
+        )  # fmt: skip
+        _done(block)
+
+    return gradients
+
+
+@functools.cache
+def _kernel(make: Any, kind: Any, dtype: np.dtype[Any]) -> Any:
+    """The compiled kernel; compiled, or loaded, when first asked for."""
+    return by_address(types.void(types.intp))(make(kind, dtype.type(0)))
+
+
+def packed_weights(kind: Any, parameters: np.ndarray, sizes: tuple[int, ...]) -> Weights:
+    """The weights of these parameters, packed for forward passes; `with_gradients` adds what training needs.
+
+    ``sizes`` are the last fields of `Weights`, from ``input_size`` on.
+    """
+    dtype = parameters.dtype
+    tile = tile_of(dtype).address
+    bare = kind(parameters, parameters[:0].copy(), np.array([tile, *sizes]), 0, 0, 0, tile, *sizes)
+    return bare._replace(panels=pack_forward(bare), forward=_kernel(_forward_kernel, kind, dtype).address)
+
+
+def with_gradients(weights: Weights) -> Weights:
+    """The same weights with the kernels of the backward pass."""
+    if weights.backward:
+        return weights
+    kind: Any = type(weights)
+    dtype = weights.parameters.dtype
+    return weights._replace(
+        backward=_kernel(_backward_kernel, kind, dtype).address,
+        gradients=_kernel(_gradients_kernel, kind, dtype).address,
+    )
+
+
+@inner
+def _run(kernel, block):
+    call_address(kernel, address(block, 0))
+    if block[0] != 1:
+        raise MemoryError("not enough memory for this batch")
+
+
+@inner
+def _head(parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, dropout, keep, record, out):
+    """A `_Header`, as a plain tuple."""
+    tile, input_size, hidden_size, output_size, layers, directions, bias = (
+        sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6]
+    )  # fmt: skip
+    return (
+        0, address(parameters, 0), address(panels, 0), tile, input_size, hidden_size, output_size, layers, directions,
+        bias, address(data, 0), data.shape[0], address(batch_sizes, 0), batch_sizes.size, address(order, 0), order.size,
+        address(h_0, 0), address(c_0, 0), int(given), bits_of(dropout[0]), np.int64(dropout[1]), np.int64(dropout[2]),
+        int(keep), address(record[0], 0), address(record[1], 0), address(record[2], 0), address(record[3], 0),
+        address(out, 0),
+    )  # fmt: skip
+
+
+# Arguments are plain arrays and numbers: a named tuple costs as much to unbox as ten arrays. In all of them
+
+# - weights:  parameters, panels, sizes
+# - batch:    data (N, I), batch_sizes (T,), order (B,)
+# - states:   h_0 (L * D, B, P), c_0 (L * D, B, H), given
+# - dropout:  rate, seed, call
+# - record:   gates, cells, outputs, unprojected, as in `Record`
+
+
+@jit
+def call_inference(
+    kernel, parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, first, last, out, h_n, c_n
+):
+    """Run the forward pass for the sequences ``first`` to ``last``; writes their part of out, h_n and c_n."""
+    head = _head(
+        parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, (0.0, 0, 0), False,
+        (data, data, data, data), out,
+    )  # fmt: skip
+    _run(kernel, np.array((*head, first, last, address(h_n, 0), address(c_n, 0))))
+
+
+@jit
+def call_forward(
+    kernel, parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, rate, seed, call, gates, cells,
+    outputs, unprojected, first, last, out, h_n, c_n,
+):  # fmt: skip
+    """As `call_inference`, with dropout, and writes their part of the record."""
+    head = _head(
+        parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, (rate, seed, call), True,
+        (gates, cells, outputs, unprojected), out,
+    )  # fmt: skip
+    _run(kernel, np.array((*head, first, last, address(h_n, 0), address(c_n, 0))))
+
+
+@jit
+def call_backward(
+    kernel, parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, rate, seed, call, gates, cells,
+    outputs, unprojected, out, first, last, back_panels, d_out, d_h_n, d_c_n, d_given, d_between, input_grad, d_x,
+    d_h_0, d_c_0, d_projected,
+):  # fmt: skip
+    """Run the backward pass for the sequences ``first`` to ``last``: see `backward_stack`."""
+    head = _head(
+        parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, (rate, seed, call), True,
+        (gates, cells, outputs, unprojected), out,
+    )  # fmt: skip
+    tail = (
+        first, last, address(back_panels, 0), address(d_out, 0), address(d_h_n, 0), address(d_c_n, 0), int(d_given),
+        address(d_between, 0), int(input_grad), address(d_x, 0), address(d_h_0, 0), address(d_c_0, 0),
+        address(d_projected, 0),
+    )  # fmt: skip
+    _run(kernel, np.array(head + tail))
+
+
+@jit
+def call_gradients(
+    kernel, parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, rate, seed, call, gates, cells,
+    outputs, unprojected, out, d_projected, part, parts, gradient,
+):  # fmt: skip
+    """Run part ``part`` of ``parts`` of the gradients of the weights: see `weight_gradients`."""
+    head = _head(
+        parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, (rate, seed, call), True,
+        (gates, cells, outputs, unprojected), out,
+    )  # fmt: skip
+    _run(kernel, np.array((*head, part, parts, address(d_projected, 0), address(gradient, 0))))
