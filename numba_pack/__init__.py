@@ -16,7 +16,7 @@ Letters in shapes: B sequences, T steps of the longest, N packed rows (the sum o
 P outputs (H without a projection), G gate rows (4 H, 3 H or H), L layers, D directions.
 """
 
-from . import losses, optim
+from . import interop, losses, optim
 from ._backend import backend
 from .compiled import (
     CompiledGradients,
@@ -69,6 +69,7 @@ __all__ = [
     "gru",
     "gru_backward",
     "gru_forward",
+    "interop",
     "invert_permutation",
     "losses",
     "lstm",

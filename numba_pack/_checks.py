@@ -29,6 +29,7 @@ __all__ = [
     "as_rows",
     "as_sequences",
     "as_total_length",
+    "constant",
     "disagreement",
     "inverted",
     "lengths_fault",
@@ -188,9 +189,9 @@ def _plain(given):
     return typeof(given)
 
 
-def _text(name):
-    """The argument's name, which reaches an overload as the type of a constant."""
-    return getattr(name, "literal_value", name)
+def constant(given):
+    """A constant, as an argument's name is: it reaches an overload as a type."""
+    return getattr(given, "literal_value", getattr(given, "value", given))
 
 
 def as_flag(flag: Any, name: str) -> bool:
@@ -203,7 +204,7 @@ def as_flag(flag: Any, name: str) -> bool:
 @overload(as_flag, prefer_literal=True)
 def _as_flag_in_njit(flag, name):
     if not isinstance(_plain(flag), types.Boolean):
-        raise TypingError(f"{_text(name)} must be a bool; got {flag}")
+        raise TypingError(f"{constant(name)} must be a bool; got {flag}")
     return lambda flag, name: bool(flag)
 
 
@@ -248,7 +249,7 @@ def as_rows(array: Any, name: str, axes: int) -> np.ndarray:
 
 @overload(as_rows, prefer_literal=True)
 def _as_rows_in_njit(array, name, axes):
-    typed_rows(array, _text(name), _text(axes))
+    typed_rows(array, constant(name), constant(axes))
     return lambda array, name, axes: np.ascontiguousarray(array)
 
 
@@ -284,7 +285,7 @@ def as_integers(array: Any, name: str) -> np.ndarray:
 @overload(as_integers, prefer_literal=True)
 def _as_integers_in_njit(array, name):
     if not isinstance(array, types.Array) or not isinstance(array.dtype, types.Integer) or array.ndim != 1:
-        raise TypingError(f"{_text(name)} must be a one-dimensional array of integers; got {array}")
+        raise TypingError(f"{constant(name)} must be a one-dimensional array of integers; got {array}")
     return lambda array, name: array.astype(np.int64)
 
 

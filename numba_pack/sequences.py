@@ -31,6 +31,7 @@ from ._checks import (
     as_rows,
     as_sequences,
     as_total_length,
+    constant,
     disagreement,
     inverted,
     native,
@@ -256,7 +257,7 @@ def _as_index(array: Any, name: str, field: str) -> np.ndarray:
 
 @overload(check_packed, prefer_literal=True)
 def _check_packed_in_njit(packed, name="packed"):
-    _typed_packed(packed, getattr(name, "literal_value", name))
+    _typed_packed(packed, constant(name))
 
     def compiled(packed, name="packed"):
         checked = PackedSequence(

@@ -35,7 +35,9 @@ def sequences_of(lengths, trailing=(), dtype="f4", seed=0):
 @st.composite
 def batches(draw):
     lengths = draw(st.lists(st.integers(0, 40) | st.integers(0, 3), min_size=1, max_size=9))
-    return sequences_of(lengths, draw(st.sampled_from(TRAILING)), draw(st.sampled_from(DTYPES)), draw(st.integers(0, 99)))
+    return sequences_of(
+        lengths, draw(st.sampled_from(TRAILING)), draw(st.sampled_from(DTYPES)), draw(st.integers(0, 99))
+    )
 
 
 def assert_same(got, expected):

@@ -180,8 +180,16 @@ def test_a_function_caches_with_the_callers_code(tmp_path):
 GROWING = PACKED._replace(batch_sizes=PACKED.batch_sizes[::-1].copy())
 ERRORS = {
     "an empty list": (pack_sorted, (typed.List(SEQUENCES[:1])[:0],), "sequences must hold at least one"),
-    "lengths out of order": (pack_sorted, (SEQUENCES,), "the lengths of sequences must not increase .* got 5 at index 2"),
-    "shapes that disagree": (pack_sorted, ([SEQUENCES[0], SEQUENCES[0][:, :1].copy()],), "sequences must agree in shape"),
+    "lengths out of order": (
+        pack_sorted,
+        (SEQUENCES,),
+        "the lengths of sequences must not increase .* got 5 at index 2",
+    ),
+    "shapes that disagree": (
+        pack_sorted,
+        ([SEQUENCES[0], SEQUENCES[0][:, :1].copy()],),
+        "sequences must agree in shape",
+    ),
     "a negative length": (pack_padded_batch_first, (PADDED, np.array([3, 0, -1, 3])), "lengths must not be negative"),
     "a length too large": (unpad_batch_first, (PADDED, np.array([3, 0, 6, 3])), "lengths must not exceed .* 5; got 6"),
     "too few lengths": (unpad_batch_first, (PADDED, np.array([3, 0, 5])), "lengths must hold one length for each"),

@@ -1,0 +1,58 @@
+"""The engine as compiled for another processor: run by test_machine.py in a process with Numba's CPU name set.
+
+Prints the bytes of a vector register, then ``ok``; an AssertionError is what is wrong.
+"""
+
+import sys
+
+import helpers
+import numpy as np
+import test_activations
+from helpers import assert_same_bits, infer, make_case, make_layer, of_sequences, train
+
+import numba_pack as nbp
+from numba_pack.cpu import engine
+from numba_pack.cpu.lanes import lanes_of
+from numba_pack.cpu.machine import MACHINE
+
+LAYERS = [("lstm", np.float32), ("lstm", np.float64), ("lstm-proj", np.float32), ("gru", np.float32)]
+SIZES = [(1, 2), (3, 4), (8, 8), (7, 37), (33, 70)]
+LENGTHS = (5, 2, 0, 9, 9, 1, 4, 7)
+
+
+def check_layer(cell, dtype, inputs, units):
+    layer = make_layer(cell, inputs, units, num_layers=2, bidirectional=True, dtype=dtype)
+    case = make_case(layer, LENGTHS)
+    results, expected = train(layer, case), helpers.oracle(layer, case)
+    helpers.assert_results_near(layer, LENGTHS, results, expected)
+    assert_same_bits(infer(layer, case), (results.outputs, results.state))
+    for i in range(len(LENGTHS)):
+        alone = train(layer, of_sequences(case, [i]))
+        assert_same_bits((alone.outputs[0], alone.d_inputs[0]), (results.outputs[i], results.d_inputs[i]))
+    engine.WORTH_A_THREAD = 1.0
+    with nbp.threads(3):
+        assert_same_bits(train(layer, case), results)
+
+
+def check_activation(name, dtype):
+    """Without fused multiply-adds an operation rounds once more: a unit in the last place besides."""
+    x = test_activations.dense(dtype)[::10]
+    for form in ("lanes", "scalars"):
+        errors = test_activations.ulps(
+            test_activations.MAPPED[name, form](x), test_activations.exact(name, x)
+        )  # fmt: skip
+        assert errors.max() <= test_activations.BOUNDS[name, dtype] + (not MACHINE.fma), (name, form, errors.max())
+
+
+if __name__ == "__main__":
+    assert lanes_of(np.float32) == MACHINE.register_bytes // 4 == 2 * lanes_of(np.float64)
+    print(MACHINE.register_bytes)
+    if sys.argv[1] == "layers":
+        for cell, dtype in LAYERS:
+            for size in SIZES:
+                check_layer(cell, dtype, *size)
+    else:
+        for dtype in (np.float32, np.float64):
+            for name in ("sigmoid", "tanh"):
+                check_activation(name, dtype)
+    print("ok")

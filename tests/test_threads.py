@@ -1,0 +1,321 @@
+"""Threads: how many a call may use, many callers at once, forked and spawned processes, and layers that are pickled."""
+
+import contextvars
+import copy
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import helpers
+import numpy as np
+import pytest
+from helpers import CELLS, LENGTHS, assert_same_bits, infer, make_case, make_layer, train
+
+import numba_pack as nbp
+from numba_pack.cpu import engine
+from numba_pack.cpu import threads as pool
+
+DEADLINE = 120.0  # seconds, after which what hangs is an error: a lock that a fork has left behind
+
+
+@pytest.fixture
+def any_work_is_worth_a_thread(monkeypatch):
+    monkeypatch.setattr(engine, "WORTH_A_THREAD", 1.0)
+
+
+def in_thread(function, *arguments):
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(function, *arguments).result(DEADLINE)
+
+
+# -- how many ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def number_of_threads():
+    """The number for the whole process, which is put back afterwards."""
+    before = nbp.get_num_threads()
+    yield before
+    nbp.set_num_threads(before)
+
+
+def test_the_number_set_holds_in_every_thread(number_of_threads):
+    nbp.set_num_threads(number_of_threads + 3)
+    assert nbp.get_num_threads() == in_thread(nbp.get_num_threads) == number_of_threads + 3
+
+
+def test_a_scope_holds_within_its_block_and_in_its_thread_alone(number_of_threads):
+    with nbp.threads(5):
+        assert nbp.get_num_threads() == 5
+        with nbp.threads(2):
+            assert nbp.get_num_threads() == 2
+        assert nbp.get_num_threads() == 5
+        assert in_thread(nbp.get_num_threads) == number_of_threads
+        assert in_thread(contextvars.copy_context().run, nbp.get_num_threads) == 5
+    assert nbp.get_num_threads() == number_of_threads
+
+
+def test_a_scope_ends_with_an_exception_too(number_of_threads):
+    with pytest.raises(KeyError), nbp.threads(number_of_threads + 1):
+        raise KeyError
+    assert nbp.get_num_threads() == number_of_threads
+
+
+def test_a_scope_stands_above_the_number_set(number_of_threads):
+    with nbp.threads(number_of_threads + 1):
+        nbp.set_num_threads(number_of_threads + 2)
+        assert nbp.get_num_threads() == number_of_threads + 1
+    assert nbp.get_num_threads() == number_of_threads + 2
+
+
+def printed(code, **environment):
+    """What a new process prints."""
+    path = os.pathsep.join(sys.path)
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        capture_output=True, text=True, check=True, timeout=DEADLINE,
+    )  # fmt: skip
+    return process.stdout.strip()
+
+
+def test_the_environment_says_how_many_at_import():
+    code = "import numba_pack; print(numba_pack.get_num_threads())"
+    assert printed(code, NUMBA_PACK_NUM_THREADS="7") == "7"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not tell a process's CPUs")
+def test_without_it_the_cpus_of_the_process_count():
+    code = """
+import os
+os.environ.pop("NUMBA_PACK_NUM_THREADS", None)
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+import numba_pack
+print(numba_pack.get_num_threads())
+"""
+    assert printed(code) == "1"
+
+
+def test_a_small_call_uses_one_thread_and_makes_no_pool(monkeypatch):
+    monkeypatch.setattr(pool, "_pool", pool._Pool())
+    layer = make_layer("gru", 3, 4)
+    with nbp.threads(8):
+        train(layer, make_case(layer, (2, 3)))
+    assert pool._pool.executor is None
+
+
+def test_a_large_call_is_divided_by_its_work():
+    with nbp.threads(8):
+        weights = make_layer("lstm", 64, 64).weights
+        row = 2 * 4 * 64 * (64 + 64)  # floating-point operations
+        rows = [int(n * engine.WORTH_A_THREAD / row) + 1 for n in (0, 1, 2, 7, 8, 100)]
+        assert [engine._workers(weights, n) for n in rows] == [1, 1, 2, 7, 8, 8]
+
+
+# -- the pool ----------------------------------------------------------------------------------------------------------
+
+
+def test_each_task_is_run_once_by_no_more_workers_than_asked_for():
+    for workers in (1, 2, 3, 8):
+        done, names = [], set()
+
+        def task(i, done=done, names=names):
+            names.add(threading.get_ident())
+            done.append(i)
+
+        pool.run([lambda i=i, task=task: task(i) for i in range(20)], workers)
+        assert sorted(done) == list(range(20))
+        assert len(names) <= workers
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("place", [0, 7])
+def test_an_error_in_a_task_reaches_the_caller_when_all_have_ended(workers, place):
+    ended = []
+
+    def fail():
+        raise ZeroDivisionError
+
+    def sleep():
+        threading.Event().wait(0.01)
+        ended.append(True)
+
+    tasks = [sleep] * 8
+    tasks[place] = fail
+    with pytest.raises(ZeroDivisionError):
+        pool.run(tasks, workers)
+    so_far = len(ended)
+    threading.Event().wait(0.05)
+    assert len(ended) == so_far  # nothing goes on behind the caller's back
+
+
+def test_more_callers_at_once_than_the_pool_has_threads_do_not_wait_for_each_other_for_ever():
+    started = threading.Barrier(12, timeout=DEADLINE)
+
+    def call():
+        started.wait()
+        total = []
+        for _ in range(20):
+            pool.run([lambda: total.append(1)] * 3, 3)
+        return len(total)
+
+    with ThreadPoolExecutor(12) as executor:
+        assert [future.result(DEADLINE) for future in [executor.submit(call) for _ in range(12)]] == [60] * 12
+
+
+# -- many callers ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_eight_threads_that_call_one_layer_at_once_get_equal_bits(cell, any_work_is_worth_a_thread):
+    layer = make_layer(cell, 5, 19, num_layers=2, bidirectional=True)
+    cases = [make_case(layer, np.roll(LENGTHS, i), rng=i) for i in range(8)]
+    expected = [(train(layer, case), infer(layer, case)) for case in cases]
+    fresh = make_layer(cell, 5, 19, num_layers=2, bidirectional=True)  # whose weights are packed by all at once
+    started = threading.Barrier(8, timeout=DEADLINE)
+
+    def call(i):
+        started.wait()
+        with nbp.threads(1 + i % 4):
+            for _ in range(5):
+                assert_same_bits(train(fresh, cases[i]), expected[i][0])
+                assert_same_bits(infer(fresh, cases[i]), expected[i][1])
+        return True
+
+    with ThreadPoolExecutor(8) as executor:
+        assert [future.result(DEADLINE) for future in [executor.submit(call, i) for i in range(8)]] == [True] * 8
+
+
+def test_threads_that_train_one_layer_at_once_each_drop_others():
+    """Each call has a number of its own, and all together the numbers that calls in a row have."""
+    layer = make_layer("gru", 2, 8, num_layers=2, dropout=0.5)
+    row = copy.deepcopy(layer)
+    packed = nbp.pack_sequence([np.ones((4, 2), np.float32)])
+    in_a_row = {row.forward(packed)[0].data.tobytes() for _ in range(200)}
+    with ThreadPoolExecutor(8) as executor:
+        at_once = set(executor.map(lambda _: layer.forward(packed)[0].data.tobytes(), range(200)))
+    assert len(in_a_row) == 200
+    assert at_once == in_a_row
+
+
+def test_a_call_during_an_assignment_sees_the_old_parameters_or_the_new_ones_never_a_mixture():
+    layer = make_layer("lstm", 5, 19, num_layers=2, bidirectional=True)
+    case = make_case(layer, LENGTHS)
+    versions = [layer.parameters * scale for scale in np.linspace(0.5, 1.5, 7, dtype=np.float32)]
+    possible = set()
+    for version in versions:
+        layer.parameters = version
+        possible.add(np.concatenate([part.ravel() for part in infer(layer, case)[0]]).tobytes())
+    assert len(possible) == 7
+    stop = threading.Event()
+
+    def assign():
+        i = 0
+        while not stop.is_set():
+            layer.parameters = versions[i % 7]
+            i += 1
+
+    def call():
+        return {np.concatenate([part.ravel() for part in infer(layer, case)[0]]).tobytes() for _ in range(200)}
+
+    with ThreadPoolExecutor(5) as executor:
+        assigning = executor.submit(assign)
+        try:
+            seen = [future.result(DEADLINE) for future in [executor.submit(call) for _ in range(4)]]
+        finally:
+            stop.set()
+        assigning.result(DEADLINE)
+    assert set().union(*seen) <= possible
+    assert len(set().union(*seen)) > 1  # it did change meanwhile
+
+
+# -- processes ---------------------------------------------------------------------------------------------------------
+
+
+def train_in_child(layer, case):
+    """What a child process does: all that the parent did, on threads of its own."""
+    engine.WORTH_A_THREAD = 1.0
+    with nbp.threads(2):
+        return train(layer, case), infer(layer, case)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # that threads and fork do not mix: here they do
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_child_process_computes_what_its_parent_does(method, any_work_is_worth_a_thread):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system has no {method}")
+    layer = make_layer("lstm-proj", 5, 7, num_layers=2, bidirectional=True, dropout=0.5)
+    same = copy.deepcopy(layer)
+    case = make_case(layer, LENGTHS)
+    with nbp.threads(2):
+        expected = train(layer, case), infer(layer, case)
+    assert pool._pool.executor is not None  # the parent has threads, which a fork does not take along
+    with multiprocessing.get_context(method).Pool(1) as processes:
+        got = processes.apply_async(train_in_child, (same, case)).get(DEADLINE)
+    assert_same_bits(got, expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_while_other_threads_compute_leaves_a_child_that_computes(any_work_is_worth_a_thread):
+    layer = make_layer("gru", 5, 19)
+    case = make_case(layer, LENGTHS)
+    expected = train(layer, case)
+    stop = threading.Event()
+
+    def call():
+        while not stop.is_set():
+            with nbp.threads(3):
+                train(layer, case)
+
+    with ThreadPoolExecutor(2) as executor:
+        futures = [executor.submit(call) for _ in range(2)]
+        try:
+            for _ in range(4):
+                with multiprocessing.get_context("fork").Pool(1) as processes:
+                    assert_same_bits(processes.apply_async(train_in_child, (layer, case)).get(DEADLINE)[0], expected)
+        finally:
+            stop.set()
+        for future in futures:
+            future.result(DEADLINE)
+
+
+# -- copies ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_pickled_layer_comes_back_as_it_was(cell, used):
+    layer = make_layer(cell, 3, 5, num_layers=2, bidirectional=True, dropout=0.3, batch_first=True, bias=False)
+    case = make_case(layer, LENGTHS)
+    if used:
+        train(layer, case)
+    for twin in (pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer), copy.copy(layer)):
+        assert repr(twin) == repr(layer)
+        assert_same_bits(twin.parameters, layer.parameters)
+        assert not twin.parameters.flags.writeable
+        assert_same_bits(infer(twin, case), infer(layer, case))
+        assert_same_bits(train(twin, case), train(copy.deepcopy(layer), case))  # the same units are dropped
+
+
+def test_a_copy_has_parameters_of_its_own():
+    layer = make_layer("gru", 3, 5)
+    before = layer.parameters.copy()
+    twin = copy.deepcopy(layer)
+    twin.parameters = twin.parameters * 2
+    assert_same_bits(layer.parameters, before)
+
+
+def test_a_tape_belongs_to_the_layer_and_not_to_its_copy():
+    layer = make_layer("gru", 3, 5)
+    tape = layer.forward(np.ones((2, 1, 3), np.float32))[2]
+    with pytest.raises(ValueError, match="tape must come from a forward call of this GRU"):
+        copy.deepcopy(layer).backward(tape)
+
+
+def test_helpers_know_each_layer_by_its_name():
+    assert [helpers.cell_of(make_layer(cell, 3, 5)) for cell in CELLS] == CELLS
