@@ -17,7 +17,7 @@ from numba.extending import overload
 from ._checks import ArgumentError
 from ._jit import inner, jit
 from .cpu.kernels import call_backward, call_forward, call_gradients, call_inference
-from .cpu.panels import pack_back
+from .cpu.panels import aligned, back_panels_size, pack_back
 from .cpu.scan import Record, States, padded, row_width
 from .parameters import GRUWeights, LSTMWeights, RNNReluWeights, RNNTanhWeights, has_c
 from .sequences import PackedSequence, check_packed
@@ -264,7 +264,8 @@ def _replay_back(tape, d_output, d_state):
     d_c = np.empty((scans, B, weights.hidden_size if has_c(weights) else 0), dtype)
     d_between = np.empty((min(2, weights.num_layers - 1), N, D * P), dtype)
     d_projected = np.empty((scans if weights.hidden_size != P else 0, N, P), dtype)
-    panels = pack_back(weights)
+    panels = aligned(weights.parameters, back_panels_size(weights))
+    pack_back(weights, panels)
     call_backward(
         weights.backward, weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
         packed.sorted_indices, states.h, states.c, states.given, 0.0, 0, 0, record.gates, record.cells, record.outputs,

@@ -5,6 +5,7 @@ What is passed is checked by the caller: arrays are C-contiguous, of the dtype o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -17,8 +18,9 @@ from ..parameters import WEIGHTS, Weights
 from . import threads
 from .kernels import call_backward, call_forward, call_gradients, call_inference, with_gradients
 from .lanes import lanes_of
-from .panels import pack_back
+from .panels import back_panels_size, pack_back
 from .scan import BLOCK_BYTES, Batch, Record, States
+from .workspace import WORKSPACE
 
 __all__ = ["Saved", "infer", "record", "replay_back"]
 
@@ -127,12 +129,13 @@ def new_record(weights: Weights, N: int, dtype: np.dtype[Any]) -> Record:
     H, P, D, L = weights.hidden_size, weights.output_size, weights.num_directions, weights.num_layers
     padded = -(-H // lanes) * lanes  # H'
     width = -(-cell.kept * H // lanes) * lanes + lanes  # W
-    return Record(
-        np.empty((L * D, N, width), dtype),
-        np.empty((L * D if cell.has_c else 0, N, padded), dtype),
-        np.empty((L - 1, N, D * P), dtype),
-        np.empty((L * D if P != H else 0, N, padded), dtype),
+    shapes = (
+        (L * D, N, width),
+        (L * D if cell.has_c else 0, N, padded),
+        (L - 1, N, D * P),
+        (L * D if P != H else 0, N, padded),
     )
+    return Record(*[WORKSPACE.take(math.prod(shape), dtype).reshape(shape) for shape in shapes])
 
 
 def replay_back(
@@ -145,10 +148,11 @@ def replay_back(
     d_x = np.empty(batch.data.shape if input_grad else (0, 0), dtype)
     d_h_0 = np.empty((L * D, B, P), dtype)
     d_c_0 = np.empty((L * D, B, weights.hidden_size if WEIGHTS[type(weights)].has_c else 0), dtype)
-    d_between = np.empty((min(2, L - 1), N, D * P), dtype)
-    d_projected = np.empty((L * D if weights.hidden_size != P else 0, N, P), dtype)
+    d_between = WORKSPACE.take(min(2, L - 1) * N * D * P, dtype)
+    d_projected = WORKSPACE.take((L * D if weights.hidden_size != P else 0) * N * P, dtype)
+    panels = WORKSPACE.take(back_panels_size(weights), dtype)
+    pack_back(weights, panels)
     gradient = np.zeros(weights.parameters.shape, dtype)
-    panels = pack_back(weights)
     workers = _workers(weights, N)
 
     given = _given(weights.backward, saved)
@@ -158,4 +162,6 @@ def replay_back(
     given = _given(weights.gradients, saved)
     product = partial(call_gradients, *given, out, d_projected)
     threads.run([partial(product, part, workers, gradient) for part in range(workers)], workers)
+    for array in (*saved.record, d_between, d_projected, panels):
+        WORKSPACE.give(array)
     return d_x, d_h_0, d_c_0, gradient

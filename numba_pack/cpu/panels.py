@@ -17,7 +17,16 @@ from ..parameters import gates_of, kept_of, places, turn_of
 from .lanes import address, load_first, store, width
 from .tile import gate_columns, panel_count, panel_vectors, plain_columns
 
-__all__ = ["BackPanels", "Panels", "aligned", "back_panels", "forward_panels", "pack_back", "pack_forward"]
+__all__ = [
+    "BackPanels",
+    "Panels",
+    "aligned",
+    "back_panels",
+    "back_panels_size",
+    "forward_panels",
+    "pack_back",
+    "pack_forward",
+]
 
 
 class Panels(NamedTuple):
@@ -186,12 +195,17 @@ def pack_forward(weights):
 
 
 @jit
-def pack_back(weights):
-    """The panels of the backward scans."""
+def back_panels_size(weights):
+    """Elements of the panels of the backward scans."""
+    return _lay_out(weights, weights.num_layers - 1, weights.num_directions - 1, False)[4]
+
+
+@jit
+def pack_back(weights, panels):
+    """Fill the panels of the backward scans."""
     dtype, units, outputs = weights.parameters, weights.hidden_size, weights.output_size
     layers, directions = weights.num_layers, weights.num_directions
     gates, turn = gates_of(weights) * units, turn_of(weights) * units
-    panels = aligned(dtype, _lay_out(weights, layers - 1, directions - 1, False)[4])
     for layer in range(layers):
         for direction in range(directions):
             place = places(weights, layer, direction)
@@ -204,4 +218,3 @@ def pack_back(weights):
                 _pack_plain(
                     weights.parameters, place.weight_hr, outputs, plain_columns(dtype, units), 0, panels, weight_hr
                 )
-    return panels

@@ -25,6 +25,7 @@ from numba.extending import intrinsic
 from .._jit import by_address, inner
 from .lanes import (
     FLOATS,
+    I32,
     I64,
     LANES,
     first_lanes,
@@ -219,11 +220,22 @@ class _Tile:
                     after[row * wide + column] = fused(b, lanes, x, w, sums[row * wide + column])
         return after
 
+    def prefetch(self):
+        """Fetch what the next tile of the panel will add to, while this one is being summed."""
+        b, a = self.builder, self.arguments
+        below = b.mul(a["c_step"], ir.Constant(I64, len(self.rows) * self.size))
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), I32, I32, I32])
+        function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
+        for place in self.grid(b.add(a["c"], below), a["c_step"]):
+            pointer = b.inttoptr(place, ir.IntType(8).as_pointer())
+            b.call(function, [pointer, ir.Constant(I32, 1), ir.Constant(I32, 3), ir.Constant(I32, 1)])
+
     def build(self):
         """The whole tile, from the builder's block on; leaves the builder in the last block."""
         b, a = self.builder, self.arguments
         masks, left = self.masks()
         first = self.load(self.grid(a["start"], a["start_step"]), masks, left)
+        self.prefetch()
         a_rows = self.walk(a["a"], a["a_step"], len(self.rows))
         panels = self.walk(a["panel"], a["panel_step"], self.columns[-1][0] + 1)
         a_stride = b.mul(a["a_along"], ir.Constant(I64, self.size))
