@@ -7,7 +7,6 @@ a call sees either the old parameters or the new ones, also when another thread 
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,14 +65,13 @@ class _Version:
     def __init__(self, parameters: np.ndarray) -> None:
         self.parameters = parameters
         self.weights: Weights | None = None
-        self.lock = threading.Lock()
 
     def packed(self, kind: type[Weights], sizes: tuple[int, ...]) -> Weights:
-        if self.weights is None:
-            with self.lock:
-                if self.weights is None:
-                    self.weights = packed_weights(kind, self.parameters, sizes)
-        return self.weights
+        """The weights for inference. Two threads that need them at once may pack them twice, to the same."""
+        weights = self.weights
+        if weights is None:
+            weights = self.weights = packed_weights(kind, self.parameters, sizes)
+        return weights
 
 
 class Module:
@@ -219,8 +217,8 @@ class Module:
         parameters are assigned: take it again to have them.
         """
         version = self._version
-        version.weights = with_gradients(version.packed(self._kind, self._sizes))
-        return version.weights
+        weights = version.weights = with_gradients(version.packed(self._kind, self._sizes))
+        return weights
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()

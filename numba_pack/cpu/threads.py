@@ -150,6 +150,7 @@ def run(tasks: Sequence[Callable[[], object]], workers: int) -> None:
     try:
         work()
     finally:
+        others = [other for other in others if not other.cancel()]  # one that has not begun would find nothing to do
         wait(others)
     for other in others:
         other.result()

@@ -7,6 +7,7 @@ next forward pass. Large ones are not: NumPy asks for huge pages for those, whic
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -52,3 +53,6 @@ class Workspace:
 
 
 WORKSPACE = Workspace()
+
+if hasattr(os, "register_at_fork"):  # another thread may have held the lock
+    os.register_at_fork(after_in_child=WORKSPACE.__init__)  # type: ignore[misc]
