@@ -1,0 +1,116 @@
+"""What the library is to reach, and whether it does."""
+
+import math
+from typing import NamedTuple
+
+OURS = "numba_pack"
+#: in the order of tables and legends
+PEERS = ("PyTorch packed", "PyTorch padded", "ONNX Runtime", "OpenVINO")
+
+
+class Verdict(NamedTuple):
+    """One target."""
+
+    what: str
+    limit: float
+    #: whether the limit is the least that is allowed, or the most
+    least: bool
+    #: what was measured, by row
+    values: dict
+    unit: str = ""
+
+    def holds(self, value):
+        return value >= self.limit if self.least else value <= self.limit
+
+    @property
+    def worst(self):
+        """The row nearest to the limit or farthest beyond it, and its value."""
+        return (min if self.least else max)(self.values.items(), key=lambda item: item[1])
+
+    @property
+    def beyond(self):
+        """The rows that miss the target, the worst first."""
+        missing = [(name, value) for name, value in self.values.items() if not self.holds(value)]
+        return sorted(missing, key=lambda item: item[1], reverse=not self.least)
+
+
+def judge(results):
+    """The verdicts on everything that was measured, in the order of the specification."""
+    forward, training = results["forward"], results["training"]
+    both = [(row["id"], row) for row in forward] + [(f"{row['id']}, forward and backward", row) for row in training]
+    single = [row for row in forward if row["dtype"] == "float32" and row["B"] >= 8 and row["H"] >= 128]
+    single_training = [row for row in training if row["dtype"] == "float32" and row["B"] >= 8 and row["H"] >= 128]
+    large = [row for row in results["packing"] if row["bytes"] >= 2e6]
+    verdicts = []
+
+    def least(what, limit, values):
+        verdicts.append(Verdict(what, limit, True, values))
+
+    def most(what, limit, values, unit=""):
+        verdicts.append(Verdict(what, limit, False, values, unit))
+
+    for cell, limit in (("LSTM", 0.92), ("GRU", 0.88)):
+        rows = {row["id"]: against_gemm(row) for row in single if row["cell"] == cell}
+        least(f"{cell} forward, float32, B >= 8, H >= 128, of sgemm's rate", limit, rows)
+    for cell, limit in (("LSTM", 0.85), ("GRU", 0.80), ("RNN", 0.75)):
+        rows = {row["id"]: against_gemm(row) for row in single_training if row["cell"] == cell}
+        least(f"{cell} forward and backward, the same", limit, rows)
+    least("float64, of dgemm's rate", 0.85, {n: against_gemm(row) for n, row in both if row["dtype"] == "float64"})
+    for what, rows, mean in (("forward", forward, 2.0), ("forward and backward", training, 2.5)):
+        ratios = {row["id"]: against_best(row)[0] for row in rows if against_best(row)}
+        least(f"{what} against the best peer, every row", 1.1, ratios)
+        least(f"{what} against the best peer, geometric mean", mean, _geometric_mean(ratios))
+    long = [row for row in training if row["T"] >= 800 and row["N"] < row["B"] * row["T"]]
+    ratios = {row["id"]: against(row, "PyTorch packed") for row in long}
+    least("forward and backward against PyTorch packed, T >= 800, unequal lengths", 25, _known(ratios))
+    for part, what in (("forward", "forward"), ("training", "forward and backward")):
+        fill = {f"fill {row['fill']:.2f}": packed_share(row[part]) / row["fill"] for row in results["fill"]}
+        most(f"packed time / padded time of this library / fill, {what}", 1.15, fill)
+    two = results.get("threads", {}).get("two", {})
+    least("two threads against one", 1.7, {n: row["median"]["1"] / row["median"]["2"] for n, row in two.items()})
+    packing = {row["id"]: against(row, "PyTorch packed") for row in results["packing"]}
+    least("packing against PyTorch", 5, _known(packing))
+    least("packing, of memcpy's rate (2 MB and more)", 0.4, {row["id"]: against(row, "memcpy") for row in large})
+    steps = [row for row in results["streaming"] if row["id"] == "LSTM-step-B1-H64"]
+    cell = {row["id"]: against(row, "PyTorch cell") for row in steps}
+    least("one LSTM step against torch's LSTMCell", 10, _known(cell))
+    most("one LSTM step", 15, {row["id"]: row["median"][OURS] * 1e6 for row in steps}, " µs")
+    if "startup" in results:
+        found = results["startup"]
+        most("import over NumPy's and Numba's own", 0.3, {"import": found["import"]["numba_pack, over these"]}, " s")
+        for kind, limit in (("cached", 0.6), ("cold", 6)):
+            most(f"first call, {kind}", limit, {cell: calls["first call"] for cell, calls in found[kind].items()}, " s")
+    return [verdict for verdict in verdicts if verdict.values]
+
+
+def rate(row):
+    """Operations a second of this library."""
+    return row["operations"] / row["median"][OURS]
+
+
+def against_gemm(row):
+    return rate(row) / (row["gemm_operations"] / row["median"]["gemm"])
+
+
+def against(row, name):
+    """How many times the time of this library another contender takes; None if it took no part."""
+    return row["median"][name] / row["median"][OURS] if name in row["median"] and OURS in row["median"] else None
+
+
+def against_best(row):
+    """The same for the fastest peer, and its name."""
+    found = [(against(row, peer), peer) for peer in PEERS if peer in row["median"]]
+    return min(found, default=None)
+
+
+def packed_share(row):
+    """The time of this library on packed input as a part of its time on padded input."""
+    return 1 / against(row, "numba_pack, padded")
+
+
+def _known(values):
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _geometric_mean(values):
+    return {f"{len(values)} rows": math.exp(sum(map(math.log, values.values())) / len(values))} if values else {}
