@@ -24,14 +24,14 @@ def gemm_operations():
 
 
 def measure(seconds):
-    """All ceilings, on one thread: operations a second, and bytes a second by level of memory."""
+    """All ceilings, on one thread, best of many rounds: operations a second, and bytes a second by level of memory."""
     found = {}
     for dtype, letter in (("float32", "s"), ("float64", "d")):
         functions = {f"NumPy {letter}gemm": gemm(dtype), "peak": _peak(dtype)}
         functions |= _torch_mm(dtype, f"PyTorch {letter}gemm")
         operations = dict.fromkeys(functions, gemm_operations()) | {"peak": _PEAK_OPERATIONS * lanes_of(dtype)}
         for name, times in _settled(functions, seconds).items():
-            found[f"{name} {dtype}" if name == "peak" else name] = operations[name] / float(np.median(times))
+            found[f"{name} {dtype}" if name == "peak" else name] = operations[name] / float(times.min())
     return {"operations": found, "bytes": _bandwidths(seconds)}
 
 
@@ -59,7 +59,7 @@ def _bandwidths(seconds):
         array, repeats = _ones(size // 4, np.float32), max(1, (4 << 20) // size)
         functions[level] = lambda array=array, repeats=repeats: _read(array, repeats)
         nbytes[level] = array.nbytes * repeats
-    return {level: nbytes[level] / float(np.median(t)) for level, t in _settled(functions, seconds).items()}
+    return {level: nbytes[level] / float(t.min()) for level, t in _settled(functions, seconds).items()}
 
 
 def _ones(count, dtype):

@@ -85,7 +85,7 @@ def roofline(results):
     peak, sgemm = operations["peak float32"] / 1e9, operations["NumPy sgemm"] / 1e9
     figure, axis = plt.subplots(figsize=(7.6, 4.8))
     axis.set(
-        xlim=(0.3, 100), ylim=(8, 1.3 * peak), ylabel="GFLOP/s",
+        xlim=(0.3, 100), ylim=(8, 1.3 * max(peak, *[rate(row) / 1e9 for row in rows])), ylabel="GFLOP/s",
         xlabel="operations a byte of weights, those of the state being read once a time step",
         title="numba_pack under the ceilings of the machine: forward, float32, one thread",
     )  # fmt: skip

@@ -7,7 +7,7 @@ from targets import OURS, PEERS, against, against_best, against_gemm, judge, rat
 
 def markdown(results, figures):
     """The whole report; ``figures`` maps names of files to captions."""
-    parts = ["# numba_pack side by side with its peers", _machine(results), "## Targets", _targets(results)]
+    parts = ["# numba_pack side by side with its peers", _machine(results), *_targets(results)]
     parts += [f"![{caption}]({name})\n\n{caption}" for name, caption in figures.items()]
     for part, title in (("forward", "## Forward"), ("training", "## Forward and backward")):
         if results[part]:
@@ -73,7 +73,7 @@ def _machine(results):
 
 
 def _targets(results):
-    """Each target with its worst row, and below the table all rows that miss one."""
+    """Each target with its worst row, and below the table all rows that miss one; nothing if nothing is judged."""
     rows, missing = [], []
     for verdict in judge(results):
         worst, value = verdict.worst
@@ -85,9 +85,11 @@ def _targets(results):
         rows.append((verdict.what, limit, measured, worst, share, "no" if beyond else "yes"))
         if beyond:
             missing.append(f"- {verdict.what}: {', '.join(beyond)}")
+    if not rows:
+        return []
     header = ("what", "limit", "worst row", "which", "rows that reach it", "reached")
-    text = table(header, rows, left=(0, 3, 5))
-    return f"{text}\n\nRows beyond a limit:\n\n" + "\n".join(missing) if missing else text
+    parts = ["## Targets", table(header, rows, left=(0, 3, 5))]
+    return [*parts, "Rows beyond a limit:", "\n".join(missing)] if missing else parts
 
 
 def _layers(rows):
