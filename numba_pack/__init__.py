@@ -9,6 +9,7 @@ layers               `RNN`, `LSTM`, `GRU`; their `Tape` and `Gradients`
 one step             `RNNCell`, `LSTMCell`, `GRUCell`
 in compiled code     all of the packing functions; `rnn`, `lstm`, `gru`, each with ``_forward`` and ``_backward``
 training             the modules `optim` and `losses`
+in and out           `load` and `save`, files of layers; the module `interop`, for PyTorch
 how it runs          `threads`, `set_num_threads`, `get_num_threads`, `warmup`, `backend`; ``python -m numba_pack``
 ==================== ===============================================================================================
 
@@ -47,6 +48,7 @@ from .sequences import (
     unpad_sequence,
 )
 from .step_cells import CellTape, GRUCell, LSTMCell, RNNCell
+from .storage import load, save
 from .warm import warmup
 
 __all__ = [
@@ -71,6 +73,7 @@ __all__ = [
     "gru_forward",
     "interop",
     "invert_permutation",
+    "load",
     "losses",
     "lstm",
     "lstm_backward",
@@ -85,6 +88,7 @@ __all__ = [
     "rnn",
     "rnn_backward",
     "rnn_forward",
+    "save",
     "set_num_threads",
     "threads",
     "unpack_ragged",

@@ -24,6 +24,7 @@ __all__ = [
     "ArgumentError",
     "as_dtype",
     "as_flag",
+    "as_integer",
     "as_integers",
     "as_left",
     "as_rows",
@@ -38,6 +39,7 @@ __all__ = [
     "packed_fault",
     "padding_of",
     "refuse",
+    "steps_fault",
     "typed_rows",
     "typed_sequences",
 ]
@@ -57,6 +59,7 @@ def _memory_bytes() -> int:
 
 
 MEMORY_BYTES = _memory_bytes()
+MOST_STEPS = MEMORY_BYTES // 32  # whose batch sizes, and what sorting needs besides, fit into memory
 
 # ---- values: compiled, for Python and for @njit code -----------------------------------------------------------------
 
@@ -94,6 +97,15 @@ def lengths_fault(lengths, sequences, most, enforce_sorted):
             return " must not exceed the time steps of the input: expected at most", lengths[i], most, i
         if enforce_sorted and i > 0 and lengths[i] > lengths[i - 1]:
             return " must not increase when enforce_sorted is True: expected at most", lengths[i], lengths[i - 1], i
+    return "", 0, 0, -1
+
+
+@inner
+def steps_fault(lengths):
+    """The batch sizes fit into memory, as they need not where rows have no bytes."""
+    for i in range(len(lengths)):
+        if lengths[i] > MOST_STEPS:
+            return " must give batch sizes that fit into memory: expected at most", lengths[i], MOST_STEPS, i
     return "", 0, 0, -1
 
 
@@ -194,6 +206,16 @@ def constant(given):
     return getattr(given, "literal_value", getattr(given, "value", given))
 
 
+def as_integer(value: Any, name: str) -> int:
+    """An integer, of Python or NumPy; a bool is none."""
+    try:
+        if not isinstance(value, (bool, np.bool_)):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise TypeError(f"{name} must be an integer; got {value!r}")
+
+
 def as_flag(flag: Any, name: str) -> bool:
     """A bool, so that arguments given in the wrong order do not pass for one."""
     if not isinstance(flag, (bool, np.bool_)):
@@ -229,7 +251,7 @@ def _as_array(array: Any, name: str) -> np.ndarray:
         raise TypeError(f"{name} must be an array without a mask, which would be lost; got a masked array")
     try:
         return np.asarray(array)
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:  # the last: a tensor that needs a gradient
         raise TypeError(f"{name} must be an array; got {type(array).__name__}: {error}") from error
 
 

@@ -24,7 +24,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from ._checks import lengths_fault
+from ._checks import lengths_fault, steps_fault
 from ._jit import inner, jit
 
 __all__ = [
@@ -212,6 +212,8 @@ def sort_by_length(lengths):
 def sort_sequences(lengths, sequences, most, enforce_sorted):
     """Check the lengths, then sort. Returns fault (see _checks), rows N, and what `sort_by_length` returns."""
     fault = lengths_fault(lengths, sequences, most, enforce_sorted)
+    if len(fault[0]) == 0:
+        fault = steps_fault(lengths)
     checked = lengths if len(fault[0]) == 0 else np.empty(0, np.int64)
     rows = 0
     for length in checked:

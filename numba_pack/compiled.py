@@ -20,7 +20,7 @@ from .cpu.kernels import call_backward, call_forward, call_gradients, call_infer
 from .cpu.panels import aligned, back_panels_size, pack_back
 from .cpu.scan import Record, States, padded, row_width
 from .parameters import GRUWeights, LSTMWeights, RNNReluWeights, RNNTanhWeights, has_c
-from .sequences import PackedSequence, check_packed
+from .sequences import PackedSequence, check_packed, typed_packed
 
 __all__ = [
     "CompiledTape",
@@ -85,8 +85,7 @@ def _typed_call(function, kinds, packed, weights):
     if getattr(weights, "instance_class", None) not in kinds:
         names = " or ".join(kind.__name__ for kind in kinds)
         raise TypingError(f"weights of {function} must be the weights of its layer, {names}; got {weights}")
-    if getattr(packed, "instance_class", None) is not PackedSequence:
-        raise TypingError(f"packed must be a PackedSequence; got {packed}")
+    typed_packed(packed, "packed")
     if not _is_float(packed[0], weights[0].dtype, 2):
         raise TypingError(f"packed.data must be a {weights[0].dtype} array (N, input_size); got {packed[0]}")
 
@@ -233,15 +232,23 @@ def _gradient_rows(d_output, out):
     raise NotImplementedError
 
 
+def _typed_gradient(given, dtype):
+    """Whether a gradient of the output is given; a TypingError if it is none."""
+    if isinstance(given, (types.NoneType, types.Omitted)) or given is None:
+        return False
+    rows = given[0] if getattr(given, "instance_class", None) is PackedSequence else given
+    if not _is_float(rows, dtype, 2):
+        raise TypingError(f"d_output must be a PackedSequence or {dtype} array (N, columns); got {given}")
+    return True
+
+
 @overload(_gradient_rows)
 def _gradient_rows_in_njit(d_output, out):
     """The gradient of the output as rows (N, D * P), from a PackedSequence, an array, or None."""
-    if isinstance(d_output, (types.NoneType, types.Omitted)) or d_output is None:
+    if not _typed_gradient(d_output, out.dtype):
         return lambda d_output, out: np.zeros_like(out)
     if getattr(d_output, "instance_class", None) is PackedSequence:
         return lambda d_output, out: _gradient_rows(d_output.data, out)
-    if not _is_float(d_output, out.dtype, 2):
-        raise TypingError(f"d_output must be a PackedSequence or {out.dtype} array (N, columns); got {d_output}")
 
     def rows(d_output, out):
         _check_axis("d_output", ".shape[0] must be the number of rows: expected", d_output.shape[0], out.shape[0])
@@ -400,12 +407,19 @@ def _named(function, name, which, template):
     return function
 
 
-def _from_python(check, *arguments):
+def _from_python(check, **arguments):
     """The check that Numba makes of types, for a call from Python: a TypeError there."""
     try:
-        check(*map(typeof, arguments))
-    except (TypingError, ValueError) as error:
-        raise TypeError(getattr(error, "msg", str(error))) from None
+        check(*(_type_of(value, name) for name, value in arguments.items()))
+    except TypingError as error:
+        raise TypeError(error.msg) from None
+
+
+def _type_of(value, name):
+    try:
+        return typeof(value)
+    except (TypingError, ValueError) as error:  # an unknown object, a dtype of another byte order
+        raise TypeError(f"{name} must be what compiled code takes; got {type(value).__name__}: {error}") from None
 
 
 def _passes(which):
@@ -419,18 +433,19 @@ def _passes(which):
     def check_back(tape, d_output, d_state):
         if getattr(tape, "instance_class", None) is not CompiledTape or tape[0].instance_class not in kinds:
             raise TypingError(f"tape must be what {which}_forward returned third; got {tape}")
+        _typed_gradient(d_output, tape[0][0].dtype)
         _typed_state(d_state, "d_state", tape[0][0].dtype, two)
 
     def infer(packed, weights, hx=None):
-        _from_python(check_forward, packed, weights, hx)
+        _from_python(check_forward, packed=packed, weights=weights, hx=hx)
         return _infer_entry(packed, weights, hx)
 
     def record(packed, weights, hx=None):
-        _from_python(check_forward, packed, weights, hx)
+        _from_python(check_forward, packed=packed, weights=weights, hx=hx)
         return _record_entry(packed, weights, hx)
 
     def back(tape, d_output, d_state=None):
-        _from_python(check_back, tape, d_output, d_state)
+        _from_python(check_back, tape=tape, d_output=d_output, d_state=d_state)
         return _back_entry(tape, d_output, d_state)
 
     @overload(infer)

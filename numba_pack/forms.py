@@ -38,6 +38,9 @@ class Form:
     #: sequences
     B: int
 
+    def check_again(self) -> None:
+        """Refuse index arrays of the caller that are no longer what they were when they were checked: valid."""
+
     def rows(self, value: Any, name: str, columns: int) -> np.ndarray:
         """Rows (N, columns), in packed order, of a value in this form."""
         raise NotImplementedError
@@ -66,6 +69,9 @@ class Packed(Form):
         self.packed = packed
         self.batch = Batch(data, packed.batch_sizes, packed.sorted_indices, len(data))
         self.B = len(packed.sorted_indices)
+
+    def check_again(self) -> None:
+        check_packed(self.packed, "the input on the tape")
 
     def rows(self, value: Any, name: str, columns: int) -> np.ndarray:
         if isinstance(value, PackedSequence):

@@ -22,6 +22,9 @@ from .parameters import WEIGHTS, GRUWeights, LSTMWeights
 
 __all__ = ["GRU", "LSTM", "RNN", "Gradients", "Tape"]
 
+#: far more than anybody has; beyond it, not the memory but the names of the parameters would be the trouble
+MOST_LAYERS = 4096
+
 
 class Gradients(NamedTuple):
     """What `backward` returns: the gradient of the loss with respect to each argument of `forward`, in its form."""
@@ -85,7 +88,7 @@ class Layer(Module):
     ) -> None:
         self.input_size = as_size(input_size, "input_size")
         self.hidden_size = as_size(hidden_size, "hidden_size")
-        self.num_layers = as_size(num_layers, "num_layers")
+        self.num_layers = as_size(num_layers, "num_layers", most=MOST_LAYERS)
         self.bias = as_flag(bias, "bias")
         self.batch_first = as_flag(batch_first, "batch_first")
         self.bidirectional = as_flag(bidirectional, "bidirectional")
@@ -223,6 +226,7 @@ class Layer(Module):
         as_flag(input_grad, "input_grad")
         form, columns = tape._form, self.num_directions * self.output_size
         if tape._owner is self:  # arguments are checked before the tape is used up
+            form.check_again()
             d_states = self._states(form, d_state, "d_state", parts_may_be_none=True)
             if d_output is None:
                 d_rows = np.zeros((len(form.batch.data), columns), self.dtype)

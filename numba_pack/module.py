@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import MEMORY_BYTES, as_flag
+from ._checks import MEMORY_BYTES, as_flag, as_integer
 from .cpu.kernels import packed_weights, with_gradients
 from .forms import as_array
 from .parameters import WEIGHTS, RNNReluWeights, RNNTanhWeights, Weights
@@ -22,13 +22,14 @@ __all__ = ["Module", "as_size"]
 RNN_WEIGHTS = {"tanh": RNNTanhWeights, "relu": RNNReluWeights}
 
 
-def as_size(value: Any, name: str, least: int = 1) -> int:
-    """An integer of at least ``least``."""
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer; got {value!r}")
-    if value.__index__() < least:
+def as_size(value: Any, name: str, least: int = 1, most: float = math.inf) -> int:
+    """An integer from ``least`` to ``most``."""
+    size = as_integer(value, name)
+    if size < least:
         raise ValueError(f"{name} must be at least {least}; got {value!r}")
-    return int(value.__index__())
+    if size > most:
+        raise ValueError(f"{name} must be at most {most}; got {value!r}")
+    return size
 
 
 def as_dtype(value: Any) -> np.dtype[Any]:

@@ -62,6 +62,7 @@ __all__ = [
     "pack_sequence",
     "pad_packed_sequence",
     "pad_sequence",
+    "typed_packed",
     "unpack_sequence",
     "unpad_sequence",
 ]
@@ -154,7 +155,7 @@ class PackedSequence(NamedTuple):
         ValueError
             If ``f`` returns another number of rows.
         TypeError
-            If it does not return an array of numbers.
+            If ``f`` cannot be called, or does not return an array of numbers.
 
         Examples
         --------
@@ -164,6 +165,7 @@ class PackedSequence(NamedTuple):
         array([10, 30, 20])
         """
         data = check_packed(self, "self").data
+        _check_callable(f)
         rows = as_rows(f(data), "the result of f", 1)
         if len(rows) != len(data):
             raise ValueError(f"the result of f must have as many rows as data, {len(data)}; got shape {rows.shape}")
@@ -184,7 +186,7 @@ class PackedSequence(NamedTuple):
         Raises
         ------
         TypeError, ValueError
-            If what ``f`` returned cannot be packed: see `pack_sequence`.
+            If ``f`` cannot be called, or what it returned cannot be packed: see `pack_sequence`.
 
         Examples
         --------
@@ -194,7 +196,13 @@ class PackedSequence(NamedTuple):
         >>> nbp.unpack_sequence(packed.each(np.cumsum))
         [array([1, 3]), array([ 3,  7, 12])]
         """
+        _check_callable(f)
         return pack_sequence([f(sequence) for sequence in unpack_sequence(self)])
+
+
+def _check_callable(f: Any) -> None:
+    if not callable(f):
+        raise TypeError(f"f must be a function of an array; got {f!r}")
 
 
 # ---- checking --------------------------------------------------------------------------------------------------------
@@ -257,7 +265,7 @@ def _as_index(array: Any, name: str, field: str) -> np.ndarray:
 
 @overload(check_packed, prefer_literal=True)
 def _check_packed_in_njit(packed, name="packed"):
-    _typed_packed(packed, constant(name))
+    typed_packed(packed, constant(name))
 
     def compiled(packed, name="packed"):
         checked = PackedSequence(
@@ -273,7 +281,8 @@ def _check_packed_in_njit(packed, name="packed"):
     return compiled
 
 
-def _typed_packed(given, name):
+def typed_packed(given, name):
+    """Raise the TypingError of an argument that is no PackedSequence of numbers with int64 index arrays."""
     if getattr(given, "instance_class", None) is not PackedSequence:
         raise TypingError(f"{name} must be a PackedSequence; got {given}")
     data, *indices = given.types
@@ -609,7 +618,8 @@ def pad_sequence(
     values, offsets = ragged_of(sequences)
     padding = padding_of(padding_value, values)
     lengths = differences(offsets)
-    _, _, (batch_sizes, order, _) = sort_sequences(lengths, len(lengths), NO_LIMIT, False)
+    fault, _, (batch_sizes, order, _) = sort_sequences(lengths, len(lengths), NO_LIMIT, False)
+    refuse(fault, "the lengths of sequences")
     steps = len(batch_sizes)
     padded = _filled(padding, values, len(lengths), steps, first)
     base, stride = padded_layout(lengths, steps, first, left)

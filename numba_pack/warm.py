@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._checks import as_flag
 from .layers import GRU, LSTM, RNN, Layer
 from .ragged import pack_ragged
 
@@ -27,13 +28,14 @@ def warmup(*layers: Layer, training: bool = False) -> None:
     Raises
     ------
     TypeError
-        If something is no layer.
+        If something is no layer, or ``training`` no bool.
 
     Examples
     --------
     >>> import numba_pack as nbp
     >>> nbp.warmup(nbp.GRU(3, 2))
     """
+    as_flag(training, "training")
     for layer in layers or (LSTM(1, 1), GRU(1, 1), RNN(1, 1)):
         if not isinstance(layer, Layer):
             raise TypeError(f"layers must be of RNN, LSTM and GRU; got {type(layer).__name__}")

@@ -1,5 +1,7 @@
 """Results that are equal bit for bit, whatever a sequence shares its batch, its call and its threads with."""
 
+import copy
+
 import helpers
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 import numba_pack as nbp
 from numba_pack.cpu import engine
 from numba_pack.cpu import threads as pool
+from numba_pack.forms import form_of
 
 LENGTHS = (5, 2, 0, 9, 9, 1, 4, 0, 7, 3, 9, 2, 6)  # 13 sequences: tiles of one to six rows at some step
 
@@ -111,8 +114,8 @@ def test_one_thread_gives_the_same_whether_the_work_is_divided_for_memory_or_not
     parts = []
     run = pool.run
     monkeypatch.setattr(pool, "run", lambda tasks, workers: (parts.append(len(tasks)), run(tasks, workers)))
+    whole = engine._scratch(layer.weights, form_of(nbp.pack_sequence(case.sequences), 7, layer.dtype, False).batch)
     for n in (2, 5, 1000):
-        whole = engine._scratch(layer.weights, engine.Batch(*nbp.pack_sequence(case.sequences)[:3]))
         monkeypatch.setattr(engine, "SCRATCH_BYTES", whole // n)
         with nbp.threads(1):
             assert_same_bits(infer(layer, case), expected)
@@ -196,6 +199,36 @@ def test_a_call_made_twice_gives_the_same(layer):
     assert_same_bits(train(layer, case), train(layer, case))
 
 
+def test_what_earlier_calls_left_in_memory_does_not_matter(layer):
+    """Buffers are used again: here they are full of NaN, or of another batch's numbers."""
+    case = make_case(layer, LENGTHS)
+    expected, plain = train(layer, case), infer(layer, case)
+    for lengths in (LENGTHS, [n + 2 for n in LENGTHS]):
+        spoilt = make_case(layer, lengths)
+        for array in (*spoilt.sequences, *spoilt.d_outputs, *helpers.as_tuple(spoilt.hx)):
+            array[...] = np.nan
+        train(layer, spoilt)
+        assert_same_bits(train(layer, case), expected)
+        infer(layer, spoilt)
+        assert_same_bits(infer(layer, case), plain)
+
+
+def test_several_tapes_at_a_time_and_results_once_returned_keep_their_numbers(layer):
+    cases = [make_case(layer, np.roll(LENGTHS, i), rng=i) for i in range(4)]
+    expected = [train(layer, case) for case in cases]
+    kept = copy.deepcopy(expected)
+    calls = [layer.forward(nbp.pack_sequence(case.sequences), case.hx) for case in cases]
+    for i in (2, 0, 3, 1):
+        output, state, tape = calls[i]
+        gradients = layer.backward(tape, nbp.pack_sequence(cases[i].d_outputs), cases[i].d_state)
+        assert_same_bits(nbp.unpack_sequence(output), expected[i].outputs)
+        assert_same_bits(helpers.as_tuple(state), expected[i].state)
+        assert_same_bits(nbp.unpack_sequence(gradients.input), expected[i].d_inputs)
+        assert_same_bits(helpers.as_tuple(gradients.hx), expected[i].d_hx)
+        assert_same_bits(layer.views(gradients.parameters), expected[i].d_parameters)
+    assert_same_bits(expected, kept)
+
+
 @pytest.mark.parametrize("where", ["input", "hx"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf], ids=str)
 def test_nan_and_infinity_stay_in_their_sequence(layer, bad, where):
@@ -230,14 +263,18 @@ def test_nan_in_one_sequence_reaches_its_own_results_alone_with_threads_too(laye
 @pytest.mark.parametrize("cell", CELLS)
 def test_no_form_of_the_input_has_a_kernel_compiled_anew(cell):
     """A kernel takes seconds to compile: one for each cell and dtype, whatever the arrays are like."""
-    from numba_pack.cpu.scan import forward_stack
-    from numba_pack.cpu.scan_back import backward_stack, weight_gradients
+    from numba_pack.cpu import kernels
 
     layer = make_layer(cell, 3, 4, num_layers=2, bidirectional=True)
     case = make_case(layer, (3, 2))
     train(layer, case)
-    kernels = forward_stack, backward_stack, weight_gradients
-    before = [len(kernel.signatures) for kernel in kernels]
+    infer(layer, case)
+    calls = kernels.call_inference, kernels.call_forward, kernels.call_backward, kernels.call_gradients
+
+    def compiled():
+        return [len(call.signatures) for call in calls], kernels._kernel.cache_info().currsize
+
+    before = compiled()
     for array in [x for part in (case.sequences, helpers.as_tuple(case.hx), case.d_outputs) for x in part]:
         array.flags.writeable = False
     packed = nbp.pack_sequence(case.sequences)
@@ -254,4 +291,4 @@ def test_no_form_of_the_input_has_a_kernel_compiled_anew(cell):
     with nbp.threads(2):
         train(layer, case._replace(hx=None))
     layer(case.sequences[0])
-    assert [len(kernel.signatures) for kernel in kernels] == before
+    assert compiled() == before

@@ -62,6 +62,7 @@ WRONG_ARGUMENTS = [
     case("rng-text", TypeError, "rng must be what numpy.random.default_rng takes; got 'a'", {"rng": "a"}),
     case("rng-float", TypeError, "rng must be what numpy.random.default_rng takes; got 1.5", {"rng": 1.5}),
     case("rng-negative", ValueError, "rng must be what numpy.random.default_rng takes; got -1", {"rng": -1}),
+    case("too-many-layers", ValueError, "num_layers must be at most 4096; got 1000000000", {"num_layers": 10**9}),
     case(
         "too-large", ValueError,
         "input_size, hidden_size and num_layers must give weights that fit into memory; got .*'hidden_size': 10{9}",
@@ -393,6 +394,19 @@ def test_what_is_no_pair_is_no_gradient_of_the_state_of_an_lstm(value, error, me
 def test_a_wrong_gradient_of_a_part_of_the_state_is_named(part, value, error, message):
     d_state = (value, None) if part == 0 else (None, value)
     assert_refused_and_the_tape_still_good(lstm(), PADDED, error, rf"d_state\[{part}\] {message}", None, d_state)
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [("batch_sizes", "must not grow, .* got 99"), ("sorted_indices", "must be a permutation.* got 99")],
+)
+def test_index_arrays_changed_since_the_forward_call_are_noticed(field, message):
+    """The tape holds the caller's own: what was valid then must still be."""
+    layer, input = gru(), packed()
+    tape = layer.forward(input)[2]
+    getattr(input, field)[0] = 99
+    with pytest.raises(ValueError, match=rf"^the input on the tape\.{field} {message}"):
+        layer.backward(tape)
 
 
 @pytest.mark.parametrize("value", [1, None, "yes"])

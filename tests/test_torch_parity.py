@@ -136,3 +136,35 @@ def test_a_state_dict_of_pytorch_moves_over_as_it_is(cell):
     target = make_layer(cell, 3, 4, rng=2, num_layers=2, bidirectional=True, dtype=np.float64)
     target.load_state_dict(dict(twin.named_parameters()))  # tensors that need a gradient
     np.testing.assert_array_equal(target.parameters, source.parameters)
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["no-bias", "bias"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["RNNCell-tanh", "RNNCell-relu", "LSTMCell", "GRUCell"])
+def test_cells_step_as_those_of_pytorch(name, dtype, bias):
+    kind, _, nonlinearity = name.partition("-")
+    options = {"nonlinearity": nonlinearity} if nonlinearity else {}
+    cell = getattr(nbp, kind)(3, 5, bias, rng=0, dtype=dtype, **options)
+    twin = getattr(torch.nn, kind)(3, 5, bias, dtype=getattr(torch, np.dtype(dtype).name), **options)
+    twin.load_state_dict({key: torch.tensor(value) for key, value in cell.state_dict().items()})
+    layer = nbp.LSTM(3, 5, dtype=dtype)  # of the same sizes, for the tolerance
+    rng = np.random.default_rng(1)
+    for single in (False, True):
+        shapes = ([3], [5], [5], [5], [5]) if single else ([4, 3], [4, 5], [4, 5], [4, 5], [4, 5])
+        x, *states = (helpers.normal(rng, shape, dtype) for shape in shapes)
+        hx, d_state = states[:2], states[2:]
+        hx, d_state = (tuple(part) if kind == "LSTMCell" else part[0] for part in (hx, d_state))
+        input, before = leaf(x), map_state(leaf, hx)
+        after = helpers.as_tuple(twin(input, before))
+        twin.zero_grad()
+        torch.autograd.backward(after, [torch.tensor(d) for d in helpers.as_tuple(d_state)])
+        state, tape = cell.forward(x, hx)
+        gradients = cell.backward(tape, d_state)
+        got = [*helpers.as_tuple(state), gradients.input, *helpers.as_tuple(gradients.hx)]
+        got += cell.views(gradients.parameters).values()
+        expected = [*after, input.grad, *(part.grad for part in helpers.as_tuple(before))]
+        expected = [value.detach().numpy() for value in expected + [value.grad for value in twin.parameters()]]
+        assert len(got) == len(expected)
+        for one, other in zip(got, expected, strict=True):
+            atol = 2 * tolerance(layer, [1] * 4, helpers.largest([other]))
+            np.testing.assert_allclose(one, other, rtol=0, atol=atol)

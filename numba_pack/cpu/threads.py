@@ -16,15 +16,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from .._checks import as_integer
+
 __all__ = ["get_num_threads", "run", "set_num_threads", "threads"]
 
 
 def _count(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer; got {value!r}")
-    if not 1 <= value.__index__() <= 4096:
+    count = as_integer(value, name)
+    if not 1 <= count <= 4096:
         raise ValueError(f"{name} must be between 1 and 4096; got {value!r}")
-    return value.__index__()
+    return count
 
 
 def _default() -> int:

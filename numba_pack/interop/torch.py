@@ -10,6 +10,7 @@ and keeps the record; in the backward pass `_ScanBack` runs the engine back. Ten
 
 from __future__ import annotations
 
+import sys
 from inspect import signature
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from ..cpu.threads import get_num_threads, threads
 from ..dropout import Dropout
 from ..forms import no_states
 from ..module import Module
-from ..parameters import Weights
+from ..parameters import WEIGHTS, Weights
 from ..sequences import PackedSequence, check_packed
 
 try:
@@ -47,6 +48,11 @@ _NO_DROPOUT = Dropout(0.0, np.uint32(0), np.uint32(0))
 
 
 # -- parameters, to and fro --------------------------------------------------------------------------------------------
+
+
+def _options(kind: type[Module], source: Any) -> dict[str, Any]:
+    """The arguments but dtype and rng that make a layer of this kind like the source; PyTorch's names are ours."""
+    return {name: getattr(source, name) for name in signature(kind).parameters if name not in ("dtype", "rng")}
 
 
 def from_torch(module: Any) -> Any:
@@ -82,8 +88,7 @@ def from_torch(module: Any) -> Any:
     dtype = module.weight_ih.dtype if issubclass(kind, step_cells.Cell) else module.weight_ih_l0.dtype
     if dtype not in _DTYPES:
         raise TypeError(f"module must have dtype torch.float32 or torch.float64; got {dtype}")
-    options = {name: getattr(module, name) for name in signature(kind).parameters if name not in ("dtype", "rng")}
-    layer = kind(**options, dtype=_DTYPES[dtype])  # type: ignore[call-arg]
+    layer = kind(**_options(kind, module), dtype=_DTYPES[dtype])
     # getattr, for parametrized modules, whose state dict holds what the parameters are computed from
     layer.load_state_dict({name: getattr(module, name).detach().cpu() for name in layer.state_dict()})
     return layer
@@ -116,8 +121,7 @@ def to_torch(layer: Any) -> Any:
     torch_kind = next((torch_kind for torch_kind, kind in _KINDS.items() if type(layer) is kind), None)
     if torch_kind is None:
         raise TypeError(f"layer must be an RNN, LSTM, GRU or a cell of numba_pack; got {type(layer).__name__}")
-    options = {name: getattr(layer, name) for name in signature(type(layer)).parameters if name not in ("dtype", "rng")}
-    module = torch_kind(**options, device="cpu", dtype=_TORCH_DTYPES[layer.dtype])
+    module = torch_kind(**_options(type(layer), layer), device="cpu", dtype=_TORCH_DTYPES[layer.dtype])
     module.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in layer.state_dict().items()})
     return module
 
@@ -153,7 +157,7 @@ class _Call(NamedTuple):
 
     def batch(self, data: Any) -> Batch:
         """The rows (N, I) of a tensor as the engine takes them."""
-        return Batch(_array(data), self.batch_sizes, self.order)
+        return Batch(_array(data), self.batch_sizes, self.order, data.shape[0])
 
     def states(self, h: Any, c: Any) -> States:
         """States, or gradients of states, each (L * D, B, *) or None for zero."""
@@ -182,9 +186,11 @@ class _Call(NamedTuple):
 
     def parameter_gradients(self, gradient: np.ndarray, like: list[Any]) -> list[Any]:
         """The parts of a flat gradient: tensors that share its memory."""
-        ends = np.cumsum([parameter.numel() for parameter in like])
-        parts = np.split(gradient, ends[:-1])
-        return [torch.from_numpy(part.reshape(parameter.shape)) for part, parameter in zip(parts, like, strict=True)]
+        parts, end = [], 0
+        for parameter in like:
+            begin, end = end, end + parameter.numel()
+            parts.append(torch.from_numpy(gradient[begin:end].reshape(parameter.shape)))
+        return parts
 
 
 class _Scan(torch.autograd.Function):
@@ -197,14 +203,16 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: _Call, data: Any, h_0: Any, c_0: Any, *parameters: Any) -> tuple[Any, ...]:
         results, saved = call.record(data, h_0, c_0)
-        ctx.call, ctx.used = call, False
+        ctx.call, ctx.used, ctx.shapes = call, False, [array.shape for array in saved.record]
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*map(torch.from_numpy, saved.record), results[0], data, h_0, c_0, *parameters)
+        # as bytes, since the engine takes the memory back as such
+        record = (torch.from_numpy(array.reshape(-1).view(np.uint8)) for array in saved.record)
+        ctx.save_for_backward(*record, results[0], data, h_0, c_0, *parameters)
         return results
 
     @staticmethod
     def backward(ctx: Any, d_out: Any, d_h: Any, d_c: Any) -> tuple[Any, ...]:
-        return _ScanBack.apply(ctx, d_out, d_h, d_c, *ctx.saved_tensors)  # type: ignore[no-any-return]
+        return _ScanBack.apply(ctx, d_out, d_h, d_c, *ctx.saved_tensors)
 
 
 class _ScanBack(torch.autograd.Function):
@@ -218,7 +226,10 @@ class _ScanBack(torch.autograd.Function):
         if scan.used:  # a second pass through a retained graph: the first one has used up the record
             saved = call.record(data, h_0, c_0)[1]
         else:
-            kept = Record(*map(_array, record))
+            dtype, shapes = call.weights.parameters.dtype, scan.shapes
+            kept = Record(
+                *[bytes.numpy().view(dtype).reshape(shape) for bytes, shape in zip(record, shapes, strict=True)]
+            )
             saved = engine.Saved(call.weights, call.batch(data), call.states(h_0, c_0), call.dropout, kept, _array(out))
         scan.used = True
         d_rows = np.zeros_like(saved.out) if d_out is None else _array(d_out)
@@ -246,25 +257,40 @@ class _ScanBack(torch.autograd.Function):
 
 
 class _Prepared(NamedTuple):
-    """A module's parameters as the engine takes them, as they were at a call."""
+    """A module's parameters as the engine takes them, as they were at some call."""
 
-    layer: layers.Layer
+    layer: Module
     weights: Weights
-    #: the parameters in ``weights``, one by one
+    #: the parameters that ``weights`` were packed from, one by one
     parameters: list[np.ndarray]
 
     def holds(self, arrays: list[np.ndarray]) -> bool:
         """Whether these are the same bits.
 
-        Not even a change that PyTorch does not count as one, through ``.data`` or an array, goes unnoticed. That reads
-        all parameters, if none has changed; else the biases, which are compared first, as a rule tell.
+        PyTorch's own count of changes would be quicker to ask, but does not see what is written through ``.data`` or
+        through an array. Biases come first, since as a rule they tell already.
         """
         pairs = zip(reversed(self.parameters), reversed(arrays), strict=True)
         return all(np.array_equal(kept.view(np.int32), array.view(np.int32)) for kept, array in pairs)
 
 
-class _Layer(torch.nn.RNNBase):  # type: ignore[misc]
-    """What the three modules share: `forward`. They hold nothing that those of PyTorch do not."""
+def _prepare(layer: Module, arrays: list[np.ndarray]) -> _Prepared:
+    """Give parameters, which may be infinite or NaN as PyTorch's may, to a layer that belongs to the module alone."""
+    for (name, expected), array in zip(layer.state_dict().items(), arrays, strict=True):
+        if (array.shape, array.dtype) != (expected.shape, expected.dtype):
+            raise RuntimeError(
+                f"{name} must have shape {expected.shape} and dtype {expected.dtype}; got {array.shape}, {array.dtype}"
+            )
+    layer._set(np.concatenate([array.ravel() for array in arrays]))
+    return _Prepared(layer, layer.weights, list(layer.state_dict().values()))
+
+
+#: `_Layer._forward` as `torch.compile` leaves it alone; made when that is in use, since to import it takes seconds
+_eager: Any = None
+
+
+class _Layer(torch.nn.RNNBase):
+    """What the three modules share: `forward`. They hold nothing that PyTorch's do not, but for a cache."""
 
     _prepared: _Prepared | None = None
 
@@ -284,20 +310,333 @@ class _Layer(torch.nn.RNNBase):  # type: ignore[misc]
         state
             In the form of hx.
         """
+        global _eager
+        if _eager is None and "torch._dynamo" in sys.modules:
+            _eager = torch.compiler.disable(_Layer._forward)
+        return (_eager or _Layer._forward)(self, input, hx)
+
+    def _forward(self, input: Any, hx: Any) -> tuple[Any, Any]:
         if torch.jit.is_tracing():
             raise RuntimeError("numba_pack's modules cannot be traced or exported; do that with those of torch.nn")
-        if isinstance(input, torch.nn.utils.rnn.PackedSequence):
-            return self._forward_packed(input, hx)
+        packed = isinstance(input, torch.nn.utils.rnn.PackedSequence)
+        return self._forward_packed(input, hx) if packed else self._forward_padded(input, hx)
+
+    def _forward_packed(self, packed: Any, hx: Any) -> tuple[Any, Any]:
+        data = self._autocast(packed.data)
+        self.check_input(data, packed.batch_sizes)
+        sizes = packed.batch_sizes.numpy()
+        if packed.sorted_indices is None:
+            order = inverse = np.arange(sizes[0] if len(sizes) else 0)
+        else:
+            order, inverse = packed.sorted_indices.numpy(), packed.unsorted_indices.numpy()
+        check_packed(PackedSequence(_array(data), sizes, order, inverse), "input")
+        out, state = self._run(data, sizes, order, self._first_states(hx, len(order)))
+        return type(packed)(out, *packed[1:]), state
+
+    def _forward_padded(self, input: Any, hx: Any) -> tuple[Any, Any]:
         if input.dim() not in (2, 3):
             raise ValueError(f"{self._get_name()}: Expected input to be 2D or 3D, got {input.dim()}D tensor instead")
-        single, swap = input.dim() == 2, input.dim() == 3 and self.batch_first
-        steps = input.unsqueeze(1) if single else input.transpose(0, 1) if swap else input  # (T, B, I)
+        single = input.dim() == 2
+        swapped = self.batch_first and not single
+        steps = self._autocast(input.unsqueeze(1) if single else input.transpose(0, 1) if swapped else input)
         self.check_input(steps, None)
         T, B = steps.shape[:2]
-        states = self._states(steps, hx, B, single)
         sizes = np.full(T if B else 0, B)
-        out, *states = self._run(steps.reshape(T * B, self.input_size), sizes, np.arange(B), states)
-        output = out if single else out.view(T, B, out.shape[1])
+        rows = steps.reshape(T * B, self.input_size)
+        out, state = self._run(rows, sizes, np.arange(B), self._first_states(hx, B, single))
+        output = out.view(T, B, out.shape[1])
         if single:
-            states = [state.squeeze(1) for state in states]
-        return output.transpose(0, 1) if swap else output, self._state_back(states)
+            return output.squeeze(1), tuple(part.squeeze(1) for part in state) if self._has_c else state.squeeze(1)
+        return output.transpose(0, 1) if swapped else output, state
+
+    def _autocast(self, tensor: Any) -> Any:
+        """Within a scope of `torch.autocast`, where any dtype may come, the tensor in the dtype of the parameters."""
+        return tensor.to(self.weight_ih_l0.dtype) if torch.is_autocast_enabled("cpu") else tensor
+
+    @property
+    def _has_c(self) -> bool:
+        return isinstance(self, torch.nn.LSTM)
+
+    def _first_states(self, hx: Any, B: int, single: bool = False) -> tuple[Any, Any]:
+        """h_0 and c_0, checked, each (L * D, B, *), or None for zeros."""
+        if hx is None:
+            return None, None
+        parts = tuple(hx) if self._has_c else (hx,)
+        names = ("hidden[0]", "hidden[1]") if self._has_c else ("hidden",)
+        if len(parts) != len(names) or not all(isinstance(part, torch.Tensor) for part in parts):
+            raise TypeError(f"hx must be {'a tuple of two tensors' if self._has_c else 'a tensor'}; got {hx!r}")
+        dims, scans = 2 if single else 3, self.num_layers * (2 if self.bidirectional else 1)
+        states = []
+        for name, part, size in zip(names, parts, (self.proj_size or self.hidden_size, self.hidden_size), strict=False):
+            if part.dim() != dims:
+                raise RuntimeError(f"Expected {name} to be {dims}-D, as the input is, got {part.dim()}-D tensor")
+            part = self._autocast(part.unsqueeze(1) if single else part)
+            self.check_hidden_size(part, (scans, B, size), f"Expected {name} size {{}}, got {{}}")
+            if part.dtype != self.weight_ih_l0.dtype:
+                raise RuntimeError(f"Expected {name} to be of {self.weight_ih_l0.dtype}, got {part.dtype}")
+            states.append(part)
+        return states[0], states[1] if self._has_c else None
+
+    def _run(self, data: Any, batch_sizes: np.ndarray, order: np.ndarray, states: tuple[Any, Any]) -> tuple[Any, Any]:
+        """The output (N, D * P) and the last state of rows (N, I)."""
+        # by name: parameters may be computed, as by torch.nn.utils.parametrize, or exchanged, as by functional_call
+        parameters = [getattr(self, name) for name in self._flat_weights_names]
+        call = _Call(self._weights(parameters), batch_sizes, order, self._next_dropout())
+        tensors = (data, *states, *parameters)
+        if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
+            out, h_n, c_n = _Scan.apply(call, *tensors)
+        elif call.dropout.rate:
+            (out, h_n, c_n), _ = call.record(data, *states)
+        else:
+            out, h_n, c_n = call.infer(data, *states)
+        return out, (h_n, c_n) if self._has_c else h_n
+
+    def _weights(self, parameters: list[Any]) -> Weights:
+        """The parameters as the engine takes them: packed again only if they have changed."""
+        arrays = [_array(parameter) for parameter in parameters]
+        prepared = self._prepared
+        if prepared is None or prepared.layer.dtype != arrays[0].dtype:
+            kind = next(kind for torch_kind, kind in _KINDS.items() if isinstance(self, torch_kind))
+            options = {**_options(kind, self), "dropout": 0.0}
+            prepared = _prepare(kind(**options, dtype=arrays[0].dtype, rng=0), arrays)
+        elif not prepared.holds(arrays):
+            prepared = _prepare(prepared.layer, arrays)
+        if prepared is not self._prepared:
+            self._prepared = prepared
+        return prepared.weights
+
+    def _next_dropout(self) -> Dropout:
+        """What this call drops. The seed comes from PyTorch's generator: `torch.manual_seed` makes it reproducible."""
+        if not (self.training and self.dropout and self.num_layers > 1):
+            return _NO_DROPOUT
+        seed, call = torch.randint(2**32, (2,)).tolist()
+        return Dropout(self.dropout, np.uint32(seed), np.uint32(call))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_prepared": None}
+
+
+def _check_place(device: Any, dtype: Any) -> None:
+    """Refuse to make a module that could not run."""
+    device = torch.get_default_device() if device is None else torch.device(device)
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    if device.type != "cpu":
+        raise ValueError(f"device must be the CPU, where numba_pack's modules run; got {device}")
+    if dtype not in _DTYPES:
+        raise TypeError(f"dtype must be torch.float32 or torch.float64; got {dtype}")
+
+
+class RNN(_Layer, torch.nn.RNN):
+    """`torch.nn.RNN`, run by this library: see `LSTM`.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional, device, dtype
+        Those of `torch.nn.RNN`; the device must be the CPU, the dtype float32 or float64.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import numba_pack as nbp
+    >>> output, h_n = nbp.interop.torch.RNN(3, 5, nonlinearity="relu")(torch.ones(7, 2, 3))
+    >>> output.shape, h_n.shape
+    (torch.Size([7, 2, 5]), torch.Size([1, 2, 5]))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        _check_place(device, dtype)
+        super().__init__(
+            input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional,
+            device=device, dtype=dtype,
+        )  # fmt: skip
+
+
+class LSTM(_Layer, torch.nn.LSTM):
+    """`torch.nn.LSTM`, run by this library, forward and backward; packed, padded and single sequences.
+
+    It is one, too, with its names of parameters, its options and its checks. What differs: it runs on the CPU alone and
+    in float32 or float64; gradients cannot be differentiated again; it cannot be traced, scripted or exported, and
+    `torch.compile` leaves it as it is. Dropout draws from PyTorch's generator, but other numbers. In a scope of
+    `torch.autocast` it computes in the dtype of its parameters. Sequences of length 0 are allowed. It uses no more
+    threads than both `torch.get_num_threads` and `numba_pack.get_num_threads` tell.
+
+    Parameters may be changed in any way and at any time: a call packs them again if they are not what they were.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype
+        Those of `torch.nn.LSTM`; the device must be the CPU, the dtype float32 or float64.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As PyTorch does; if the device or the dtype is another.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import numba_pack as nbp
+    >>> lstm = nbp.interop.torch.LSTM(3, 5, bidirectional=True)
+    >>> packed = torch.nn.utils.rnn.pack_sequence([torch.ones(n, 3) for n in (4, 2)])
+    >>> output, (h_n, c_n) = lstm(packed)
+    >>> output.data.sum().backward()
+    >>> output.data.shape, h_n.shape, lstm.weight_hh_l0.grad.shape
+    (torch.Size([6, 10]), torch.Size([2, 2, 5]), torch.Size([20, 5]))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        _check_place(device, dtype)
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size,
+            device=device, dtype=dtype,
+        )  # fmt: skip
+
+
+class GRU(_Layer, torch.nn.GRU):
+    """`torch.nn.GRU`, run by this library: see `LSTM`.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        Those of `torch.nn.GRU`; the device must be the CPU, the dtype float32 or float64.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import numba_pack as nbp
+    >>> output, h_n = nbp.interop.torch.GRU(3, 5, batch_first=True)(torch.ones(2, 7, 3))
+    >>> output.shape, h_n.shape
+    (torch.Size([2, 7, 5]), torch.Size([1, 2, 5]))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        _check_place(device, dtype)
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device=device, dtype=dtype
+        )
+
+
+# -- a whole model -----------------------------------------------------------------------------------------------------
+
+
+class Accelerated(NamedTuple):
+    """What `accelerate` did. Its ``str`` has a line for each recurrent module.
+
+    Attributes
+    ----------
+    replaced : tuple of str
+        The modules that run on this library now, by the names that ``model.named_modules()`` gives them.
+    left : dict of str to str
+        The other recurrent modules and cells, and for each the reason.
+    """
+
+    replaced: tuple[str, ...]
+    left: dict[str, str]
+
+    def __str__(self) -> str:
+        """A line for each recurrent module."""
+        lines = [f"{name or 'the model itself'}: replaced" for name in self.replaced]
+        lines += [f"{name or 'the model itself'}: left, {reason}" for name, reason in self.left.items()]
+        return "\n".join(lines) or "no recurrent modules"
+
+
+_FASTER = {torch.nn.RNN: RNN, torch.nn.LSTM: LSTM, torch.nn.GRU: GRU}
+
+
+def _obstacle(module: Any) -> str:
+    """Why a recurrent module cannot be replaced; empty if it can."""
+    if isinstance(module, torch.nn.RNNCellBase):
+        return "a cell, whose single steps would gain nothing"
+    if isinstance(module, _Layer):
+        return "runs on numba_pack already"
+    if type(module) not in _FASTER:
+        return f"{type(module).__qualname__} is a class of its own, which may compute something else"
+    if "forward" in vars(module):
+        return "its forward is not that of its class"
+    for name in module._flat_weights_names:
+        tensor = getattr(module, name)
+        if tensor.device.type != "cpu":
+            return f"{name} is on {tensor.device}, not on the CPU"
+        if tensor.dtype not in _DTYPES:
+            return f"{name} is {tensor.dtype}, neither torch.float32 nor torch.float64"
+    return ""
+
+
+def accelerate(model: Any) -> Accelerated:
+    """Let all RNN, LSTM and GRU modules of a PyTorch model run on this library, forward and backward.
+
+    Each stays the object that it is, with its parameters, hooks and options, and only becomes one of this module's
+    classes. So optimizers, references and state dicts stay valid.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Changed in place. It may be such a module itself.
+
+    Returns
+    -------
+    Accelerated
+        Which modules were replaced, which were not, and why: cells, subclasses, modules that are not on the CPU or
+        neither in float32 nor in float64.
+
+    Raises
+    ------
+    TypeError
+        If the model is no `torch.nn.Module`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import numba_pack as nbp
+    >>> model = torch.nn.ModuleDict({"encoder": torch.nn.LSTM(3, 5), "coarse": torch.nn.GRU(3, 5).half()})
+    >>> print(nbp.interop.torch.accelerate(model))
+    encoder: replaced
+    coarse: left, weight_ih_l0 is torch.float16, neither torch.float32 nor torch.float64
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
+    replaced, left = [], {}
+    for name, module in model.named_modules():
+        if isinstance(module, (torch.nn.RNNBase, torch.nn.RNNCellBase)):
+            reason = _obstacle(module)
+            if reason:
+                left[name] = reason
+            else:
+                module.__class__ = _FASTER[type(module)]
+                replaced.append(name)
+    return Accelerated(tuple(replaced), left)

@@ -1,0 +1,273 @@
+"""Layers in files: the safetensors format, with PyTorch's names as keys and the options as metadata.
+
+A layer's parameters are tensors of the file; those of a layer that has a name have it and a dot before their own, as
+in the state dict of a PyTorch model. The metadata have one entry, ``numba_pack``: JSON, ``{name: {"kind": "LSTM",
+"input_size": 3, ...}}``, where a layer without a name has the name ``""``. A file of other origin does without it: all
+but three options follow from names and shapes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from inspect import signature
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .layers import GRU, LSTM, RNN
+from .module import Module, named_shapes
+from .step_cells import GRUCell, LSTMCell, RNNCell
+
+__all__ = ["load", "save"]
+
+_KINDS: dict[str, type[Module]] = {kind.__name__: kind for kind in (RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell)}
+#: the name of a kind without Cell, by the rows of its weights in H
+_BY_GATES = {1: "RNN", 3: "GRU", 4: "LSTM"}
+_PARAMETER = re.compile(r"(?:(?P<layer>.+)\.)?(?P<name>(?:weight_(?:ih|hh|hr)|bias_(?:ih|hh))(?:_l\d+(?:_reverse)?)?)")
+_DTYPES = {"F32": np.dtype(np.float32), "F64": np.dtype(np.float64)}
+
+
+def _safetensors() -> ModuleType:
+    try:
+        import safetensors.numpy
+    except ImportError as error:
+        raise ImportError("files of layers need safetensors: pip install numba_pack[safetensors]") from error
+    return safetensors
+
+
+# -- out ---------------------------------------------------------------------------------------------------------------
+
+
+def save(path: str | os.PathLike[str], layers: Any) -> None:
+    """Write a layer, or several, into a safetensors file.
+
+    Parameters
+    ----------
+    path : str or path
+        Of the file, which is replaced if it exists.
+    layers : RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell, or mapping of str to such
+        The names of a mapping come before those of the parameters: ``encoder.weight_ih_l0``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If something is no layer, or a name is none.
+    ImportError
+        If safetensors is not installed.
+
+    See Also
+    --------
+    load : the way back.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numba_pack as nbp
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = os.path.join(folder.name, "tagger.safetensors")
+    >>> nbp.save(path, {"encoder": nbp.LSTM(3, 5, bidirectional=True), "decoder": nbp.GRUCell(10, 5)})
+    >>> nbp.load(path)
+    {'encoder': LSTM(3, 5, bidirectional=True), 'decoder': GRUCell(10, 5)}
+    >>> folder.cleanup()
+    """
+    safetensors = _safetensors()
+    named = layers if isinstance(layers, Mapping) else {"": layers}
+    if not named:
+        raise ValueError("layers must hold at least one layer; got an empty mapping")
+    tensors, metadata = {}, {}
+    for name, layer in named.items():
+        if not isinstance(name, str):
+            raise TypeError(f"layers must have names that are strings; got {name!r}")
+        if not name and layer is not layers:
+            raise ValueError("layers must have names that are not empty; got ''")
+        if _KINDS.get(type(layer).__name__) is not type(layer):
+            at = f"layers[{name!r}]" if name else "layers"
+            raise TypeError(f"{at} must be an RNN, LSTM, GRU or a cell of these; got {type(layer).__name__}")
+        tensors.update({f"{name}.{key}" if name else key: value for key, value in layer.state_dict().items()})
+        options = {option: getattr(layer, option) for option in _options(type(layer))}
+        metadata[name] = {"kind": type(layer).__name__, **options}
+    safetensors.numpy.save_file(tensors, path, {"numba_pack": json.dumps(metadata)})
+
+
+def _options(kind: type[Module]) -> list[str]:
+    return [name for name in signature(kind).parameters if name not in ("dtype", "rng")]
+
+
+# -- in ----------------------------------------------------------------------------------------------------------------
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    nonlinearity: str | None = None,
+    batch_first: bool | None = None,
+    dropout: float | None = None,
+) -> Any:
+    """Read the layers of a safetensors file, of `save` or of PyTorch.
+
+    A file of other origin may hold the state dict of a whole model: its recurrent layers and cells are read, by the
+    names that they have there, and other tensors are left alone. Kind, sizes, layers, directions, bias, projection and
+    dtype follow from the tensors. The arguments say what does not, for all layers of the file that have such an option.
+
+    Parameters
+    ----------
+    path : str or path
+    nonlinearity : {"tanh", "relu"}, optional
+        Of RNN and RNNCell; has to be given if the file does not tell.
+    batch_first : bool, optional
+        False if neither given nor told by the file.
+    dropout : float, optional
+        0 if neither given nor told by the file.
+
+    Returns
+    -------
+    RNN, LSTM, GRU, RNNCell, LSTMCell or GRUCell, or dict of str to such
+        A dict if the layers have names.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, holds no layers, or holds parameters that do not belong together.
+    OSError
+        If it cannot be opened.
+    ImportError
+        If safetensors is not installed.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numba_pack as nbp
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = os.path.join(folder.name, "lstm.safetensors")
+    >>> nbp.save(path, nbp.LSTM(3, 5, num_layers=2, batch_first=True))
+    >>> nbp.load(path)
+    LSTM(3, 5, num_layers=2, batch_first=True)
+    >>> folder.cleanup()
+    """
+    given = {"nonlinearity": nonlinearity, "batch_first": batch_first, "dropout": dropout}
+    given = {name: value for name, value in given.items() if value is not None}
+    tensors, text = _read(path)
+    try:
+        told = _metadata(text)
+        missing = told.keys() - tensors.keys()
+        if missing:
+            raise ValueError(f"there are no parameters of {', '.join(map(_called, sorted(missing)))}")
+        if not tensors:
+            raise ValueError("there are no parameters of recurrent layers")
+        layers = {name: _layer(name, tensors[name], told.get(name, {}), given) for name in {**told, **tensors}}
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from error
+    return layers[""] if layers.keys() == {""} else layers
+
+
+def _called(name: str) -> str:
+    return f"layer {name!r}" if name else "the layer"
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, dict[str, np.ndarray]], str]:
+    """The tensors of each recurrent layer, by its name and theirs, and the text of our metadata."""
+    safetensors = _safetensors()
+    layers: dict[str, dict[str, np.ndarray]] = {}
+    try:
+        with safetensors.safe_open(os.fspath(path), framework="np") as file:
+            for key in file.keys():  # noqa: SIM118 (it is no mapping)
+                match = _PARAMETER.fullmatch(key)
+                if match:
+                    dtype = file.get_slice(key).get_dtype()
+                    if dtype not in _DTYPES:
+                        raise ValueError(f"{os.fspath(path)}: {key!r} must be F32 or F64; it is {dtype}")
+                    layers.setdefault(match["layer"] or "", {})[match["name"]] = file.get_tensor(key)
+            return layers, (file.metadata() or {}).get("numba_pack", "{}")
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{os.fspath(path)}: not a safetensors file, or a damaged one: {error}") from error
+
+
+def _metadata(text: str) -> dict[str, dict[str, Any]]:
+    """The options of each layer by its name."""
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the metadata 'numba_pack' must be JSON: {error}") from error
+    if not isinstance(told, dict) or not all(isinstance(options, dict) for options in told.values()):
+        raise ValueError("the metadata 'numba_pack' must be a mapping of names of layers to their options")
+    return told
+
+
+def _layer(name: str, tensors: dict[str, np.ndarray], told: dict[str, Any], given: dict[str, Any]) -> Module:
+    """The layer of these tensors, with the options that they, the metadata and the caller tell."""
+    try:
+        found, dtype = _found(tensors), _dtype(tensors)
+        for option, value in found.items():
+            if told.get(option, value) != value:
+                raise ValueError(f"its metadata tell {option}={told[option]!r}, its tensors {value!r}")
+        kind = _KINDS[found.pop("kind")]
+        known = {"kind", *found}
+        options = {**found, **{option: value for option, value in told.items() if option not in known}}
+        options |= {option: value for option, value in given.items() if option in _options(kind)}
+        if "nonlinearity" in _options(kind) and "nonlinearity" not in options:
+            raise ValueError("the file does not tell its nonlinearity: pass nonlinearity='tanh' or 'relu'")
+        layer = kind(**options, dtype=dtype)
+        layer.load_state_dict(tensors)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{_called(name)}: {error}") from error
+    return layer
+
+
+def _dtype(tensors: dict[str, np.ndarray]) -> np.dtype[Any]:
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    if len(dtypes) > 1:
+        raise ValueError(f"its parameters must have one dtype; they have {', '.join(sorted(map(str, dtypes)))}")
+    return dtypes.pop()
+
+
+def _found(tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The kind and the options of a layer that follow from names and shapes, which are checked."""
+    cell = "weight_hh" in tensors
+    end = "" if cell else "_l0"
+    _, input_size = _matrix(tensors, "weight_ih" + end)
+    rows, outputs = _matrix(tensors, "weight_hh" + end)
+    projected = "weight_hr_l0" in tensors
+    hidden_size = _matrix(tensors, "weight_hr_l0")[1] if projected else outputs
+    gates, rest = divmod(rows, hidden_size or 1)
+    if rest or gates not in _BY_GATES or (projected and gates != 4):
+        raise ValueError(
+            f"weight_hh{end} must have H rows (RNN), 3 H (GRU) or 4 H (LSTM, the only one that may have a weight_hr) "
+            f"where H = {hidden_size}; it has {rows}"
+        )
+    found: dict[str, Any] = {
+        "kind": _BY_GATES[gates] + "Cell" * cell,
+        "input_size": input_size,
+        "hidden_size": hidden_size,
+        "num_layers": max(1, sum(re.fullmatch(r"weight_hh_l\d+", name) is not None for name in tensors)),
+        "bias": "bias_ih" + end in tensors,
+        "bidirectional": "weight_hh_l0_reverse" in tensors,
+        "proj_size": outputs if projected else 0,
+    }
+    shapes = named_shapes(
+        gates, input_size, hidden_size, found["proj_size"], found["num_layers"], 1 + found["bidirectional"],
+        found["bias"],
+    )  # fmt: skip
+    _check_shapes({name.removesuffix("_l0") if cell else name: shape for name, shape in shapes.items()}, tensors)
+    return {option: value for option, value in found.items() if option in ("kind", *_options(_KINDS[found["kind"]]))}
+
+
+def _matrix(tensors: dict[str, np.ndarray], name: str) -> tuple[int, int]:
+    if name not in tensors:
+        raise ValueError(f"missing: {name}; there are {', '.join(sorted(tensors))}")
+    if tensors[name].ndim != 2:
+        raise ValueError(f"{name} must have two dimensions; its shape is {tensors[name].shape}")
+    rows, columns = tensors[name].shape
+    return rows, columns
+
+
+def _check_shapes(expected: dict[str, tuple[int, ...]], tensors: dict[str, np.ndarray]) -> None:
+    missing, extra = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
+    if missing or extra:
+        raise ValueError(f"missing: {sorted(missing) or 'nothing'}, too many: {sorted(extra) or 'nothing'}")
+    for name, shape in expected.items():
+        if tensors[name].shape != shape:
+            raise ValueError(f"{name} must have shape {shape}; it has {tensors[name].shape}")

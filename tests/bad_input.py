@@ -1,0 +1,818 @@
+"""What the public functions refuse: a table of calls, each with the error and the words that its message must hold.
+
+``test_bad_input.py`` runs the table in processes of their own, so that a crash is seen as one. As a script it runs the
+groups that are named, or all: a line with the number and the name of a case before the call, one with the outcome
+after it.
+"""
+
+# ruff: noqa: E731 -- a table of calls is a table of lambdas
+
+import ctypes
+import math
+import pickle
+import sys
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numba.core.errors import TypingError
+
+import numba_pack as nbp
+
+try:
+    import torch
+except ImportError:
+    torch = None
+
+F4 = np.float32
+
+
+class Case(NamedTuple):
+    what: str
+    error: type
+    words: tuple
+    call: object
+
+
+ROWS = np.arange(12.0, dtype=F4).reshape(6, 2)
+PADDED = np.ones((4, 3, 2), F4)
+PACKED = nbp.pack_sequence([ROWS[:2], ROWS[:3], ROWS[:1]])  # batch sizes 3, 2, 1
+NO_BYTES = np.zeros((2**40, 0), F4)
+HUGE = np.broadcast_to(F4(0), (2**20, 2**20, 2))  # of one number, as long as nobody copies it
+LAYERS = {"RNN": nbp.RNN(2, 5, rng=0), "LSTM": nbp.LSTM(2, 5, proj_size=3, rng=0), "GRU": nbp.GRU(2, 5, 2, rng=0)}
+CELLS = {"RNNCell": nbp.RNNCell(2, 5, rng=0), "LSTMCell": nbp.LSTMCell(2, 5, rng=0), "GRUCell": nbp.GRUCell(2, 5)}
+RNN, LSTM, GRU = LAYERS.values()
+STATES = {
+    "RNN": np.ones((1, 3, 5), F4),
+    "LSTM": (np.ones((1, 3, 3), F4), np.ones((1, 3, 5), F4)),
+    "GRU": np.ones((2, 3, 5), F4),
+}
+ONE, ONE_STATE = np.ones((3, 2), F4), np.ones((3, 5), F4)
+#: none of these may be changed by a call
+KEPT = [ROWS, PADDED, *PACKED, *STATES["LSTM"], STATES["RNN"], STATES["GRU"], ONE, ONE_STATE] + [
+    module.parameters for module in (*LAYERS.values(), *CELLS.values())
+]
+
+
+def index(*values, dtype=np.int64):
+    return np.array(values, dtype)
+
+
+def raiser(*_):
+    raise RuntimeError("this has no array")
+
+
+class NoArray:
+    __array__ = raiser
+
+
+# -- packing -----------------------------------------------------------------------------------------------------------
+
+DATES = np.array([0, 1], "M8[D]")
+BAD_DTYPES = {
+    "object": np.array([[None, 1.0]]),
+    "string": np.array([["a", "b"]]),
+    "bytes": np.array([[b"a", b"b"]]),
+    "structured": np.zeros((1, 2), [("x", "f4")]),
+    "date": DATES[None],
+    "duration": np.zeros((1, 2), "m8[s]"),
+    "void": np.zeros((1, 2), "V4"),
+}
+BAD_LENGTHS = {
+    "negative": (index(1, -1, 2), ValueError, ("not be negative", "-1", "index 1")),
+    "zero-dimensional": (index(3)[0], ValueError, ("one-dimensional", "()")),
+    "float": (np.array([1.0, 2.0, 3.0]), TypeError, ("integers", "float64")),
+    "NaN": (np.full(3, np.nan), TypeError, ("integers", "float64")),
+    "bool": (np.ones(3, bool), TypeError, ("integers", "bool")),
+    "beyond T": (index(1, 2, 5), ValueError, ("not exceed", "4", "got 5", "index 2")),
+    "int64 sum that overflows": (np.full(3, 2**62), ValueError, ("not exceed", "4", str(2**62))),
+    "uint64 near 2**64": (index(1, 2, 2**64 - 1, dtype=np.uint64), ValueError, ("int64", str(2**64 - 1))),
+    "Python int beyond int64": ([1, 2, 2**64], TypeError, ("integers", "int64")),
+    "least int64": (index(1, 2, -(2**63)), ValueError, ("not be negative", "index 2")),
+    "complex": (np.ones(3, complex), TypeError, ("integers", "complex128")),
+    "string": (["1", "2", "3"], TypeError, ("integers", "<U1")),
+    "structured": (np.zeros(3, [("x", "i8")]), TypeError, ("integers", "[('x', '<i8')]")),
+    "matrix": (np.ones((3, 1), int), ValueError, ("one-dimensional", "(3, 1)")),
+    "too few": (index(1, 2), ValueError, ("one length for each", "3", "got 2")),
+    "too many": (index(1, 2, 3, 4), ValueError, ("one length for each", "3", "got 4")),
+    "None": (None, TypeError, ("integers", "object")),
+    "set": ({1, 2, 3}, TypeError, ("integers", "object")),
+    "masked": (np.ma.array([1, 2, 3]), TypeError, ("mask",)),
+    "raises when it becomes an array": (NoArray(), TypeError, ("must be an array", "NoArray", "no array")),
+}
+BAD_OFFSETS = {
+    "not from 0": (index(1, 6), ("start at 0", "got 1")),
+    "falling": (index(0, 4, 3, 6), ("not decrease", "got 3", "index 2")),
+    "beyond the rows": (index(0, 3, 7), ("end at", "6", "got 7")),
+    "short of the rows": (index(0, 3), ("end at", "6", "got 3")),
+    "differences that overflow": (index(0, 2**63 - 1, -(2**63), 6), ("not decrease", "index 2")),
+    "empty": (index(), ("at least 2", "got 0")),
+    "one": (index(0), ("at least 2", "got 1")),
+}
+BAD_PACKED = {
+    "batch_sizes growing": (dict(batch_sizes=index(2, 3, 1)), ValueError, ("must not grow", "got 3", "index 1")),
+    "batch_sizes beyond B": (dict(batch_sizes=index(4, 2)), ValueError, ("number of sequences", "got 4")),
+    "batch_sizes negative": (dict(batch_sizes=index(3, -1)), ValueError, ("positive", "got -1")),
+    "batch_sizes zero": (dict(batch_sizes=index(3, 3, 0)), ValueError, ("positive", "got 0")),
+    "batch_sizes too small": (dict(batch_sizes=index(3, 2)), ValueError, ("sum to the rows", "6", "got 5")),
+    "batch_sizes too large": (dict(batch_sizes=index(3, 3, 3)), ValueError, ("sum to the rows", "6", "got 9")),
+    "batch_sizes that overflow": (dict(batch_sizes=np.full(4, 2**62)), ValueError, ("must not grow", str(2**62))),
+    "batch_sizes empty": (dict(batch_sizes=index()), ValueError, ("sum to the rows", "6", "got 0")),
+    "batch_sizes float": (dict(batch_sizes=np.array([3.0, 2, 1])), TypeError, ("int64", "float64")),
+    "batch_sizes int32": (dict(batch_sizes=index(3, 2, 1, dtype="i4")), TypeError, ("int64", "int32")),
+    "batch_sizes None": (dict(batch_sizes=None), TypeError, ("int64", "NoneType")),
+    "batch_sizes matrix": (dict(batch_sizes=index(3, 2, 1)[None]), ValueError, ("one-dimensional", "(1, 3)")),
+    "sorted_indices too large": (dict(sorted_indices=index(1, 0, 3)), ValueError, ("permutation", "got 3")),
+    "sorted_indices negative": (dict(sorted_indices=index(1, 0, -1)), ValueError, ("permutation", "got -1")),
+    "sorted_indices repeated": (dict(sorted_indices=index(1, 1, 2)), ValueError, ("inverse permutation",)),
+    "sorted_indices short": (dict(sorted_indices=index(1, 0)), ValueError, ("as long as", "expected length 2")),
+    "sorted_indices empty": (dict(sorted_indices=index()), ValueError, ("at least one sequence",)),
+    "sorted_indices uint64": (dict(sorted_indices=index(1, 0, 2, dtype="u8")), TypeError, ("int64", "uint64")),
+    "unsorted_indices wild": (dict(unsorted_indices=index(1, 0, 2**62)), ValueError, ("inverse", str(2**62))),
+    "unsorted_indices long": (dict(unsorted_indices=index(1, 0, 2, 3)), ValueError, ("as long as", "got 4")),
+    "unsorted_indices list": (dict(unsorted_indices=[1, 0, 2]), TypeError, ("int64", "list")),
+    "data with a row less": (dict(data=ROWS[:5]), ValueError, ("sum to the rows", "5", "got 6")),
+    "data zero-dimensional": (dict(data=np.array(1.0)), ValueError, ("at least 1 axes", "()")),
+    "data of objects": (dict(data=np.array([[None] * 2] * 6)), TypeError, ("dtype", "object")),
+    "data list of lists that are uneven": (dict(data=[[1.0], [1.0, 2.0]]), TypeError, ("must be an array", "list")),
+    "data masked": (dict(data=np.ma.array(ROWS)), TypeError, ("mask",)),
+}
+
+
+def lie(fields):
+    return PACKED._replace(**fields)
+
+
+def pickled_lie():
+    """A PackedSequence whose pickle was tampered with."""
+    return pickle.loads(pickle.dumps(PACKED).replace(index(3, 2, 1).tobytes(), index(3, 2, 2**60).tobytes()))
+
+
+def packing():
+    nested = nbp.pack_padded_sequence, nbp.unpad_sequence
+    for name, value in BAD_DTYPES.items():
+        yield Case(f"pack_sequence, {name}", TypeError, ("sequences", "dtype"), lambda v=value: nbp.pack_sequence([v]))
+        yield Case(f"pack_ragged, {name}", TypeError, ("values", "dtype"), lambda v=value: nbp.pack_ragged(v, [0, 1]))
+        for function, argument in zip(nested, ("input", "padded"), strict=True):
+            call = lambda f=function, v=value: f(v, [1, 1])
+            yield Case(f"{function.__name__}, {name}", TypeError, (argument, "dtype"), call)
+    for name, (value, error, words) in BAD_LENGTHS.items():
+        for function in nested:
+            call = lambda f=function, v=value: f(PADDED, v)
+            yield Case(f"{function.__name__}, lengths {name}", error, ("lengths", *words), call)
+    for name, (value, words) in BAD_OFFSETS.items():
+        call = lambda v=value: nbp.pack_ragged(ROWS, v)
+        yield Case(f"pack_ragged, offsets {name}", ValueError, ("offsets", *words), call)
+    takers = {
+        "pad_packed_sequence": ("sequence", nbp.pad_packed_sequence),
+        "unpack_sequence": ("packed", nbp.unpack_sequence),
+        "unpack_ragged": ("packed", nbp.unpack_ragged),
+        "check_packed": ("mine", lambda p: nbp.check_packed(p, "mine")),
+        "lengths": ("self", lambda p: p.lengths),
+    }
+    for name, (fields, error, words) in BAD_PACKED.items():
+        field = next(iter(fields))
+        for function, (argument, call) in takers.items():
+            words_here = (argument, "" if "sorted_indices" in field else field, *words)
+            yield Case(f"{function}, {name}", error, words_here, lambda c=call, f=fields: c(lie(f)))
+    yield Case("unpack_sequence, pickled lie", ValueError, ("batch_sizes", str(2**60)),
+               lambda: nbp.unpack_sequence(pickled_lie()))  # fmt: skip
+    for value in (tuple(PACKED), None, ROWS, "packed", nbp.PackedSequence):
+        kind = type(value).__name__
+        yield Case(f"unpack_ragged, {kind}", TypeError, ("packed must be a PackedSequence", kind),
+                   lambda v=value: nbp.unpack_ragged(v))  # fmt: skip
+
+    lists = {
+        "empty": ([], ValueError, ("at least one array",)),
+        "one array": (ROWS, TypeError, ("list of arrays", "ndarray")),
+        "string": ("abc", TypeError, ("list of arrays", "str")),
+        "number": (3, TypeError, ("list of arrays", "int")),
+        "mapping": ({0: ROWS}, TypeError, ("list of arrays", "dict")),
+        "packed": (PACKED, TypeError, ("list of arrays", "PackedSequence")),
+        "list of packed": ([PACKED, PACKED], TypeError, ("sequences[0]", "must be an array")),
+        "two dtypes": ([ROWS, ROWS.astype("f8")], TypeError, ("agree in dtype", "float32, float64")),
+        "two widths": ([ROWS, ROWS[:, :1]], ValueError, ("agree in shape", "(6, 1)", "index 1")),
+        "two ranks": ([ROWS, ROWS[:, 0]], ValueError, ("agree in shape", "(6,)", "index 1")),
+        "scalar": ([F4(1)], ValueError, ("agree in shape", "()", "index 0")),
+        "None inside": ([ROWS, None], TypeError, ("dtype", "object")),
+        "uneven lists": ([[[1.0], [1.0, 2.0]]], TypeError, ("sequences[0]", "must be an array")),
+        "raises when it becomes an array": ([NoArray()], TypeError, ("sequences[0]", "NoArray")),
+        "masked": ([np.ma.array(ROWS)], TypeError, ("sequences[0]", "mask")),
+        "rows of no bytes, 2**40 of them": ([NO_BYTES], ValueError, ("fit into memory", str(2**40))),
+    }
+    for name, (value, error, words) in lists.items():
+        for function in (nbp.pack_sequence, nbp.pad_sequence):
+            yield Case(f"{function.__name__}, {name}", error, ("sequences", *words), lambda f=function, v=value: f(v))
+    tall = NO_BYTES[:, None]
+    yield Case("pack_padded_sequence, rows of no bytes", ValueError, ("lengths", "fit into memory", str(2**40)),
+               lambda: nbp.pack_padded_sequence(tall, [2**40]))  # fmt: skip
+    yield Case("unpad_sequence, rows of no bytes", ValueError, ("lengths", "fit into memory", str(2**40)),
+               lambda: nbp.unpad_sequence(tall, [2**40]))  # fmt: skip
+    yield Case("pack_ragged, rows of no bytes", ValueError, ("fit into memory", str(2**40)),
+               lambda: nbp.pack_ragged(NO_BYTES, [0, 2**40]))  # fmt: skip
+    yield Case("pack_padded_sequence, lengths out of order", ValueError, ("lengths", "not increase", "index 1"),
+               lambda: nbp.pack_padded_sequence(PADDED, [1, 2, 3], enforce_sorted=True))  # fmt: skip
+    yield Case("pack_sequence, out of order", ValueError, ("sequences", "not increase", "index 1"),
+               lambda: nbp.pack_sequence([ROWS[:1], ROWS], enforce_sorted=True))  # fmt: skip
+    yield Case("pack_padded_sequence, no sequences", ValueError, ("lengths", "at least one sequence"),
+               lambda: nbp.pack_padded_sequence(PADDED[:, :0], []))  # fmt: skip
+    yield Case("pack_padded_sequence, vector", ValueError, ("input", "at least 2 axes", "(6,)"),
+               lambda: nbp.pack_padded_sequence(ROWS[:, 0], [1]))  # fmt: skip
+    yield Case("pack_ragged, scalar", ValueError, ("values", "at least 1 axes", "()"),
+               lambda: nbp.pack_ragged(F4(1), [0, 1]))  # fmt: skip
+    yield Case("pack_padded_sequence, more than the memory", MemoryError, ("Unable to allocate",),
+               lambda: nbp.pack_padded_sequence(HUGE, np.ones(2**20, int)))  # fmt: skip
+    if torch is not None:
+        yield Case("pack_sequence, tensor that needs a gradient", TypeError, ("sequences[0]", "Tensor", "detach"),
+                   lambda: nbp.pack_sequence([torch.ones(2, 2, requires_grad=True)]))  # fmt: skip
+
+    for value in (1, None, "no", np.ones(1, bool)):
+        shown = repr(value)
+        for name, call in {
+            "enforce_sorted": lambda v=value: nbp.pack_sequence([ROWS], v),
+            "batch_first": lambda v=value: nbp.pad_packed_sequence(PACKED, v),
+        }.items():
+            yield Case(f"{name} = {shown}", TypeError, (name, "must be a bool", shown), call)
+    for value in (2, 0, -1, -(2**70)):
+        yield Case(f"total_length = {value}", ValueError, ("total_length", "at least 3", str(value)),
+                   lambda v=value: nbp.pad_packed_sequence(PACKED, total_length=v))  # fmt: skip
+    for value in (2**40, 2**62, 2**64, 2**70):
+        yield Case(f"total_length = {value}", ValueError, ("total_length", "fits into memory", str(value)),
+                   lambda v=value: nbp.pad_packed_sequence(PACKED, total_length=v))  # fmt: skip
+    for value in (3.0, "3", True, [3], math.nan):
+        yield Case(f"total_length = {value!r}", TypeError, ("total_length", "integer or None", repr(value)),
+                   lambda v=value: nbp.pad_packed_sequence(PACKED, total_length=v))  # fmt: skip
+    for dtype, value in (("i8", math.nan), ("i8", 0.5), ("i8", 2**63), ("u1", -1), ("?", 2), ("f4", 1e39), ("f4", 1j)):
+        yield Case(f"padding_value = {value!r} in {dtype}", ValueError, ("padding_value", "representable", repr(value)),
+                   lambda d=dtype, v=value: nbp.pad_sequence([ROWS.astype(d)], padding_value=v))  # fmt: skip
+    for value in (None, "0", np.zeros(2), NoArray()):
+        yield Case(f"padding_value = {type(value).__name__}", TypeError, ("padding_value", "must be a"),
+                   lambda v=value: nbp.pad_packed_sequence(PACKED, padding_value=v))  # fmt: skip
+    for value in ("top", "", None, 1, b"left"):
+        yield Case(f"padding_side = {value!r}", ValueError, ("padding_side", "'right' or 'left'", repr(value)),
+                   lambda v=value: nbp.pad_sequence([ROWS], padding_side=v))  # fmt: skip
+    for name, value, error, words in (
+        ("out of range", [0, 3, 1], ValueError, ("at most 2", "got 3", "index 1")),
+        ("negative", [0, -1], ValueError, ("at least 0", "got -1")),
+        ("repeated", [1, 1], ValueError, ("each index once",)),
+        ("float", [0.0, 1.0], TypeError, ("integers", "float64")),
+        ("bool", np.array([False, True]), TypeError, ("integers", "bool")),
+        ("uint64 near 2**64", index(2**64 - 1, dtype="u8"), ValueError, ("int64", str(2**64 - 1))),
+        ("scalar", 0, ValueError, ("one-dimensional",)),
+    ):
+        call = lambda v=value: nbp.invert_permutation(v)
+        yield Case(f"invert_permutation, {name}", error, ("permutation", *words), call)
+    yield Case("map, fewer rows", ValueError, ("result of f", "6", "(5, 2)"), lambda: PACKED.map(lambda x: x[1:]))
+    yield Case("map, no array", TypeError, ("result of f", "dtype"), lambda: PACKED.map(lambda x: None))
+    yield Case("map, no function", TypeError, ("f must be a function", "3"), lambda: PACKED.map(3))
+    yield Case("each, scalars", ValueError, ("sequences", "agree in shape"), lambda: PACKED.each(np.sum))
+    yield Case("each, no function", TypeError, ("f must be a function", "None"), lambda: PACKED.each(None))
+    for value in ("O", "U3", "nonsense", "M8[s]", [("x", "f4")], 3):
+        yield Case(f"astype {value!r}", TypeError, ("dtype must be",), lambda v=value: PACKED.astype(v))
+    yield Case("packing_report, negative", ValueError, ("lengths", "negative", "-1"), lambda: nbp.packing_report([-1]))
+    yield Case("packing_report, empty", ValueError, ("lengths", "at least one"), lambda: nbp.packing_report([]))
+    yield Case("packing_report, float", TypeError, ("lengths", "integers"), lambda: nbp.packing_report([1.0]))
+    yield Case("packing_report, size 0", ValueError, ("hidden_size", "at least 1", "0"),
+               lambda: nbp.packing_report([1], 1, 0))  # fmt: skip
+    yield Case("packing_report, size of an array", TypeError, ("input_size", "integer"),
+               lambda: nbp.packing_report([1], index(1, 2)))  # fmt: skip
+
+
+# -- layers and cells --------------------------------------------------------------------------------------------------
+
+
+def wrong_size(array, axis, change):
+    shape = list(array.shape)
+    shape[axis] += change
+    return np.ones(shape, array.dtype)
+
+
+def wrong_arrays(array):
+    """Arrays that do not do where this one does, each with the error and the words for it."""
+    for axis in range(array.ndim):
+        for change in (-1, 1):
+            wrong = wrong_size(array, axis, change)
+            yield f"axis {axis} of {wrong.shape[axis]}", wrong, ValueError, ("shape", str(wrong.shape))
+    yield "an axis more", array[None], ValueError, ("shape", str((1, *array.shape)))
+    yield "zero-dimensional", np.array(1, array.dtype), ValueError, ("shape", "()")
+    for dtype in ("f8", "f2", "i4", "c8", "O", "U3", [("x", "f4")]):
+        yield f"dtype {dtype}", np.zeros(array.shape, dtype), TypeError, ("dtype", "float32")
+    yield "list", array.tolist(), TypeError, ("NumPy array", "list")
+    yield "masked", np.ma.array(array), TypeError, ("mask",)
+    yield "number", 1.0, TypeError, ("NumPy array", "float")
+
+
+def in_pair(number, wrong, right):
+    return tuple(wrong if i == number else part for i, part in enumerate(right))
+
+
+def wrong_states(state, none_may_be_a_part):
+    """The same for what a layer takes as a state, with the name's index."""
+    if not isinstance(state, tuple):
+        for name, wrong, error, words in wrong_arrays(state):
+            yield name, wrong, error, words
+        yield "tuple where an array belongs", (state, state), TypeError, ("NumPy array", "tuple")
+        return
+    for number in range(2):
+        for name, wrong, error, words in wrong_arrays(state[number]):
+            yield f"part {number}, {name}", in_pair(number, wrong, state), error, (f"[{number}]", *words)
+        if not none_may_be_a_part:
+            yield f"part {number}, None", in_pair(number, None, state), TypeError, (f"[{number}]", "NoneType")
+    for wrong in (state[0], state[:1], (*state, state[0]), "hc", {"h": 0, "c": 0}):
+        yield f"{type(wrong).__name__} for a pair", wrong, TypeError, ("tuple of two arrays", type(wrong).__name__)
+
+
+BAD_INPUT = {
+    "list": ([[1.0, 2.0]], TypeError, ("PackedSequence or a NumPy array", "list")),
+    "tuple": (tuple(PACKED), TypeError, ("PackedSequence or a NumPy array", "tuple")),
+    "vector": (PADDED[0, 0], ValueError, ("2 or 3 dimensions", "(2,)")),
+    "four axes": (PADDED[None], ValueError, ("2 or 3 dimensions", "(1, 4, 3, 2)")),
+    "no axes": (np.array(1, F4), ValueError, ("2 or 3 dimensions", "()")),
+    "columns": (PADDED[..., :1], ValueError, ("(4, 3, 2)", "(4, 3, 1)")),
+    "no columns": (PADDED[..., :0], ValueError, ("(4, 3, 2)", "(4, 3, 0)")),
+    "float64": (PADDED.astype("f8"), TypeError, ("float32", "float64")),
+    "float16": (PADDED.astype("f2"), TypeError, ("float32", "float16")),
+    "big-endian float64": (PADDED.astype(">f8"), TypeError, ("float32", ">f8")),
+    "object": (PADDED.astype(object), TypeError, ("float32", "object")),
+    "structured": (np.zeros((4, 3, 2), [("x", "f4")]), TypeError, ("float32", "'x'")),
+    "more than the memory": (HUGE, MemoryError, ("Unable to allocate",)),
+    "packed, columns": (lie(dict(data=ROWS[:, :1])), ValueError, ("input.data", "(6, 2)", "(6, 1)")),
+    "packed, float64": (PACKED.astype("f8"), TypeError, ("input.data", "float32", "float64")),
+    "packed, lie": (lie(dict(batch_sizes=index(3, 2, 2))), ValueError, ("input.batch_sizes", "6", "got 7")),
+    "packed, order": (lie(dict(sorted_indices=index(0, 0, 0))), ValueError, ("input.unsorted_indices", "inverse")),
+    "packed, pickled lie": (pickled_lie(), ValueError, ("input.batch_sizes", str(2**60))),
+}
+
+
+def layer_cases(name, layer):
+    state = STATES[name]
+    for what, (value, error, words) in BAD_INPUT.items():
+        words = words if "input" in "".join(words) else ("input", *words)
+        words = () if error is MemoryError else words
+        yield Case(f"{name}(input), {what}", error, words, lambda v=value: layer(v))
+        yield Case(f"{name}.forward(input), {what}", error, words, lambda v=value: layer.forward(v))
+    for what, value, error, words in wrong_states(state, False):
+        yield Case(f"{name}, hx {what}", error, ("hx", *words), lambda v=value: layer(PACKED, v))
+    for what, value, error, words in wrong_states(state, True):
+        call = lambda v=value: layer.backward(layer.forward(PACKED)[2], None, v)
+        yield Case(f"{name}.backward, d_state {what}", error, ("d_state", *words), call)
+    output = layer(PACKED)[0]
+    for what, value, error, words in wrong_arrays(output.data):
+        call = lambda v=value: layer.backward(layer.forward(PACKED)[2], v)
+        yield Case(f"{name}.backward, d_output {what}", error, ("d_output", *words), call)
+    for field in ("batch_sizes", "sorted_indices"):
+        call = lambda f=field: layer.backward(layer.forward(PACKED)[2], output._replace(**{f: index(2, 1, 0)}))
+        yield Case(f"{name}.backward, d_output of another batch", ValueError, ("d_output", field, "[2 1 0]"), call)
+    yield Case(f"{name}.backward, input_grad", TypeError, ("input_grad", "bool", "1"),
+               lambda: layer.backward(layer.forward(PACKED)[2], None, None, 1))  # fmt: skip
+
+    def used_twice():
+        tape = layer.forward(PACKED)[2]
+        layer.backward(tape)
+        layer.parameters = layer.parameters.copy()  # which matters neither the first time nor the second
+        layer.backward(tape)
+
+    def indices_changed(field, value):
+        packed = nbp.PackedSequence(*map(np.copy, PACKED))
+        tape = layer.forward(packed)[2]
+        getattr(packed, field)[:] = value
+        layer.backward(tape)
+
+    yield Case(f"{name}.backward twice", ValueError, ("tape must not have been used",), used_twice)
+    for field in PACKED._fields[1:]:
+        yield Case(f"{name}.backward, {field} changed meanwhile", ValueError, ("tape", field, str(2**40)),
+                   lambda f=field: indices_changed(f, 2**40))  # fmt: skip
+    yield Case(f"{name}.backward, tape of another", ValueError, ("tape must come from", name),
+               lambda: layer.backward(type(layer)(2, 5).forward(PACKED)[2]))  # fmt: skip
+    yield Case(f"{name}.backward, tape of a cell", TypeError, ("tape must be", "CellTape"),
+               lambda: layer.backward(CELLS["GRUCell"].forward(ONE)[1]))  # fmt: skip
+    yield from module_cases(name, layer)
+
+
+def assign(module, value):
+    module.parameters = value
+
+
+def module_cases(name, module):
+    """What layers and cells have in common: constructors and parameters."""
+    make = type(module)
+    for size in ("input_size", "hidden_size"):
+        for value, error, words in (
+            (0, ValueError, ("at least 1", "0")),
+            (-(2**70), ValueError, ("at least 1", str(-(2**70)))),
+            (2.0, TypeError, ("integer", "2.0")),
+            (True, TypeError, ("integer", "True")),
+            ("3", TypeError, ("integer", "'3'")),
+            (index(3), TypeError, ("integer", "array([3])")),
+            (2**31, ValueError, ("memory", str(2**31))) if size == "hidden_size" else (math.nan, TypeError, ("nan",)),
+            (2**62, ValueError, ("memory", str(2**62))),
+            (2**70, ValueError, ("memory", str(2**70))),
+        ):
+            call = lambda s=size, v=value: make(**{"input_size": 2, "hidden_size": 5, s: v})
+            yield Case(f"{name}({size}={value!r})", error, (size, *words), call)
+    for argument, value, error, words in (
+        ("bias", 1, TypeError, ("bool", "1")),
+        ("dtype", "f2", TypeError, ("float32 or float64", "'f2'")),
+        ("dtype", None, TypeError, ("float32 or float64", "None")),
+        ("dtype", ">f8", TypeError, ("float32 or float64", "'>f8'")),
+        ("rng", "seed", TypeError, ("default_rng", "'seed'")),
+        ("rng", -1, ValueError, ("default_rng", "-1")),
+    ):
+        call = lambda a=argument, v=value: make(2, 5, **{a: v})
+        yield Case(f"{name}({argument}={value!r})", error, (argument, *words), call)
+    right = module.parameters
+    for what, value, error, words in (
+        *wrong_arrays(right),
+        ("NaN", np.where(np.arange(right.size) == 7, F4("nan"), right), ValueError, ("finite", "nan", "index 7")),
+        ("infinity", np.where(np.arange(right.size) == 7, F4("inf"), right), ValueError, ("finite", "inf", "index 7")),
+        ("None", None, TypeError, ("NumPy array", "NoneType")),
+    ):
+        yield Case(f"{name}.parameters, {what}", error, ("parameters", *words), lambda v=value: assign(module, v))
+    yield Case(f"{name}.views, length", ValueError, ("vector", "shape"), lambda: module.views(right[1:]))
+    yield Case(f"{name}.views, list", TypeError, ("vector", "list"), lambda: module.views(right.tolist()))
+    state = module.state_dict()
+    first = next(iter(state))
+    for what, value, error, words in (
+        ("list", [], TypeError, ("mapping", "list")),
+        ("empty", {}, ValueError, ("missing", first)),
+        ("extra", {**state, "foo": right}, ValueError, ("not known", "foo")),
+        ("shape", {**state, first: state[first][1:]}, ValueError, (first, "shape")),
+        ("integers", {**state, first: state[first].astype(int)}, TypeError, (first, "floats", "int64")),
+        ("complex", {**state, first: state[first].astype("c8")}, TypeError, (first, "floats", "complex64")),
+        ("NaN", {**state, first: np.full_like(state[first], np.nan)}, ValueError, (first, "finite", "nan")),
+        ("text", {**state, first: "x"}, TypeError, (first, "floats", "<U1")),
+    ):
+        call = lambda v=value: module.load_state_dict(v)
+        yield Case(f"{name}.load_state_dict, {what}", error, ("state_dict", *words), call)
+
+
+def layers():
+    for name, layer in LAYERS.items():
+        yield from layer_cases(name, layer)
+        for argument, value, error, words in (
+            ("num_layers", 0, ValueError, ("at least 1", "0")),
+            ("num_layers", 2**40, ValueError, ("at most 4096", str(2**40))),
+            ("num_layers", None, TypeError, ("integer", "None")),
+            ("dropout", 1.5, ValueError, ("at most 1", "1.5")),
+            ("dropout", -0.1, ValueError, ("at least 0", "-0.1")),
+            ("dropout", math.nan, ValueError, ("finite", "nan")),
+            ("dropout", "0.5", TypeError, ("number", "'0.5'")),
+            ("dropout", np.array([0.5]), TypeError, ("number", "array([0.5])")),
+            ("bidirectional", 2, TypeError, ("bool", "2")),
+            ("batch_first", None, TypeError, ("bool", "None")),
+        ):
+            call = lambda n=name, a=argument, v=value: type(LAYERS[n])(2, 5, **{a: v})
+            yield Case(f"{name}({argument}={value!r})", error, (argument, *words), call)
+    for value, error, words in (
+        (-1, ValueError, ("at least 0", "-1")),
+        (5, ValueError, ("less than hidden_size", "5")),
+        (2**70, ValueError, ("less than hidden_size", str(2**70))),
+        (1.0, TypeError, ("integer", "1.0")),
+    ):
+        call = lambda v=value: nbp.LSTM(2, 5, proj_size=v)
+        yield Case(f"LSTM(proj_size={value})", error, ("proj_size", *words), call)
+    for value, error in (("sigmoid", ValueError), (None, TypeError), (["tanh"], TypeError)):
+        for make in (nbp.RNN, nbp.RNNCell):
+            call = lambda m=make, v=value: m(2, 5, nonlinearity=v)
+            words = ("nonlinearity", "'tanh' or 'relu'", repr(value))
+            yield Case(f"{make.__name__}(nonlinearity={value!r})", error, words, call)
+    yield Case("GRU, as many sequences as there are numbers", MemoryError, (), lambda: GRU(np.zeros((0, 2**44, 2), F4)))
+
+
+def cells():
+    for name, cell in CELLS.items():
+        yield from module_cases(name, cell)
+        state = (ONE_STATE, ONE_STATE) if name == "LSTMCell" else ONE_STATE
+        for what, value, error, words in (
+            ("list", [[1.0]], TypeError, ("NumPy array", "list")),
+            ("three axes", ONE[None], ValueError, ("shape", "(1, 3, 2)")),
+            ("no axes", np.array(1, F4), ValueError, ("shape", "()")),
+            ("columns", ONE[:, :1], ValueError, ("(3, 2)", "(3, 1)")),
+            ("one row's columns", ONE[0, :1], ValueError, ("(2,)", "(1,)")),
+            ("float64", ONE.astype(float), TypeError, ("float32", "float64")),
+            ("packed", PACKED, TypeError, ("NumPy array", "PackedSequence")),
+        ):
+            yield Case(f"{name}(input), {what}", error, ("input", *words), lambda c=cell, v=value: c(v))
+            yield Case(f"{name}.forward(input), {what}", error, ("input", *words), lambda c=cell, v=value: c.forward(v))
+        for what, value, error, words in wrong_states(state, False):
+            yield Case(f"{name}, hx {what}", error, ("hx", *words), lambda c=cell, v=value: c(ONE, v))
+        for what, value, error, words in wrong_states(state, True):
+            call = lambda c=cell, v=value: c.backward(c.forward(ONE)[1], v)
+            yield Case(f"{name}.backward, d_state {what}", error, ("d_state", *words), call)
+
+        def used_twice(cell=cell):
+            after, tape = cell.forward(ONE)
+            cell.backward(tape, after)
+            cell.backward(tape, after)
+
+        yield Case(f"{name}.backward twice", ValueError, ("tape must not have been used",), used_twice)
+        yield Case(f"{name}.backward, tape of another", ValueError, ("tape must come from", name),
+                   lambda c=cell, s=state: c.backward(type(c)(2, 5).forward(ONE)[1], s))  # fmt: skip
+        yield Case(f"{name}.backward, no tape", TypeError, ("tape must be", "NoneType"),
+                   lambda c=cell, s=state: c.backward(None, s))  # fmt: skip
+
+
+# -- all else ----------------------------------------------------------------------------------------------------------
+
+VECTOR = np.ones(4)
+
+
+def steps(optimizer, *calls):
+    for arguments in calls:
+        optimizer.step(*arguments)
+
+
+def others():
+    for value, error, words in (
+        (0, ValueError, ("between 1 and 4096", "0")),
+        (-1, ValueError, ("between 1 and 4096", "-1")),
+        (2**70, ValueError, ("between 1 and 4096", str(2**70))),
+        (2.0, TypeError, ("integer", "2.0")),
+        (np.True_, TypeError, ("integer", "True")),
+        (index(2), TypeError, ("integer", "array([2])")),
+        (None, TypeError, ("integer", "None")),
+    ):
+        yield Case(f"set_num_threads({value!r})", error, ("n must be", *words), lambda v=value: nbp.set_num_threads(v))
+        yield Case(f"threads({value!r})", error, ("n must be", *words), lambda v=value: nbp.threads(v).__enter__())
+    yield Case("warmup(3)", TypeError, ("layers", "int"), lambda: nbp.warmup(3))
+    yield Case("warmup of a cell", TypeError, ("layers", "GRUCell"), lambda: nbp.warmup(CELLS["GRUCell"]))
+    yield Case("warmup(training=1)", TypeError, ("training", "bool", "1"), lambda: nbp.warmup(GRU, training=1))
+    for make in (nbp.optim.SGD, nbp.optim.Adam, nbp.optim.AdamW):
+        name = make.__name__
+        for value, error in ((0.0, ValueError), (-1.0, ValueError), (math.nan, ValueError), ("1", TypeError)):
+            yield Case(f"{name}(lr={value!r})", error, ("lr", repr(value)), lambda m=make, v=value: m(lr=v))
+        yield Case(f"{name}(weight_decay=-1)", ValueError, ("weight_decay", "-1"),
+                   lambda m=make: m(lr=1.0, weight_decay=-1))  # fmt: skip
+        for what, arguments, error, words in (
+            ("list", (VECTOR.tolist(), VECTOR), TypeError, ("parameters", "list")),
+            ("integers", (VECTOR.astype(int), VECTOR), TypeError, ("parameters", "int64")),
+            ("matrix", (VECTOR[None], VECTOR), ValueError, ("parameters", "(1, 4)")),
+            ("another length", (VECTOR, VECTOR[1:]), ValueError, ("gradient", "(4,)", "(3,)")),
+            ("another dtype", (VECTOR, VECTOR.astype(F4)), TypeError, ("gradient", "float64", "float32")),
+            ("big-endian", (VECTOR.astype(">f8"), VECTOR), TypeError, ("parameters", ">f8")),
+        ):
+            call = lambda m=make, a=arguments: steps(m(lr=1.0), a)
+            yield Case(f"{name}.step, {what}", error, words, call)
+    for make in (nbp.optim.Adam, lambda lr: nbp.optim.SGD(lr, momentum=0.5)):
+        yield Case("step, another length than before", ValueError, ("parameters", "(4,)", "(3,)"),
+                   lambda m=make: steps(m(1.0), (VECTOR, VECTOR), (VECTOR[1:], VECTOR[1:])))  # fmt: skip
+    yield Case("Adam(betas)", TypeError, ("betas", "pair"), lambda: nbp.optim.Adam(betas=0.9))
+    yield Case("Adam(betas) of 1", ValueError, ("betas[1]", "below 1"), lambda: nbp.optim.Adam(betas=(0.9, 1.0)))
+    yield Case("SGD(momentum=1)", ValueError, ("momentum", "below 1"), lambda: nbp.optim.SGD(1.0, momentum=1))
+    yield Case("clip_grad_norm, 0", ValueError, ("max_norm", "above 0"), lambda: nbp.optim.clip_grad_norm(VECTOR, 0))
+    yield Case("clip_grad_norm, matrix", ValueError, ("gradient", "(1, 4)"),
+               lambda: nbp.optim.clip_grad_norm(VECTOR[None], 1.0))  # fmt: skip
+    logits, labels = np.zeros((3, 4)), index(0, 1, 3)
+    for what, arguments, error, words in (
+        ("labels too large", (logits, labels + 1), ValueError, ("labels", "[0, 4)", "4")),
+        ("labels negative", (logits, labels - 1), ValueError, ("labels", "[0, 4)", "-1")),
+        ("labels near 2**64", (logits, index(0, 1, 2**64 - 1, dtype="u8")), ValueError, ("labels", str(2**64 - 1))),
+        ("labels float", (logits, labels * 1.0), TypeError, ("labels", "float64")),
+        ("labels bool", (logits, labels > 0), TypeError, ("labels", "bool")),
+        ("labels short", (logits, labels[1:]), ValueError, ("labels", "(3,)", "(2,)")),
+        ("labels list", (logits, [0, 1, 3]), TypeError, ("labels", "list")),
+        ("logits empty", (logits[:0], labels[:0]), ValueError, ("logits", "(0, 4)")),
+        ("logits vector", (logits[0], labels), ValueError, ("logits", "(4,)")),
+        ("logits integer", (logits.astype(int), labels), TypeError, ("logits", "int64")),
+    ):
+        call = lambda a=arguments: nbp.losses.softmax_cross_entropy(*a)
+        yield Case(f"softmax_cross_entropy, {what}", error, words, call)
+    if torch is not None:
+        yield Case("from_torch", TypeError, ("module", "Linear"),
+                   lambda: nbp.interop.torch.from_torch(torch.nn.Linear(2, 3)))  # fmt: skip
+        yield Case("from_torch, half", TypeError, ("float16",),
+                   lambda: nbp.interop.torch.from_torch(torch.nn.GRU(2, 3).half()))  # fmt: skip
+        yield Case("accelerate", TypeError, ("model", "list"), lambda: nbp.interop.torch.accelerate([]))
+
+
+# -- compiled code -----------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True)
+def pack_padded(padded, lengths):
+    return nbp.pack_padded_sequence(padded, lengths)
+
+
+@njit(cache=True)
+def unpad(padded, lengths):
+    return nbp.unpad_sequence(padded, lengths)
+
+
+@njit(cache=True)
+def pack_ragged(values, offsets):
+    return nbp.pack_ragged(values, offsets)
+
+
+@njit(cache=True)
+def pad_packed(packed, steps):
+    return nbp.pad_packed_sequence(packed, total_length=steps)
+
+
+@njit(cache=True)
+def unpack_ragged(packed):
+    return nbp.unpack_ragged(packed)
+
+
+@njit(cache=True)
+def invert(permutation):
+    return nbp.invert_permutation(permutation)
+
+
+def compiled_packing():
+    for name, (value, error, words) in BAD_LENGTHS.items():
+        if error is ValueError and isinstance(value, np.ndarray) and value.dtype == np.int64 and value.ndim == 1:
+            for function in (pack_padded, unpad):
+                call = lambda f=function, v=value: f(PADDED, v)
+                yield Case(f"@njit {function.__name__}, lengths {name}", ValueError, ("lengths", *words), call)
+    near = index(1, 2, 2**64 - 1, dtype="u8")
+    yield Case("@njit pack_padded, uint64 near 2**64", ValueError, ("lengths",), lambda: pack_padded(PADDED, near))
+    for name, (value, words) in BAD_OFFSETS.items():
+        call = lambda v=value: pack_ragged(ROWS, v)
+        yield Case(f"@njit pack_ragged, offsets {name}", ValueError, ("offsets", *words), call)
+    for name, (fields, error, words) in BAD_PACKED.items():
+        if error is ValueError and all(isinstance(v, np.ndarray) and v.ndim == PACKED.data.ndim - (k != "data")
+                                       for k, v in fields.items()):  # fmt: skip
+            call = lambda f=fields: unpack_ragged(lie(f))
+            yield Case(f"@njit unpack_ragged, {name}", ValueError, ("packed", *words), call)
+    yield Case("@njit unpack_ragged, pickled lie", ValueError, ("batch_sizes", str(2**60)),
+               lambda: unpack_ragged(pickled_lie()))  # fmt: skip
+    for value, words in ((2, ("at least 3", "2")), (-1, ("at least 3", "-1")), (2**40, ("memory", str(2**40)))):
+        yield Case(f"@njit total_length = {value}", ValueError, ("total_length", *words),
+                   lambda v=value: pad_packed(PACKED, v))  # fmt: skip
+    for value in (index(0, 3, 1), index(0, -1), index(1, 1), index(2**62)):
+        yield Case(f"@njit invert_permutation({value})", ValueError, ("permutation",), lambda v=value: invert(v))
+    for name, call, words in (
+        ("float lengths", lambda: pack_padded(PADDED, np.full(3, np.nan)), ("lengths", "integers", "float64")),
+        ("bool lengths", lambda: unpad(PADDED, np.ones(3, bool)), ("lengths", "integers", "bool")),
+        ("lengths of no axes", lambda: unpad(PADDED, 3), ("lengths", "integers", "int64")),
+        ("vector", lambda: pack_padded(ROWS[:, 0], index(1)), ("input", "at least 2 axes", "1")),
+        ("float16", lambda: pack_ragged(ROWS.astype("f2"), index(0, 6)), ("values", "float16")),
+        ("structured", lambda: pack_ragged(np.zeros(6, [("x", "f4")]), index(0, 6)), ("values", "Record")),
+        ("plain tuple", lambda: unpack_ragged(tuple(PACKED)), ("packed", "PackedSequence", "Tuple")),
+        ("int32 sizes", lambda: unpack_ragged(lie(dict(batch_sizes=index(3, 2, 1, dtype="i4")))), ("int64", "int32")),
+        ("None for indices", lambda: unpack_ragged(lie(dict(sorted_indices=None))), ("sorted_indices", "none")),
+        ("float total_length", lambda: pad_packed(PACKED, 5.0), ("total_length", "integer", "float64")),
+        ("float permutation", lambda: invert(np.zeros(1)), ("permutation", "integers", "float64")),
+    ):
+        yield Case(f"@njit, {name}", TypingError, words, call)
+
+
+@njit(cache=True)
+def compiled_lstm(packed, weights, hx):
+    return nbp.lstm(packed, weights, hx)
+
+
+@njit(cache=True)
+def compiled_gru_gradients(packed, weights, hx, d_output, d_state):
+    tape = nbp.gru_forward(packed, weights, hx)[2]
+    return nbp.gru_backward(tape, d_output, d_state)
+
+
+def compiled_layers():
+    h, c = STATES["LSTM"]
+    state, output = STATES["GRU"], GRU(PACKED)[0].data
+    callers = {"lstm": nbp.lstm, "@njit lstm": compiled_lstm}
+    for name, call in callers.items():
+        for what, (value, error, words) in BAD_INPUT.items():
+            if isinstance(value, nbp.PackedSequence) and error is ValueError:
+                words = tuple(word.replace("input", "packed") for word in words if not word.startswith("("))
+                yield Case(f"{name}, {what}", error, words, lambda f=call, v=value: f(v, LSTM.weights, (h, c)))
+        for number, part in enumerate((h, c)):
+            for axis in range(3):
+                for change in (-1, 1):
+                    hx = in_pair(number, wrong_size(part, axis, change), (h, c))
+                    words = ("hx", f"shape[{axis}]", str(part.shape[axis]), str(part.shape[axis] + change))
+                    call_with = lambda f=call, v=hx: f(PACKED, LSTM.weights, v)
+                    yield Case(f"{name}, hx[{number}] axis {axis} {change:+}", ValueError, words, call_with)
+
+    def gradients(packed=PACKED, hx=state, d_output=output, d_state=state):
+        return compiled_gru_gradients(packed, GRU.weights, hx, d_output, d_state)
+
+    for axis in range(3):
+        for change in (-1, 1):
+            wrong = wrong_size(state, axis, change)
+            words = (f"shape[{axis}]", str(wrong.shape[axis]))
+            yield Case(f"@njit gru_forward, hx axis {axis} {change:+}", ValueError, ("hx", *words),
+                       lambda v=wrong: gradients(hx=v))  # fmt: skip
+            yield Case(f"@njit gru_backward, d_state axis {axis} {change:+}", ValueError, ("d_state", *words),
+                       lambda v=wrong: gradients(d_state=v))  # fmt: skip
+    for axis in range(2):
+        for change in (-1, 1):
+            wrong = wrong_size(output, axis, change)
+            yield Case(f"@njit gru_backward, d_output axis {axis} {change:+}", ValueError,
+                       ("d_output", f"shape[{axis}]", str(wrong.shape[axis])),
+                       lambda v=wrong: gradients(d_output=v))  # fmt: skip
+
+    def tape():
+        return nbp.gru_forward(PACKED, GRU.weights, state)[2]
+
+    int32 = lie(dict(batch_sizes=index(3, 2, 1, dtype="i4")))
+    typed = {
+        "weights of another": (lambda f: f(PACKED, GRU.weights, None), ("weights of lstm", "GRUWeights")),
+        "tuple for weights": (lambda f: f(PACKED, tuple(LSTM.weights), None), ("weights of lstm", "Tuple")),
+        "no batch": (lambda f: f(ROWS, LSTM.weights, None), ("packed", "PackedSequence")),
+        "data of float64": (lambda f: f(PACKED.astype("f8"), LSTM.weights, None), ("packed.data", "float32")),
+        "data of one axis": (lambda f: f(lie(dict(data=ROWS[:, 0])), LSTM.weights, None), ("packed.data", "1d")),
+        "int32 batch sizes": (lambda f: f(int32, LSTM.weights, None), ("packed.batch_sizes", "int64")),
+        "array for a pair": (lambda f: f(PACKED, LSTM.weights, h), ("hx", "tuple of two float32")),
+        "float64 states": (lambda f: f(PACKED, LSTM.weights, (h, c.astype("f8"))), ("hx", "tuple of two float32")),
+        "None for a part": (lambda f: f(PACKED, LSTM.weights, (h, None)), ("hx", "tuple of two float32")),
+    }
+    for what, (call, words) in typed.items():
+        yield Case(f"lstm, {what}", TypeError, words, lambda c=call: c(nbp.lstm))
+        yield Case(f"@njit lstm, {what}", TypingError, words, lambda c=call: c(compiled_lstm))
+    for name in ("rnn", "lstm", "gru"):
+        forward, backward = getattr(nbp, f"{name}_forward"), getattr(nbp, f"{name}_backward")
+        for value in (None, ROWS, tuple(PACKED)):
+            kind = type(value).__name__
+            yield Case(f"{name}_forward, {kind} for weights", TypeError, (f"weights of {name}",),
+                       lambda f=forward, v=value: f(PACKED, v))  # fmt: skip
+            yield Case(f"{name}_backward, {kind} for a tape", TypeError, ("tape", f"{name}_forward"),
+                       lambda f=backward, v=value: f(v, None))  # fmt: skip
+    big_endian = lie(dict(data=ROWS.astype(">f4")))
+    for what, call, words in (
+        ("lstm, a layer for weights", lambda: nbp.lstm(PACKED, LSTM), ("weights", "LSTM")),
+        ("lstm, big-endian data", lambda: nbp.lstm(big_endian, LSTM.weights), ("packed", ">f4")),
+        ("rnn, weights of a gru", lambda: nbp.rnn(PACKED, GRU.weights), ("weights of rnn", "GRUWeights")),
+        ("gru, pair for a state", lambda: nbp.gru(PACKED, GRU.weights, (state, state)), ("hx", "float32 array")),
+        ("gru_backward, no tape", lambda: nbp.gru_backward(None, None), ("tape", "gru_forward")),
+        ("gru_backward, a layer's tape", lambda: nbp.gru_backward(GRU.forward(PACKED)[2], None), ("tape", "Tape")),
+        ("lstm_backward, a gru's tape", lambda: nbp.lstm_backward(tape(), None), ("tape", "lstm_forward")),
+        ("gru_backward, float64 d_output", lambda: nbp.gru_backward(tape(), output.astype("f8")), ("d_output",)),
+        ("gru_backward, text for d_output", lambda: nbp.gru_backward(tape(), "x"), ("d_output", "unicode")),
+        ("gru_backward, pair for d_state", lambda: nbp.gru_backward(tape(), None, (state, state)), ("d_state",)),
+        ("weights cannot be pickled", lambda: pickle.dumps(GRU.weights), ("pickled",)),
+    ):
+        yield Case(what, TypeError, words, call)
+
+
+# -- running them ------------------------------------------------------------------------------------------------------
+
+GROUPS = {
+    "packing": packing,
+    "layers": layers,
+    "cells": cells,
+    "others": others,
+    "compiled-packing": compiled_packing,
+    "compiled-layers": compiled_layers,
+}
+#: what the test of the runner itself needs: one call that is not refused, and one that takes the process down
+BROKEN = {
+    "accepted": lambda: [Case("a call that is not refused", ValueError, (), lambda: None)],
+    "another-error": lambda: [Case("another message", ValueError, ("this", "that"), lambda: int("x"))],
+    "changed": lambda: [Case("a call that writes", ValueError, (), lambda: (ROWS.fill(7), int("x")))],
+    "crash": lambda: [Case("a crash", ValueError, (), lambda: ctypes.string_at(0))],
+}
+
+
+def outcome(case):
+    """What is wrong with how a case came out; nothing if it is right."""
+    before = [array.tobytes() for array in KEPT]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # dropout with one layer
+            result = case.call()
+    except BaseException as error:
+        message = str(error)
+        if not isinstance(error, case.error):
+            return f"{type(error).__name__} instead of {case.error.__name__}: {message}"
+        missing = [word for word in case.words if word not in message]
+        if missing:
+            return f"the message does not hold {missing}: {message}"
+    else:
+        return f"no error; returned {type(result).__name__}"
+    changed = [i for i, array in enumerate(KEPT) if array.tobytes() != before[i]]
+    return f"arrays {changed} of KEPT were changed" if changed else ""
+
+
+def still_right():
+    """A call after all the refusals; its result is known from before them."""
+    return nbp.unpack_ragged(LSTM(PACKED, STATES["LSTM"])[0])[0].tobytes()
+
+
+def run(groups):
+    """Run groups of the table; whether all came out right."""
+    expected, right = still_right(), True
+    cases = [case for group in groups for case in (GROUPS | BROKEN)[group]()]
+    for number, case in enumerate(cases):
+        print(f"{number} {case.what}", flush=True)
+        wrong = outcome(case)
+        print(f"WRONG {wrong}" if wrong else "right", flush=True)
+        right = right and not wrong
+    print(f"{len(cases)} cases")
+    return right and still_right() == expected
+
+
+def limit_memory():
+    """Have an allocation that cannot succeed fail at once, also on systems that promise any amount of memory."""
+    try:
+        import resource
+    except ImportError:
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (64 << 30, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+if __name__ == "__main__":
+    limit_memory()
+    sys.exit(not run(sys.argv[1:] or list(GROUPS)))

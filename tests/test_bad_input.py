@@ -1,0 +1,59 @@
+"""No argument, however wrong, does anything but raise its error: the table of ``bad_input.py``, in other processes."""
+
+import os
+import subprocess
+import sys
+from itertools import pairwise
+
+import bad_input
+import pytest
+
+import numba_pack as nbp
+
+DEADLINE = 300.0
+
+
+def run(group):
+    """Run a group of the table; the process, and the last case that it began."""
+    process = subprocess.run(
+        [sys.executable, bad_input.__file__, group],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True, text=True, timeout=DEADLINE,
+    )  # fmt: skip
+    begun = [line for line in process.stdout.splitlines() if line[:1].isdigit()]
+    return process, begun[-1] if begun else "none"
+
+
+@pytest.mark.parametrize("group", bad_input.GROUPS)
+def test_what_is_wrong_is_refused_by_name_and_nothing_else_happens(group):
+    process, last = run(group)
+    lines = process.stdout.splitlines()
+    wrong = [f"{case}: {after}" for case, after in pairwise(lines) if after.startswith("WRONG")]
+    assert not wrong, "\n".join(wrong)
+    assert process.returncode == 0, f"died with {process.returncode} in case {last}:\n{process.stderr}"
+
+
+#: what takes no arguments, or is only ever returned
+NOT_CALLED = {
+    "CellTape", "CompiledGradients", "CompiledTape", "Gradients", "PackedSequence", "PackingReport", "Tape", "backend",
+    "get_num_threads", "interop", "losses", "optim",
+}  # fmt: skip
+
+
+def test_the_table_has_every_public_function():
+    cases = [case.what for group in bad_input.GROUPS.values() for case in group()]
+    assert len(cases) >= 1000
+    named = " ".join(cases)
+    functions = {*nbp.__all__, *nbp.optim.__all__, *nbp.losses.__all__} - NOT_CALLED
+    assert not [name for name in sorted(functions) if name not in named]
+
+
+@pytest.mark.parametrize("group", bad_input.BROKEN)
+def test_a_case_that_goes_wrong_is_reported(group):
+    process, last = run(group)
+    assert process.returncode != 0
+    if group == "crash":
+        assert process.returncode < 0 or sys.platform == "win32"  # ended by a signal
+        assert last == "0 a crash"
+    else:
+        assert "WRONG" in process.stdout

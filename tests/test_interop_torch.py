@@ -1,0 +1,788 @@
+"""PyTorch's modules taken over and given back; and this library's modules in the place of PyTorch's."""
+
+import copy
+import inspect
+import itertools
+import pickle
+import re
+import subprocess
+import sys
+
+import helpers
+import numpy as np
+import pytest
+
+import numba_pack as nbp
+
+torch = pytest.importorskip("torch", reason="what is tested here is the exchange with PyTorch")
+
+from torch.nn.utils import parametrize  # noqa: E402
+from torch.nn.utils.rnn import PackedSequence, pack_sequence  # noqa: E402
+
+from numba_pack.interop import torch as interop  # noqa: E402
+
+KINDS = ["RNN", "LSTM", "GRU"]
+DTYPES = [pytest.param(torch.float32, id="float32"), pytest.param(torch.float64, id="float64")]
+LENGTHS = (4, 1, 7, 4, 6)
+FORMS = ["packed", "packed-sorted", "padded", "batch-first", "single"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_a_seed():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)
+
+
+# -- what the tests share ----------------------------------------------------------------------------------------------
+
+
+def twins(kind, *sizes, **options):
+    """PyTorch's module, and ours with the same parameters."""
+    theirs = getattr(torch.nn, kind)(*sizes, **options)
+    ours = getattr(interop, kind)(*sizes, **options)
+    ours.load_state_dict(theirs.state_dict())
+    return theirs, ours
+
+
+def make_input(form, inputs, dtype):
+    """Random input in one of FORMS, and the tensor in it that takes a gradient."""
+    if form.startswith("packed"):
+        lengths = sorted(LENGTHS, reverse=True) if form == "packed-sorted" else LENGTHS
+        sequences = [torch.randn(n, inputs, dtype=dtype) for n in lengths]
+        packed = pack_sequence(sequences, enforce_sorted=form == "packed-sorted")
+        packed.data.requires_grad_()
+        return packed, packed.data
+    shape = {"padded": (7, 5, inputs), "batch-first": (5, 7, inputs), "single": (7, inputs)}[form]
+    tensor = torch.randn(shape, dtype=dtype, requires_grad=True)
+    return tensor, tensor
+
+
+def make_state(module, form):
+    """A random state that takes a gradient."""
+    scans = module.num_layers * (2 if module.bidirectional else 1)
+    batch = () if form == "single" else (len(LENGTHS),)
+    sizes = (module.proj_size or module.hidden_size, module.hidden_size)
+    h, c = (torch.randn(scans, *batch, size, dtype=module.weight_ih_l0.dtype, requires_grad=True) for size in sizes)
+    return (h, c) if isinstance(module, torch.nn.LSTM) else h
+
+
+def flat(value):
+    """The tensors in results, one after the other."""
+    if isinstance(value, PackedSequence):
+        return [value.data]
+    return [value] if isinstance(value, torch.Tensor) else list(itertools.chain.from_iterable(map(flat, value)))
+
+
+def arrays(tensors):
+    return [tensor.detach().numpy() for tensor in tensors]
+
+
+def gradients(module, arguments, leaves):
+    """Results of a call, and the gradients of a sum of them, each weighted by fixed random numbers."""
+    results = flat(module(*arguments))
+    generator = torch.Generator().manual_seed(1)
+    weights = [torch.randn(result.shape, generator=generator, dtype=result.dtype) for result in results]
+    loss = sum((result * weight).sum() for result, weight in zip(results, weights, strict=True))
+    leaves = [*leaves, *module.parameters()]
+    return results, torch.autograd.grad(loss, leaves, retain_graph=True)
+
+
+def assert_alike(theirs, ours, arguments, leaves):
+    """Both modules give the same results, of the same shapes, and the same gradients."""
+    expected, got = gradients(theirs, arguments, leaves), gradients(ours, arguments, leaves)
+    layer = interop.from_torch(theirs)
+    for what, some, others in zip(("result", "gradient"), expected, got, strict=True):
+        helpers.assert_near(
+            layer, LENGTHS, [t.detach().numpy() for t in others], [t.detach().numpy() for t in some], what
+        )
+
+
+OPTIONS = [
+    pytest.param({}, id="plain"),
+    pytest.param({"bias": False}, id="no-bias"),
+    pytest.param({"num_layers": 2, "bidirectional": True}, id="2layers-bi"),
+]
+
+
+# -- layers from modules and back --------------------------------------------------------------------------------------
+
+MODULES = [
+    pytest.param("RNN", {"nonlinearity": "relu", "num_layers": 2, "dropout": 0.25}, id="rnn-relu"),
+    pytest.param("RNN", {"bias": False, "batch_first": True}, id="rnn-tanh"),
+    pytest.param("LSTM", {"num_layers": 3, "bidirectional": True, "proj_size": 2}, id="lstm-proj"),
+    pytest.param("GRU", {"bidirectional": True, "bias": False}, id="gru"),
+    pytest.param("RNNCell", {"nonlinearity": "relu"}, id="rnn-cell"),
+    pytest.param("LSTMCell", {"bias": False}, id="lstm-cell"),
+    pytest.param("GRUCell", {}, id="gru-cell"),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("kind", "options"), MODULES)
+def test_a_module_comes_in_and_goes_out_with_all_options_and_bits(kind, options, dtype):
+    module = getattr(torch.nn, kind)(3, 5, dtype=dtype, **options)
+    layer = interop.from_torch(module)
+    assert type(layer) is getattr(nbp, kind)
+    back = interop.to_torch(layer)
+    assert type(back) is type(module)
+    assert repr(back) == repr(module)
+    for name, value in {**options, "input_size": 3, "hidden_size": 5}.items():
+        assert getattr(layer, name) == getattr(back, name) == value
+    assert list(layer.state_dict()) == list(module.state_dict()) == list(back.state_dict())
+    for name, value in module.state_dict().items():
+        assert torch.equal(back.state_dict()[name], value)
+        assert back.state_dict()[name].dtype == dtype
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parameters_are_copied_and_not_shared(kind):
+    module = getattr(torch.nn, kind)(3, 5)
+    layer = interop.from_torch(module)
+    back = interop.to_torch(layer)
+    before = layer.parameters.copy()
+    with torch.no_grad():
+        module.weight_hh_l0.zero_()
+        back.weight_hh_l0.zero_()
+    np.testing.assert_array_equal(layer.parameters, before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_layer_takes_a_state_dict_of_tensors(dtype):
+    module = torch.nn.GRU(3, 5, dtype=dtype)
+    for state_dict in (module.state_dict(), dict(module.named_parameters())):
+        layer = nbp.GRU(3, 5, dtype=np.float64)
+        layer.load_state_dict(state_dict)
+        for name, value in layer.state_dict().items():
+            np.testing.assert_array_equal(value, module.state_dict()[name].numpy())
+
+
+def test_from_torch_reads_computed_parameters():
+    module = torch.nn.LSTM(3, 5)
+    torch.nn.utils.parametrizations.weight_norm(module, "weight_hh_l0")
+    np.testing.assert_array_equal(
+        interop.from_torch(module).state_dict()["weight_hh_l0"], module.weight_hh_l0.detach().numpy()
+    )
+
+
+def test_what_is_no_recurrent_module_is_refused():
+    with pytest.raises(TypeError, match=r"module must be a torch.nn.RNN, LSTM, GRU or a cell of these; got Linear"):
+        interop.from_torch(torch.nn.Linear(3, 5))
+    with pytest.raises(TypeError, match=r"module must have dtype torch.float32 or torch.float64; got torch.bfloat16"):
+        interop.from_torch(torch.nn.LSTMCell(3, 5, dtype=torch.bfloat16))
+    with pytest.raises(TypeError, match="layer must be an RNN, LSTM, GRU or a cell of numba_pack; got LSTM"):
+        interop.to_torch(torch.nn.LSTM(3, 5))
+
+
+# -- modules in the place of PyTorch's ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_results_and_gradients_are_those_of_pytorch(kind, options, dtype, form):
+    theirs, ours = twins(kind, 3, 5, dtype=dtype, batch_first=form == "batch-first", **options)
+    input, leaf = make_input(form, 3, dtype)
+    assert_alike(theirs, ours, (input,), [leaf])
+    hx = make_state(theirs, form)
+    assert_alike(theirs, ours, (input, hx), [leaf, *flat(hx)])
+
+
+def test_a_projection_and_relu_are_those_of_pytorch():
+    for kind, options in (("LSTM", {"proj_size": 2}), ("RNN", {"nonlinearity": "relu"})):
+        theirs, ours = twins(kind, 3, 5, num_layers=2, bidirectional=True, dtype=torch.float64, **options)
+        input, leaf = make_input("packed", 3, torch.float64)
+        hx = make_state(theirs, "packed")
+        assert_alike(theirs, ours, (input, hx), [leaf, *flat(hx)])
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_gradients_the_bits_are_the_same(kind, form):
+    ours = getattr(interop, kind)(3, 5, num_layers=2, batch_first=form == "batch-first")
+    input, _ = make_input(form, 3, torch.float32)
+    expected = flat(ours(input))
+    with torch.no_grad():
+        helpers.assert_same_bits([t.numpy() for t in flat(ours(input))], [t.detach().numpy() for t in expected])
+    with torch.inference_mode():
+        assert all(torch.equal(one, other) for one, other in zip(flat(ours(input)), expected, strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_output_keeps_the_batch_as_it_came(kind):
+    ours = getattr(interop, kind)(3, 5)
+    for form in ("packed", "packed-sorted"):
+        packed, _ = make_input(form, 3, torch.float32)
+        output, _ = ours(packed)
+        assert type(output) is PackedSequence
+        assert all(one is other for one, other in zip(output[1:], packed[1:], strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_the_gradients_that_are_asked_for_are_given(kind):
+    ours = getattr(interop, kind)(3, 5)
+    output, state = ours(torch.randn(4, 2, 3))  # an input without gradient
+    output.sum().backward()
+    assert all(parameter.grad is not None for parameter in ours.parameters())
+
+    ours.requires_grad_(False)
+    assert not ours(torch.randn(4, 2, 3))[0].requires_grad
+    input = torch.randn(4, 2, 3, requires_grad=True)
+    output, state = ours(input)
+    flat(state)[0].sum().backward()  # and none through the output
+    assert input.grad is not None
+
+
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}], ids=["plain", "2layers-bi"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradcheck(kind, options):
+    ours = getattr(interop, kind)(2, 3, dtype=torch.float64, **options)
+    packed = pack_sequence([torch.randn(n, 2, dtype=torch.float64) for n in (2, 4, 1)], enforce_sorted=False)
+    hx = make_state(ours, "single")
+    hx = [h.unsqueeze(1).repeat(1, 3, 1).detach().requires_grad_() for h in flat(hx)]
+    names = [name for name, _ in ours.named_parameters()]
+
+    def call(data, *rest):
+        states, parameters = rest[: len(hx)], dict(zip(names, rest[len(hx) :], strict=True))
+        state = tuple(states) if kind == "LSTM" else states[0]
+        output, state = torch.func.functional_call(ours, parameters, (packed._replace(data=data), state))
+        return (output.data, *flat(state))
+
+    data = packed.data.detach().requires_grad_()
+    assert torch.autograd.gradcheck(call, (data, *hx, *ours.parameters()))
+
+
+def test_a_graph_that_is_retained_gives_the_same_gradients_again():
+    ours = interop.LSTM(3, 5, num_layers=2, dropout=0.5)
+    input, leaf = make_input("packed", 3, torch.float32)
+    output, _ = ours(input)
+    leaves = [leaf, *ours.parameters()]
+    first = torch.autograd.grad(output.data.sum(), leaves, retain_graph=True)
+    again = torch.autograd.grad(output.data.sum(), leaves)
+    helpers.assert_same_bits([t.numpy() for t in again], [t.numpy() for t in first])
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(output.data.sum(), leaves)
+
+
+def test_gradients_of_parameters_share_one_vector():
+    ours = interop.LSTM(3, 5, num_layers=2)
+    ours(torch.randn(4, 2, 3))[0].sum().backward()
+    gradients = [parameter.grad for parameter in ours.parameters()]
+    for one, following in itertools.pairwise(gradients):
+        assert one.data_ptr() + one.numel() * one.element_size() == following.data_ptr()
+    gradients[0].zero_()  # as optimizers do
+    assert gradients[1].abs().sum() > 0
+
+
+def test_input_and_output_share_memory_with_the_engine():
+    ours = interop.GRU(3, 5)
+    input = torch.randn(4, 2, 3)
+    with torch.no_grad():
+        assert interop._array(input.reshape(8, 3)).__array_interface__["data"][0] == input.data_ptr()
+        assert ours(input)[0].numpy().base is not None
+
+
+@pytest.mark.parametrize("changed", ["input", "hx", "output", "parameter"])
+def test_a_change_in_place_before_the_backward_pass_is_noticed(changed):
+    ours = interop.GRU(3, 5)
+    input, hx = torch.randn(4, 2, 3), torch.randn(1, 2, 5)
+    output, _ = ours(input, hx)
+    with torch.no_grad():
+        {"input": input, "hx": hx, "output": output, "parameter": ours.bias_hh_l0}[changed].add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.sum().backward()
+
+
+def test_second_derivatives_are_refused():
+    ours = interop.LSTM(3, 5)
+    input = torch.randn(4, 2, 3, requires_grad=True)
+    (gradient,) = torch.autograd.grad(ours(input)[0].sum(), input, create_graph=True)
+    with pytest.raises(RuntimeError, match="cannot be differentiated again"):
+        gradient.sum().backward()
+
+
+def test_inputs_that_are_not_contiguous():
+    theirs, ours = twins("LSTM", 3, 5, dtype=torch.float64)
+    input = torch.randn(3, 7, 5, dtype=torch.float64, requires_grad=True)
+    hx = [torch.randn(5, 5, 1, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    strided = tuple(h.permute(2, 1, 0) for h in hx)
+    assert_alike(theirs, ours, (input.permute(1, 2, 0), strided), [input, *hx])
+    expanded = torch.randn(7, 1, 3, dtype=torch.float64, requires_grad=True)
+    assert_alike(theirs, ours, (expanded.expand(7, 5, 3),), [expanded])
+
+
+def test_no_sequences_and_no_steps():
+    ours = interop.LSTM(3, 5)
+    output, (h_n, _) = ours(torch.zeros(4, 0, 3))
+    assert output.shape == (4, 0, 5)
+    assert h_n.shape == (1, 0, 5)
+    output.sum().backward()
+    hx = (torch.randn(1, 2, 5), torch.randn(1, 2, 5))
+    output, (h_n, _) = ours(torch.zeros(0, 2, 3), hx)
+    assert output.shape == (0, 2, 5)
+    assert torch.equal(h_n, hx[0])
+
+
+# -- parameters, whoever changes them ----------------------------------------------------------------------------------
+
+CHANGES = {
+    "in place": lambda p: p.mul_(1.5),
+    "through .data": lambda p: p.data.mul_(1.5),
+    "through an array": lambda p: np.multiply(p.numpy(), 1.5, out=p.numpy()),
+    "one entry": lambda p: p.view(-1)[-1].fill_(3.0),
+    "other memory": lambda p: setattr(p, "data", p * 1.5),
+}
+
+
+@pytest.mark.parametrize("name", ["weight_ih_l0", "bias_hh_l1"])
+@pytest.mark.parametrize("change", list(CHANGES))
+def test_a_changed_parameter_is_seen_by_the_next_call(change, name):
+    theirs, ours = twins("LSTM", 3, 5, num_layers=2)
+    input = torch.randn(4, 2, 3)
+    with torch.no_grad():
+        before, _ = ours(input)
+        for module in (theirs, ours):
+            CHANGES[change](getattr(module, name))
+        assert not torch.equal(ours(input)[0], before)
+    assert_alike(theirs, ours, (input,), [])
+
+
+def test_weights_are_packed_again_only_if_they_have_changed():
+    ours = interop.LSTM(3, 5)
+    input = torch.randn(4, 2, 3)
+    ours(input)
+    packed = ours._prepared.weights
+    ours(input)
+    assert ours._prepared.weights is packed
+    with torch.no_grad():
+        ours.weight_hh_l0.add_(1)
+    ours(input)
+    assert ours._prepared.weights is not packed
+
+
+def test_an_exchanged_parameter_is_seen():
+    theirs, ours = twins("GRU", 3, 5)
+    ours(torch.randn(4, 2, 3))
+    for module in (theirs, ours):
+        module.weight_hh_l0 = torch.nn.Parameter(torch.eye(5).repeat(3, 1))
+    assert_alike(theirs, ours, (torch.randn(4, 2, 3),), [])
+    ours.weight_hh_l0 = torch.nn.Parameter(torch.eye(5))
+    with pytest.raises(RuntimeError, match=r"weight_hh_l0 must have shape \(15, 5\)"):
+        ours(torch.randn(4, 2, 3))
+
+
+def test_another_dtype_is_seen():
+    theirs, ours = twins("GRU", 3, 5)
+    ours(torch.randn(4, 2, 3))
+    assert_alike(theirs.double(), ours.double(), (torch.randn(4, 2, 3, dtype=torch.float64),), [])
+
+
+def test_a_parameter_of_nan_gives_what_pytorch_gives():
+    """So that a training run that diverges is seen to diverge; layers of this library refuse such parameters."""
+    theirs, ours = twins("GRU", 3, 5)
+    with torch.no_grad():
+        for module in (theirs, ours):
+            module.weight_hh_l0[1, 2] = torch.nan
+        input, hx = torch.rand(4, 2, 3), torch.rand(1, 2, 5)
+        torch.testing.assert_close(ours(input, hx), theirs(input, hx), equal_nan=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("norm", [torch.nn.utils.parametrizations.weight_norm, torch.nn.utils.weight_norm])
+def test_computed_parameters_get_their_gradients(norm):
+    theirs, ours = twins("LSTM", 3, 5, dtype=torch.float64)
+    for module in (theirs, ours):
+        norm(module, "weight_hh_l0")
+    assert_alike(theirs, ours, (torch.randn(4, 2, 3, dtype=torch.float64),), [])
+    assert parametrize.is_parametrized(ours) == (norm is torch.nn.utils.parametrizations.weight_norm)
+
+
+# -- as PyTorch's modules do -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_signatures_are_those_of_pytorch(kind):
+    ours = inspect.signature(getattr(interop, kind))
+    documented = re.search(r"__init__\(([^)]*)\)", getattr(torch.nn, kind).__doc__)[1]
+    assert list(ours.parameters) == [part.split("=")[0].strip() for part in documented.split(",")]
+    positional = [3, 5, 2] + ["relu"] * (kind == "RNN") + [False, True, 0.5, True] + [2] * (kind == "LSTM")
+    assert repr(getattr(interop, kind)(*positional)) == repr(getattr(torch.nn, kind)(*positional))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy, lambda module: pickle.loads(pickle.dumps(module))])
+def test_copies_and_pickles_work_alike_and_alone(copied, tmp_path):
+    ours = interop.LSTM(3, 5, num_layers=2)
+    input = torch.randn(4, 2, 3)
+    expected, _ = ours(input)
+    other = copied(ours)
+    assert type(other) is interop.LSTM
+    assert other._prepared is None
+    assert torch.equal(other(input)[0], expected)
+    torch.save(ours, tmp_path / "module.pt")
+    assert torch.equal(torch.load(tmp_path / "module.pt", weights_only=False)(input)[0], expected)
+
+
+def test_state_dicts_go_both_ways():
+    theirs, ours = twins("LSTM", 3, 5, proj_size=2, bidirectional=True)
+    assert list(theirs.state_dict()) == list(ours.state_dict())
+    theirs.load_state_dict(interop.LSTM(3, 5, proj_size=2, bidirectional=True).state_dict(), strict=True)
+
+
+def test_dropout_is_active_in_training_alone_and_follows_the_seed():
+    ours = interop.GRU(3, 50, num_layers=2, dropout=0.5)
+    input = torch.randn(4, 2, 3)
+
+    def call():
+        torch.manual_seed(5)
+        return ours(input)[0].detach()
+
+    first = call()
+    assert torch.equal(call(), first)
+    assert not torch.equal(ours(input)[0], first)
+    with torch.no_grad():
+        assert torch.equal(call(), first)  # without gradients, too
+    ours.eval()
+    assert torch.equal(ours(input)[0], ours(input)[0])
+    ours.dropout = 0.0
+    assert torch.equal(ours.train()(input)[0], ours.eval()(input)[0])
+
+
+def test_checkpointing_gives_the_same_gradients():
+    ours = interop.LSTM(3, 5, num_layers=2, dropout=0.5)
+    input = torch.randn(4, 2, 3, requires_grad=True)
+
+    def gradients(call):
+        torch.manual_seed(5)
+        return torch.autograd.grad(call(input)[0].sum(), [input, *ours.parameters()])
+
+    expected = gradients(ours)
+    for reentrant in (False, True):
+        if reentrant:  # which knows backward() alone
+            torch.manual_seed(5)
+            torch.utils.checkpoint.checkpoint(ours, input, use_reentrant=True)[0].sum().backward()
+            got = [input.grad, *(parameter.grad for parameter in ours.parameters())]
+        else:
+            got = gradients(lambda input: torch.utils.checkpoint.checkpoint(ours, input, use_reentrant=False))
+        helpers.assert_same_bits([t.numpy() for t in got], [t.numpy() for t in expected])
+
+
+def test_what_is_kept_is_freed_by_the_backward_pass():
+    ours = interop.LSTM(3, 5)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda t: t):
+        output, _ = ours(torch.randn(4, 2, 3))
+    assert sum(kept) > 4 * 2 * 4 * 5  # gates are among what hooks see
+    node = output.grad_fn
+    while type(node).__name__ != "_ScanBackward":
+        node = node.next_functions[0][0]
+    output.sum().backward()
+    with pytest.raises(RuntimeError, match="freed"):
+        _ = node.saved_tensors
+
+
+def test_autocast_computes_in_the_dtype_of_the_parameters():
+    ours = interop.GRU(3, 5)
+    input = torch.randn(4, 2, 3, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        output, _ = ours(input)
+    assert torch.equal(output, ours(input.float())[0])
+    assert output.dtype == torch.float32
+
+
+def test_hooks_are_called():
+    ours = interop.GRU(3, 5)
+    called = []
+    ours.register_forward_pre_hook(lambda module, arguments: called.append("before"))
+    ours.register_forward_hook(lambda module, arguments, result: called.append("after"))
+    ours.weight_ih_l0.register_hook(lambda gradient: called.append("gradient"))
+    ours(torch.randn(4, 2, 3))[0].sum().backward()
+    assert called == ["before", "after", "gradient"]
+
+
+def test_torch_compile_leaves_it_as_it_is():
+    ours = interop.GRU(3, 5)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), ours)
+    compiled = torch.compile(model, backend="eager")
+    input = torch.randn(4, 2, 3)
+    assert torch.equal(compiled(input)[0], model(input)[0])
+    compiled(input)[0].sum().backward()
+    with torch.no_grad():
+        ours.weight_ih_l0.mul_(2)
+        assert torch.equal(compiled(input)[0], model(input)[0])
+
+
+def test_no_more_threads_are_used_than_pytorch_may_use(monkeypatch):
+    used = []
+    monkeypatch.setattr(interop.engine, "infer", lambda *_: used.append(nbp.get_num_threads()) or (np.zeros(0),) * 3)
+    with torch.no_grad(), nbp.threads(8):
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            interop.GRU(3, 5)._run(torch.zeros(0, 3), np.zeros(0, np.int64), np.zeros(0, np.int64), (None, None))
+    assert used == [1, 2]
+    assert nbp.get_num_threads() != 0
+
+
+# -- PyTorch's own samples ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def common_modules():
+    reason = "PyTorch's samples of modules need expecttest"
+    return pytest.importorskip("torch.testing._internal.common_modules", reason=reason, exc_type=ImportError)
+
+
+def module_info(common_modules, kind):
+    return next(info for info in common_modules.module_db if info.module_cls is getattr(torch.nn, kind))
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_module_samples_of_pytorch(kind, dtype, training, common_modules):
+    """As PyTorch's test_modules.py: forward against the reference, and here against PyTorch's module, gradients too."""
+    info = module_info(common_modules, kind)
+    samples = info.module_inputs_func(info, "cpu", dtype, True, training, with_packed_sequence=True)
+    assert len(samples) >= 16
+    for sample in samples:
+        sizes, options = sample.constructor_input.args, sample.constructor_input.kwargs
+        theirs, ours = (module.train(training) for module in twins(kind, *sizes, **options, dtype=dtype))
+        arguments = sample.forward_input.args
+        assert_alike(theirs, ours, arguments, flat(arguments))
+        if not isinstance(arguments[0], PackedSequence):
+            got, expected = ours(*arguments), sample.reference_fn(ours, *arguments)
+            torch.testing.assert_close(flat(got), flat(expected))
+        for copied in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
+            torch.testing.assert_close(flat(copied(*arguments)), flat(ours(*arguments)), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_module_samples_of_pytorch_pass_gradcheck(kind, common_modules):
+    info = module_info(common_modules, kind)
+    for sample in info.module_inputs_func(info, "cpu", torch.float64, True, True, with_packed_sequence=True):
+        options = sample.constructor_input.kwargs
+        ours = getattr(interop, kind)(*sample.constructor_input.args, **options, dtype=torch.float64)
+        arguments = sample.forward_input.args
+
+        def call(data, *parameters, ours=ours, arguments=arguments):
+            first, *rest = arguments
+            first = first._replace(data=data) if isinstance(first, PackedSequence) else data
+            return flat(ours(first, *rest))
+
+        data = flat(arguments)[0].detach().requires_grad_()
+        assert torch.autograd.gradcheck(call, (data, *ours.parameters()), fast_mode=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_error_samples_of_pytorch(kind, dtype, common_modules):
+    info = module_info(common_modules, kind)
+    for sample in info.module_error_inputs_func(info, "cpu", dtype, True, True):
+        constructor, forward = sample.module_error_input.constructor_input, sample.module_error_input.forward_input
+
+        def make(constructor=constructor):
+            return getattr(interop, kind)(*constructor.args, **constructor.kwargs)
+
+        module = make() if sample.error_on is common_modules.ModuleErrorEnum.FORWARD_ERROR else None
+        with pytest.raises(sample.error_type, match=sample.error_regex):
+            module(*forward.args, **forward.kwargs) if module else make()
+
+
+WRONG = {
+    "input of 4 dimensions": (torch.zeros(1, 4, 2, 3),),
+    "input of another size": (torch.zeros(4, 2, 4),),
+    "input of another dtype": (torch.zeros(4, 2, 3, dtype=torch.float64),),
+    "hx of 2 dimensions": (torch.zeros(4, 2, 3), torch.zeros(1, 5)),
+    "hx of 3 dimensions": (torch.zeros(4, 3), torch.zeros(1, 1, 5)),
+    "hx of another batch": (torch.zeros(4, 2, 3), torch.zeros(1, 3, 5)),
+    "hx of another dtype": (torch.zeros(4, 2, 3), torch.zeros(1, 2, 5, dtype=torch.float64)),
+}
+
+
+@pytest.mark.parametrize("wrong", list(WRONG))
+@pytest.mark.parametrize("kind", KINDS)
+def test_wrong_arguments_raise_as_in_pytorch(kind, wrong):
+    theirs, ours = twins(kind, 3, 5)
+    input, *hx = WRONG[wrong]
+    arguments = (input, *([(hx[0], hx[0])] if hx and kind == "LSTM" else hx))
+    with pytest.raises((RuntimeError, ValueError)) as expected:
+        theirs(*arguments)
+    with pytest.raises(expected.type):
+        ours(*arguments)
+
+
+def test_a_damaged_packed_sequence_is_refused():
+    packed, _ = make_input("packed", 3, torch.float32)
+    with pytest.raises(ValueError, match=r"input.batch_sizes must sum to the rows of data"):
+        interop.LSTM(3, 5)(packed._replace(batch_sizes=packed.batch_sizes[:-1]))
+    with pytest.raises(ValueError, match=r"input.unsorted_indices must be the inverse permutation"):
+        interop.LSTM(3, 5)(packed._replace(sorted_indices=packed.sorted_indices.flip(0)))
+
+
+def test_other_devices_and_dtypes_are_refused():
+    with pytest.raises(ValueError, match="device must be the CPU"):
+        interop.LSTM(3, 5, device="meta")
+    with torch.device("meta"), pytest.raises(ValueError, match="device must be the CPU"):
+        interop.LSTM(3, 5)
+    with pytest.raises(TypeError, match=r"dtype must be torch.float32 or torch.float64; got torch.bfloat16"):
+        interop.LSTM(3, 5, dtype=torch.bfloat16)
+    with pytest.raises(RuntimeError, match=r"got a tensor of torch.float32 on meta"):
+        interop.LSTM(3, 5).to("meta")(torch.zeros(4, 2, 3, device="meta"))
+    with pytest.raises(RuntimeError, match=r"got a tensor of torch.float16 on cpu"):
+        interop.LSTM(3, 5).half()(torch.zeros(4, 2, 3, dtype=torch.float16))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tracing_is_refused():
+    with pytest.raises(RuntimeError, match="cannot be traced"):
+        torch.jit.trace(interop.LSTM(3, 5), torch.zeros(4, 2, 3))
+
+
+# -- a whole model -----------------------------------------------------------------------------------------------------
+
+
+STEPS = 40
+
+
+class Tagger(torch.nn.Module):
+    """Words in, tags out; all of it packed."""
+
+    def __init__(self, kind, words=8, tags=4):
+        super().__init__()
+        self.embedding = torch.nn.Embedding(words, 8)
+        self.encoder = getattr(torch.nn, kind)(8, 6, num_layers=2, bidirectional=True, dropout=0.0)
+        self.out = torch.nn.Linear(12, tags)
+
+    def forward(self, words):
+        packed = pack_sequence([self.embedding(sentence) for sentence in words], enforce_sorted=False)
+        return self.out(self.encoder(packed)[0].data)
+
+
+def training_run(model, optimizer, accelerate_at=None):
+    """The losses of some steps on a few sentences; the tag of a word depends on the word before."""
+    generator = torch.Generator().manual_seed(3)
+    words = [torch.randint(8, (n,), generator=generator) for n in (5, 9, 1, 7)]
+    tags = pack_sequence([torch.cat([word[:1], word[:-1]]) % 4 for word in words], enforce_sorted=False).data
+
+    def closure():
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(words), tags)
+        loss.backward()
+        return loss
+
+    losses = []
+    for step in range(STEPS):
+        if step == accelerate_at:
+            interop.accelerate(model)
+        losses.append(optimizer.step(closure).item())
+    return losses
+
+
+OPTIMIZERS = {
+    "sgd": lambda p: torch.optim.SGD(p, 0.2, momentum=0.9),
+    "adam": lambda p: torch.optim.Adam(p, 0.02),
+    "adam-foreach": lambda p: torch.optim.Adam(p, 0.02, foreach=True),
+    "adam-fused": lambda p: torch.optim.Adam(p, 0.02, fused=True),
+    "lbfgs": lambda p: torch.optim.LBFGS(p, 0.1, max_iter=2),
+}
+
+
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_follows_the_losses_of_the_original(kind, optimizer):
+    """Accelerated on the way, with the optimizer and its moments as they are; float64, so that rounding stays small.
+
+    A step of training may magnify what the steps before it rounded: here all steps together by less than 10**5.
+    """
+    original = Tagger(kind).double()
+    model = copy.deepcopy(original)
+    expected = training_run(original, OPTIMIZERS[optimizer](original.parameters()))
+    got = training_run(model, OPTIMIZERS[optimizer](model.parameters()), accelerate_at=5)
+    assert type(model.encoder) is getattr(interop, kind)
+    assert expected[-1] < 0.9 * expected[0]
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e5 * np.finfo(np.float64).eps)
+
+
+def test_accelerate_keeps_modules_parameters_and_hooks():
+    model = Tagger("LSTM")
+    encoder, parameters, state_dict = model.encoder, list(model.parameters()), copy.deepcopy(model.state_dict())
+    called = []
+    encoder.register_forward_hook(lambda *_: called.append("after"))
+    report = interop.accelerate(model)
+    assert report == (("encoder",), {})
+    assert str(report) == "encoder: replaced"
+    assert model.encoder is encoder
+    assert type(encoder) is interop.LSTM
+    assert all(one is other for one, other in zip(model.parameters(), parameters, strict=True))
+    assert list(model.state_dict()) == list(state_dict)
+    model([torch.tensor([1, 2])])
+    assert called == ["after"]
+
+
+def test_accelerate_takes_a_bare_module_and_finds_nothing_to_do_twice():
+    lstm = torch.nn.LSTM(3, 5)
+    assert str(interop.accelerate(lstm)) == "the model itself: replaced"
+    assert interop.accelerate(lstm) == ((), {"": "runs on numba_pack already"})
+    assert str(interop.accelerate(torch.nn.Linear(3, 5))) == "no recurrent modules"
+    with pytest.raises(TypeError, match=r"model must be a torch.nn.Module; got list"):
+        interop.accelerate([lstm])
+
+
+def test_accelerate_tells_what_it_leaves_and_why():
+    class Peephole(torch.nn.LSTM):
+        pass
+
+    patched = torch.nn.GRU(3, 5)
+    patched.forward = lambda *_: None
+    model = torch.nn.ModuleDict(
+        {
+            "fine": torch.nn.RNN(3, 5),
+            "linear": torch.nn.Linear(3, 5),
+            "cell": torch.nn.LSTMCell(3, 5),
+            "subclass": Peephole(3, 5),
+            "patched": patched,
+            "coarse": torch.nn.GRU(3, 5, dtype=torch.bfloat16),
+            "elsewhere": torch.nn.GRU(3, 5, device="meta"),
+            "parametrized": torch.nn.utils.parametrizations.weight_norm(torch.nn.LSTM(3, 5), "weight_hh_l0"),
+        }
+    )
+    classes = {name: type(module) for name, module in model.items()}
+    replaced, left = interop.accelerate(model)
+    assert replaced == ("fine",)
+    for name, reason in {
+        "cell": "a cell",
+        "subclass": "Peephole is a class of its own",
+        "patched": "its forward is not that of its class",
+        "coarse": "weight_ih_l0 is torch.bfloat16",
+        "elsewhere": "weight_ih_l0 is on meta",
+        "parametrized": "ParametrizedLSTM is a class of its own",
+    }.items():
+        assert reason in left.pop(name)
+        assert type(model[name]) is classes[name]
+    assert not left
+
+
+def test_a_shared_module_is_replaced_wherever_it_stands():
+    shared = torch.nn.GRU(3, 3)
+    model = torch.nn.Sequential(shared, shared)
+    assert interop.accelerate(model).replaced == ("0",)
+    assert type(model[1]) is interop.GRU
+
+
+# -- imports -----------------------------------------------------------------------------------------------------------
+
+
+def run_python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_the_package_does_not_import_pytorch():
+    done = run_python("import sys, numba_pack; assert 'torch' not in sys.modules; numba_pack.interop.torch.LSTM(3, 5)")
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_pytorch_the_error_tells_what_to_install():
+    done = run_python("import sys; sys.modules['torch'] = None; import numba_pack; numba_pack.interop.torch")
+    assert "ImportError: numba_pack.interop.torch needs PyTorch: pip install numba_pack[torch]" in done.stderr

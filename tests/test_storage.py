@@ -1,0 +1,293 @@
+"""Layers in safetensors files: there and back, files of PyTorch, and files that are not what they should be."""
+
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import numba_pack as nbp
+
+safetensors = pytest.importorskip("safetensors.numpy", reason="the files are safetensors")
+
+LAYERS = [
+    pytest.param(lambda: nbp.RNN(3, 5, nonlinearity="relu", batch_first=True), id="rnn-relu"),
+    pytest.param(lambda: nbp.RNN(3, 5, num_layers=3, dropout=0.25), id="rnn-tanh-3layers"),
+    pytest.param(lambda: nbp.LSTM(3, 5, 2, bidirectional=True, proj_size=2, bias=False), id="lstm-proj"),
+    pytest.param(lambda: nbp.LSTM(1, 1, dtype=np.float64), id="lstm-float64"),
+    pytest.param(lambda: nbp.GRU(7, 4, bidirectional=True), id="gru-bi"),
+    pytest.param(lambda: nbp.RNNCell(3, 5, nonlinearity="relu", bias=False), id="rnn-cell"),
+    pytest.param(lambda: nbp.LSTMCell(3, 5, dtype=np.float64), id="lstm-cell"),
+    pytest.param(lambda: nbp.GRUCell(3, 5), id="gru-cell"),
+]
+#: the options of all kinds of layers
+OPTIONS = ("num_layers", "nonlinearity", "bias", "batch_first", "dropout", "bidirectional", "proj_size", "dtype")
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "layers.safetensors"
+
+
+def assert_same_layer(one, other):
+    assert type(one) is type(other)
+    assert repr(one) == repr(other)
+    for option in OPTIONS:
+        assert getattr(one, option, None) == getattr(other, option, None)
+    np.testing.assert_array_equal(one.parameters, other.parameters)
+
+
+# -- there and back ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", LAYERS)
+def test_a_layer_comes_back_with_all_options_and_bits(make, path):
+    layer = make()
+    nbp.save(path, layer)
+    assert_same_layer(nbp.load(path), layer)
+    assert_same_layer(nbp.load(str(path)), layer)
+
+
+@pytest.mark.filterwarnings("ignore:dropout is between layers")
+@pytest.mark.parametrize("make", LAYERS)
+def test_without_metadata_all_but_three_options_are_found(make, path):
+    layer = make()
+    safetensors.save_file(layer.state_dict(), path)
+    told = {"nonlinearity": getattr(layer, "nonlinearity", "relu"), "batch_first": getattr(layer, "batch_first", True)}
+    assert_same_layer(nbp.load(path, **told, dropout=getattr(layer, "dropout", 0.5)), layer)
+
+
+def test_several_layers_come_back_by_name(path):
+    layers = {"encoder": nbp.LSTM(3, 5), "deep.est.decoder": nbp.GRUCell(10, 5), "ö": nbp.RNN(1, 2, dtype=np.float64)}
+    nbp.save(path, layers)
+    back = nbp.load(path)
+    assert list(back) == list(layers)
+    for name, layer in layers.items():
+        assert_same_layer(back[name], layer)
+    nbp.save(path, back)  # over the file that they came from
+    assert nbp.load(path).keys() == layers.keys()
+
+
+def test_keys_are_those_of_pytorch_and_options_stand_in_the_metadata(path):
+    nbp.save(path, {"encoder": nbp.LSTM(3, 5)})
+    with safetensors.safe_open(path, framework="np") as file:
+        assert sorted(file.keys()) == [f"encoder.{name}" for name in sorted(nbp.LSTM(3, 5).state_dict())]
+        assert json.loads(file.metadata()["numba_pack"]) == {
+            "encoder": {
+                "kind": "LSTM", "input_size": 3, "hidden_size": 5, "num_layers": 1, "bias": True, "batch_first": False,
+                "dropout": 0.0, "bidirectional": False, "proj_size": 0,
+            }
+        }  # fmt: skip
+
+
+def test_other_tensors_of_a_model_are_left_alone(path):
+    lstm, cell = nbp.LSTM(3, 5), nbp.GRUCell(3, 5)
+    tensors = {f"module.lstm.{name}": value for name, value in lstm.state_dict().items()}
+    tensors |= {f"cell.{name}": value for name, value in cell.state_dict().items()}
+    tensors |= {"out.weight": np.ones((2, 5), np.float16), "steps": np.array(7), "out.bias": np.ones(2)}
+    safetensors.save_file(tensors, path)
+    layers = nbp.load(path)
+    assert layers.keys() == {"module.lstm", "cell"}
+    assert_same_layer(layers["module.lstm"], lstm)
+
+
+def test_arguments_are_for_the_layers_that_have_them(path):
+    safetensors.save_file(
+        {f"{name}.{key}": value for name in ("a", "b") for key, value in nbp.GRU(3, 5).state_dict().items()}
+        | {f"c.{key}": value for key, value in nbp.RNNCell(3, 5).state_dict().items()},
+        path,
+    )
+    layers = nbp.load(path, nonlinearity="relu", batch_first=True)
+    assert layers["a"].batch_first
+    assert layers["b"].batch_first
+    assert layers["c"].nonlinearity == "relu"
+    nbp.save(path, nbp.GRU(3, 5))
+    assert nbp.load(path, batch_first=True).batch_first
+
+
+# -- PyTorch's files ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"])
+def test_a_file_of_pytorch_loads(kind, path):
+    torch = pytest.importorskip("torch", reason="PyTorch writes the file")
+    import safetensors.torch
+
+    module = getattr(torch.nn, kind)(3, 5, dtype=torch.float64)
+    safetensors.torch.save_file(module.state_dict(), path)
+    layer = nbp.load(path, nonlinearity="tanh")
+    assert type(layer) is getattr(nbp, kind)
+    for name, value in module.state_dict().items():
+        np.testing.assert_array_equal(layer.state_dict()[name], value.numpy())
+
+
+def test_a_model_of_pytorch_loads_and_takes_a_file_back(path):
+    torch = pytest.importorskip("torch", reason="PyTorch writes the file")
+    import safetensors.torch
+
+    model = torch.nn.ModuleDict({"encoder": torch.nn.LSTM(3, 5, 2, proj_size=2), "out": torch.nn.Linear(2, 4)})
+    safetensors.torch.save_model(model, path)
+    layers = nbp.load(path)
+    assert repr(layers) == "{'encoder': LSTM(3, 5, num_layers=2, proj_size=2)}"
+    layers["encoder"].parameters = layers["encoder"].parameters * 2
+    nbp.save(path, layers)
+    expected = model["encoder"].weight_hr_l1 * 2
+    missing, unexpected = safetensors.torch.load_model(model, path, strict=False)
+    assert sorted(missing) == ["out.bias", "out.weight"]
+    assert not unexpected
+    assert torch.equal(model["encoder"].weight_hr_l1, expected)
+
+
+# -- what is wrong is told ---------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_layer_is_not_saved(path):
+    class Other(nbp.GRU):
+        pass
+
+    for layers, error, message in (
+        (np.ones(3), TypeError, "layers must be an RNN, LSTM, GRU or a cell of these; got ndarray"),
+        ({"a": nbp.GRU(3, 5), "b": None}, TypeError, r"layers\['b'\] must be an RNN.*got NoneType"),
+        (Other(3, 5), TypeError, "got Other"),
+        ({1: nbp.GRU(3, 5)}, TypeError, "layers must have names that are strings; got 1"),
+        ({"": nbp.GRU(3, 5)}, ValueError, "layers must have names that are not empty"),
+        ({}, ValueError, "layers must hold at least one layer"),
+    ):
+        with pytest.raises(error, match=message):
+            nbp.save(path, layers)
+    assert not path.exists()
+
+
+def lstm_tensors():
+    return {name: value.copy() for name, value in nbp.LSTM(3, 5, num_layers=2, rng=0).state_dict().items()}
+
+
+def without(*names):
+    return {name: value for name, value in lstm_tensors().items() if name not in names}
+
+
+def with_(**tensors):
+    return {**lstm_tensors(), **tensors}
+
+
+WRONG = {
+    "nothing recurrent": ({"weight": np.ones(3)}, "there are no parameters of recurrent layers"),
+    "a missing bias": (without("bias_hh_l1"), r"missing: \['bias_hh_l1'\], too many: nothing"),
+    "a missing matrix": (without("weight_ih_l0"), "missing: weight_ih_l0; there are bias_hh_l0, bias_hh_l1"),
+    "a missing layer": (with_(weight_hh_l3=np.ones((20, 5), np.float32)), "weight_hh_l3"),
+    "a far layer": (with_(weight_hh_l999999999=np.ones((20, 5), np.float32)), "weight_hh_l999999999"),
+    "a shape": (with_(weight_ih_l1=np.ones((20, 6), np.float32)), r"weight_ih_l1 must have shape \(20, 5\); it has"),
+    "rows of no kind": (with_(weight_hh_l0=np.ones((10, 5), np.float32)), r"weight_hh_l0 must have H rows .* has 10"),
+    "no rows": (with_(weight_hh_l0=np.ones((0, 0), np.float32)), "weight_hh_l0 must have H rows"),
+    "no inputs": (with_(weight_ih_l0=np.ones((20, 0), np.float32)), "input_size must be at least 1"),
+    "dimensions": (with_(weight_hh_l0=np.ones(100, np.float32)), "weight_hh_l0 must have two dimensions"),
+    "half precision": (
+        with_(weight_hh_l0=np.ones((20, 5), np.float16)),
+        "'weight_hh_l0' must be F32 or F64; it is F16",
+    ),
+    "integers": (with_(bias_hh_l0=np.ones(20, np.int32)), "'bias_hh_l0' must be F32 or F64; it is I32"),
+    "two dtypes": (with_(bias_hh_l0=np.ones(20)), "one dtype; they have float32, float64"),
+    "nan": (with_(bias_hh_l0=np.full(20, np.nan, np.float32)), "must be finite"),
+    "a projected gru": (
+        {**nbp.GRU(3, 5).state_dict(), "weight_hr_l0": np.ones((2, 5), np.float32)},
+        "the only one that may have a weight_hr",
+    ),
+    "a projected cell": (
+        {**nbp.LSTMCell(3, 5).state_dict(), "weight_hr": np.ones((2, 5), np.float32)},
+        r"too many: \['weight_hr'\]",
+    ),
+    "a cell and a layer": ({**nbp.LSTMCell(3, 5).state_dict(), **nbp.LSTM(3, 5).state_dict()}, "too many"),
+    "an unknown nonlinearity": (nbp.RNN(3, 5).state_dict(), "the file does not tell its nonlinearity"),
+}
+
+
+@pytest.mark.parametrize("wrong", list(WRONG))
+def test_tensors_that_make_no_layer_are_refused(wrong, path):
+    tensors, message = WRONG[wrong]
+    safetensors.save_file(tensors, path)
+    with pytest.raises(ValueError, match=message) as error:
+        nbp.load(path)
+    assert str(path) in str(error.value)
+
+
+def write(path, metadata, tensors=None):
+    safetensors.save_file(lstm_tensors() if tensors is None else tensors, path, {"numba_pack": metadata})
+
+
+METADATA = {
+    "no json": ("{", "must be JSON"),
+    "deep json": ("[" * 100_000, "must be JSON"),
+    "a list": ("[]", "must be a mapping of names of layers to their options"),
+    "options that are none": ('{"": 3}', "must be a mapping of names of layers to their options"),
+    "another size": ('{"": {"hidden_size": 6}}', "its metadata tell hidden_size=6, its tensors 5"),
+    "another kind": ('{"": {"kind": "GRU"}}', "its metadata tell kind='GRU', its tensors 'LSTM'"),
+    "an unknown option": ('{"": {"peephole": true}}', "peephole"),
+    "a dtype": ('{"": {"dtype": "float32"}}', "dtype"),
+    "a wrong value": ('{"": {"dropout": NaN}}', "dropout must be"),
+    "a wrong type": ('{"": {"batch_first": "no"}}', "batch_first must be"),
+    "another layer": ('{"encoder": {}}', "there are no parameters of layer 'encoder'"),
+}
+
+
+@pytest.mark.parametrize("wrong", list(METADATA))
+def test_metadata_that_do_not_fit_are_refused(wrong, path):
+    text, message = METADATA[wrong]
+    write(path, text)
+    with pytest.raises(ValueError, match=message) as error:
+        nbp.load(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_missing_file_is_told_as_such(path):
+    with pytest.raises(FileNotFoundError):
+        nbp.load(path)
+    with pytest.raises((OSError, ValueError)):
+        nbp.load(path.parent)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("storage") / "layer.safetensors"
+    nbp.save(path, nbp.LSTM(3, 5, rng=0))
+    return path.read_bytes()
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_truncated_file_is_refused(saved, path, data):
+    path.write_bytes(saved[: data.draw(st.integers(0, len(saved) - 1))])
+    with pytest.raises(ValueError, match="not a safetensors file, or a damaged one"):
+        nbp.load(path)
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_damaged_header_gives_a_layer_or_a_value_error(saved, path, data):
+    damaged = bytearray(saved)
+    (header,) = struct.unpack("<Q", saved[:8])
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, 8 + header - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(bytes(damaged))
+    try:
+        loaded = nbp.load(path)
+    except ValueError as error:
+        assert str(path) in str(error)
+    else:
+        layers = loaded.values() if isinstance(loaded, dict) else [loaded]
+        assert all(np.isfinite(layer.parameters).all() for layer in layers)
+
+
+def test_without_safetensors_the_error_tells_what_to_install():
+    code = "import sys; sys.modules['safetensors'] = None; import numba_pack; numba_pack.load('x')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "ImportError: files of layers need safetensors: pip install numba_pack[safetensors]" in done.stderr
+
+
+def test_the_package_does_not_import_safetensors():
+    code = "import sys, numba_pack; assert 'safetensors' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
