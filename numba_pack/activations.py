@@ -39,7 +39,8 @@ class _Reduction(NamedTuple):
 
     #: added to n, it leaves n's exponent field in the low bits (see `power_of_two`)
     anchor: float
-    #: ln 2 in two parts, so that n ln 2 is subtracted in two fused multiply-adds and nothing is lost
+    #: ln 2 in two parts, so that n ln 2 is subtracted in two steps and nothing is lost: the first part has so few bits
+    #: that its product with n is exact, fused or not
     ln2_high: float
     ln2_low: float
     #: exp(-underflow) rounds to zero
@@ -51,15 +52,15 @@ class _Reduction(NamedTuple):
 _REDUCTIONS = {
     types.float32: _Reduction(
         1.5 * 2.0**23 + 127,
-        0.693147182464599609375,
-        -1.904654299957768e-9,
+        0.693145751953125,
+        1.4286068203094173e-6,
         110.0,
         (0.5, 0.166665425458, 0.041666280625, 0.00836664393278, 0.00139465548617),
     ),
     types.float64: _Reduction(
         1.5 * 2.0**52 + 1023,
-        0.6931471805599453,
-        2.3190468138462996e-17,
+        0.693147180559663,
+        2.8235290563031577e-13,
         750.0,
         (
             0.5, 0.16666666666666686161, 0.041666666666572950563, 0.008333333333314464581, 0.0013888888932614945488,

@@ -412,7 +412,7 @@ def _from_python(check, **arguments):
     try:
         check(*(_type_of(value, name) for name, value in arguments.items()))
     except TypingError as error:
-        raise TypeError(error.msg) from None
+        raise TypeError(str(error)) from None
 
 
 def _type_of(value, name):

@@ -119,18 +119,6 @@ class Layer(Module):
         self._seed = self._rng.integers(2**32, dtype=np.uint32)
         self._calls = 0
 
-    def __repr__(self) -> str:
-        options = [f"{self.input_size}, {self.hidden_size}"]
-        for name, default in (
-            ("num_layers", 1), ("nonlinearity", "tanh"), ("bias", True), ("batch_first", False), ("dropout", 0.0),
-            ("bidirectional", False), ("proj_size", 0),
-        ):  # fmt: skip
-            if getattr(self, name, default) != default:
-                options.append(f"{name}={getattr(self, name)!r}")
-        if self.dtype != np.float32:
-            options.append(f"dtype={self.dtype}")
-        return f"{type(self).__name__}({', '.join(options)})"
-
     def __call__(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
         """Run the layer: inference, without dropout, and nothing is kept.
 

@@ -22,6 +22,18 @@ __all__ = ["Module", "as_size"]
 RNN_WEIGHTS = {"tanh": RNNTanhWeights, "relu": RNNReluWeights}
 
 
+#: the options that a repr shows where they are others
+_DEFAULTS = {
+    "num_layers": 1,
+    "nonlinearity": "tanh",
+    "bias": True,
+    "batch_first": False,
+    "dropout": 0.0,
+    "bidirectional": False,
+    "proj_size": 0,
+}
+
+
 def as_size(value: Any, name: str, least: int = 1, most: float = math.inf) -> int:
     """An integer from ``least`` to ``most``."""
     size = as_integer(value, name)
@@ -78,6 +90,9 @@ class _Version:
 class Module:
     """The sizes and parameters of a layer or a cell; see `LSTM` and `LSTMCell` for what users call."""
 
+    input_size: int
+    hidden_size: int
+
     def __init__(
         self, kind: type[Any], sizes: dict[str, int], shapes: dict[str, tuple[int, ...]], dtype: Any, rng: Any
     ) -> None:
@@ -93,6 +108,11 @@ class Module:
         bound = 1.0 / math.sqrt(sizes["hidden_size"])
         self._rng = as_generator(rng)
         self._set(self._rng.uniform(-bound, bound, count).astype(self.dtype))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and name in self.__dict__:
+            raise AttributeError(f"{name} is fixed when the {type(self).__name__} is made")
+        super().__setattr__(name, value)
 
     def _set(self, vector: np.ndarray) -> None:
         vector.flags.writeable = False
@@ -220,6 +240,15 @@ class Module:
         version = self._version
         weights = version.weights = with_gradients(version.packed(self._kind, self._sizes))
         return weights
+
+    def __repr__(self) -> str:
+        options = [f"{self.input_size}, {self.hidden_size}"]
+        for name, default in _DEFAULTS.items():
+            if getattr(self, name, default) != default:
+                options.append(f"{name}={getattr(self, name)!r}")
+        if self.dtype != np.float32:
+            options.append(f"dtype={self.dtype}")
+        return f"{type(self).__name__}({', '.join(options)})"
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()

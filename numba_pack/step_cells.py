@@ -53,9 +53,6 @@ class Cell(Module):
         }
         super().__init__(kind, sizes, shapes, dtype, rng)
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.input_size}, {self.hidden_size})"
-
     def __call__(self, input: np.ndarray, hx: Any = None) -> Any:
         """One step, of inference.
 

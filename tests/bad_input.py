@@ -8,7 +8,9 @@ after it.
 # ruff: noqa: E731 -- a table of calls is a table of lambdas
 
 import ctypes
+import importlib.util
 import math
+import os
 import pickle
 import sys
 import warnings
@@ -578,6 +580,18 @@ def others():
     ):
         call = lambda a=arguments: nbp.losses.softmax_cross_entropy(*a)
         yield Case(f"softmax_cross_entropy, {what}", error, words, call)
+    if importlib.util.find_spec("safetensors"):
+        nowhere = os.path.join(__file__, "nowhere")  # below a file, so that nothing can be written
+        for what, value, error, words in (
+            ("number", 3, TypeError, ("layers", "int")),
+            ("no layers", {}, ValueError, ("layers", "at least one")),
+            ("a name that is none", {1: GRU}, TypeError, ("layers", "strings", "1")),
+            ("an empty name", {"": GRU}, ValueError, ("layers", "''")),
+            ("no layer under a name", {"a": ROWS}, TypeError, ("layers['a']", "ndarray")),
+        ):
+            yield Case(f"save, {what}", error, words, lambda v=value: nbp.save(nowhere, v))
+        yield Case("load, another kind of file", ValueError, ("not a safetensors file",), lambda: nbp.load(__file__))
+        yield Case("load, no file", OSError, ("nowhere",), lambda: nbp.load(nowhere))
     if torch is not None:
         yield Case("from_torch", TypeError, ("module", "Linear"),
                    lambda: nbp.interop.torch.from_torch(torch.nn.Linear(2, 3)))  # fmt: skip

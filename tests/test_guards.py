@@ -71,7 +71,13 @@ def test_kernels_write_into_their_arrays_alone(cell, dtype):
         shape for shape in shapes() if shape[:2] == (cell, dtype)
     ):
         layer = make_layer(
-            cell, inputs, units, num_layers=layers, bidirectional=directions == 2, dtype=dtype, dropout=0.5 * (layers > 1)
+            cell,
+            inputs,
+            units,
+            num_layers=layers,
+            bidirectional=directions == 2,
+            dtype=dtype,
+            dropout=0.5 * (layers > 1),
         )
         run_between_guards(layer, (3, 0, 7, 1, 7, 2, 5), shift)
 
@@ -130,9 +136,7 @@ def run_between_guards(layer, lengths, shift):
     guards.check()
     gradient = guarded(np.zeros(weights.parameters.size, layer.dtype))
     for part in range(3):
-        kernels.call_gradients(
-            weights.gradients, *head, *dropout, *record, outputs[0], d_projected, part, 3, gradient
-        )
+        kernels.call_gradients(weights.gradients, *head, *dropout, *record, outputs[0], d_projected, part, 3, gradient)
     guards.check()
     assert_same_bits([d_x, d_h, d_c, gradient], list(gradients), f"gradients of {layer}")
 

@@ -296,6 +296,16 @@ def test_a_change_in_place_before_the_backward_pass_is_noticed(changed):
         output.sum().backward()
 
 
+def test_batch_sizes_changed_before_the_backward_pass_do_no_harm():
+    ours = interop.GRU(3, 5)
+    packed, leaf = make_input("packed", 3, torch.float32)
+    expected = torch.autograd.grad(ours(packed)[0].data.sum(), leaf)[0]
+    output, _ = ours(packed)
+    packed.batch_sizes.fill_(1000)
+    packed.sorted_indices.fill_(1000)
+    assert torch.equal(torch.autograd.grad(output.data.sum(), leaf)[0], expected)
+
+
 def test_second_derivatives_are_refused():
     ours = interop.LSTM(3, 5)
     input = torch.randn(4, 2, 3, requires_grad=True)

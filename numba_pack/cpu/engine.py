@@ -69,7 +69,7 @@ def _scratch(weights: Weights, batch: Batch) -> int:
     """Bytes that one inference pass over the whole batch would use beyond input and output."""
     sequences = int(batch.batch_sizes[0]) if len(batch.batch_sizes) else 0
     width = WEIGHTS[type(weights)].kept * weights.hidden_size
-    between = min(2, weights.num_layers - 1) * weights.num_directions * weights.output_size
+    between = 2 * weights.output_size if weights.num_directions == 2 and weights.num_layers > 1 else 0
     elements = sequences * (width + 3 * weights.hidden_size) + batch.rows * between
     return elements * batch.data.itemsize + BLOCK_BYTES
 

@@ -354,7 +354,7 @@ def forward_stack(weights, batch, first, last, states, dropout, keep, tape, out,
         block = min(own, max(BLOCK_BYTES // (W * size), steps.sizes[0]))
     sums = aligned(dtype, block * W)
     sums_begin = np.empty(steps.sizes.size, np.int64)
-    between = aligned(dtype, 0 if keep else min(2, weights.num_layers - 1) * own * D * P)
+    between = aligned(dtype, 0 if keep or D == 1 or weights.num_layers == 1 else own * D * P)
     dropped = aligned(dtype, own * D * P if dropout.rate > 0.0 and weights.num_layers > 1 else 0)
     h, c = aligned(dtype, mine * P_padded), aligned(dtype, mine * H_padded)
     one_step = aligned(dtype, mine * H_padded if P != H else 0)
@@ -368,8 +368,10 @@ def forward_stack(weights, batch, first, last, states, dropout, keep, tape, out,
             target = Rows(address(out, 0), D * P, places)
         elif keep:
             target = Rows(address(tape.outputs, layer * N * D * P), D * P, places)
+        elif D == 1 or (weights.num_layers - layer) % 2 == 1:
+            target = Rows(address(out, 0), D * P, places)  # one direction overwrites its input, which it has projected
         else:
-            target = Rows(address(between, layer % 2 * own * D * P), D * P, alone)
+            target = Rows(address(between, 0), D * P, alone)
         if dropout.rate > 0.0 and layer > 0:
             copy = Rows(address(dropped, 0), D * P, alone)
             drop_layer(dtype, dropout, layer - 1, steps, batch.order, first, source, copy)

@@ -184,14 +184,6 @@ class _Call(NamedTuple):
             *results, saved = engine.record(self.weights, self.batch(data), self.states(h_0, c_0), self.dropout)
         return tuple(map(torch.from_numpy, results)), saved
 
-    def parameter_gradients(self, gradient: np.ndarray, like: list[Any]) -> list[Any]:
-        """The parts of a flat gradient: tensors that share its memory."""
-        parts, end = [], 0
-        for parameter in like:
-            begin, end = end, end + parameter.numel()
-            parts.append(torch.from_numpy(gradient[begin:end].reshape(parameter.shape)))
-        return parts
-
 
 class _Scan(torch.autograd.Function):
     """Output, h_n and c_n of rows (N, I), h_0, c_0 and the parameters, which are those of ``call.weights``.
@@ -215,34 +207,45 @@ class _Scan(torch.autograd.Function):
         return _ScanBack.apply(ctx, d_out, d_h, d_c, *ctx.saved_tensors)
 
 
+def _replayed(scan: Any, saved_tensors: tuple[Any, ...]) -> engine.Saved:
+    """What the engine kept in a scan; if an earlier backward pass has used that up, the scan runs again for it."""
+    call: _Call = scan.call
+    out, data, h_0, c_0 = saved_tensors[len(scan.shapes) :][:4]
+    if scan.used:
+        return call.record(data, h_0, c_0)[1]
+    scan.used, dtype = True, call.weights.parameters.dtype
+    record = [part.numpy().view(dtype).reshape(shape) for part, shape in zip(saved_tensors, scan.shapes, strict=False)]
+    return engine.Saved(
+        call.weights, call.batch(data), call.states(h_0, c_0), call.dropout, Record(*record), _array(out)
+    )
+
+
+def _parameter_gradients(gradient: np.ndarray, parameters: list[Any]) -> list[Any]:
+    """The parts of a flat gradient: tensors that share its memory."""
+    parts, end = [], 0
+    for parameter in parameters:
+        begin, end = end, end + parameter.numel()
+        parts.append(torch.from_numpy(gradient[begin:end].reshape(parameter.shape)))
+    return parts
+
+
 class _ScanBack(torch.autograd.Function):
     """The gradients of a `_Scan`: a function of its own, so that PyTorch knows that they depend on something."""
 
     @staticmethod
     def forward(_: Any, scan: Any, d_out: Any, d_h: Any, d_c: Any, *saved_tensors: Any) -> tuple[Any, ...]:
-        call: _Call = scan.call
-        fields = len(Record._fields)
-        record, (out, data, h_0, c_0, *parameters) = saved_tensors[:fields], saved_tensors[fields:]
-        if scan.used:  # a second pass through a retained graph: the first one has used up the record
-            saved = call.record(data, h_0, c_0)[1]
-        else:
-            dtype, shapes = call.weights.parameters.dtype, scan.shapes
-            kept = Record(
-                *[bytes.numpy().view(dtype).reshape(shape) for bytes, shape in zip(record, shapes, strict=True)]
-            )
-            saved = engine.Saved(call.weights, call.batch(data), call.states(h_0, c_0), call.dropout, kept, _array(out))
-        scan.used = True
+        call, input_grad = scan.call, scan.needs_input_grad[1]
+        saved = _replayed(scan, saved_tensors)
         d_rows = np.zeros_like(saved.out) if d_out is None else _array(d_out)
         with _engine_threads():
-            d_data, d_h_0, d_c_0, gradient = engine.replay_back(
-                saved, d_rows, call.states(d_h, d_c), scan.needs_input_grad[1]
-            )
+            d_data, d_h_0, d_c_0, gradient = engine.replay_back(saved, d_rows, call.states(d_h, d_c), input_grad)
+        h_0, c_0, *parameters = saved_tensors[len(scan.shapes) :][2:]
         return (
             None,
-            torch.from_numpy(d_data) if scan.needs_input_grad[1] else None,
+            torch.from_numpy(d_data) if input_grad else None,
             None if h_0 is None else torch.from_numpy(d_h_0),
             None if c_0 is None else torch.from_numpy(d_c_0),
-            *call.parameter_gradients(gradient, parameters),
+            *_parameter_gradients(gradient, parameters),
         )
 
     @staticmethod
@@ -324,11 +327,11 @@ class _Layer(torch.nn.RNNBase):
     def _forward_packed(self, packed: Any, hx: Any) -> tuple[Any, Any]:
         data = self._autocast(packed.data)
         self.check_input(data, packed.batch_sizes)
-        sizes = packed.batch_sizes.numpy()
+        sizes = packed.batch_sizes.numpy().copy()  # what is checked here is not the caller's to change
         if packed.sorted_indices is None:
             order = inverse = np.arange(sizes[0] if len(sizes) else 0)
         else:
-            order, inverse = packed.sorted_indices.numpy(), packed.unsorted_indices.numpy()
+            order, inverse = packed.sorted_indices.numpy().copy(), packed.unsorted_indices.numpy()
         check_packed(PackedSequence(_array(data), sizes, order, inverse), "input")
         out, state = self._run(data, sizes, order, self._first_states(hx, len(order)))
         return type(packed)(out, *packed[1:]), state
