@@ -44,8 +44,8 @@ class Workspace:
         buffer = array
         while isinstance(buffer.base, np.ndarray):
             buffer = buffer.base
-        if not 4096 < buffer.size <= LARGEST:
-            return
+        if buffer.dtype != np.uint8 or buffer.ndim != 1 or not 4096 < buffer.size <= LARGEST:
+            return  # not one of ours, or not worth it
         with self._lock:
             self._kept.append(buffer)
             while sum(kept.size for kept in self._kept) > MOST:

@@ -1,0 +1,188 @@
+"""Mixed load for a long time: no error, equal bits throughout, and memory that does not grow.
+
+``python bench/soak.py`` has two parts. First 100,000 calls of mixed shapes in one thread; then, for ten minutes, four
+threads that run inference, training and packing over mixed shapes while the number of threads and the parameters of
+some layers change. Every result is compared, bit for bit, with the one computed at the start. It prints the resident
+memory as it goes, and exits with 1 if it grew by more than a bound or a result differed.
+
+``--calls``, ``--minutes``, ``--threads`` make it shorter or longer.
+"""
+
+import argparse
+import hashlib
+import itertools
+import sys
+import threading
+import time
+
+from environment import prepare
+
+prepare(threads=2)  # before NumPy
+
+import numpy as np  # noqa: E402
+
+import numba_pack as nbp  # noqa: E402
+
+#: growth, after warming up, beyond which memory counts as leaking: some pages of the allocator's, and no more
+MOST_GROWTH = 16 << 20
+
+
+def resident():
+    """Bytes of memory that this process has now."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * 4096
+    except OSError:
+        import resource  # the peak: it does not fall, but tells growth as well
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def arrays(value):
+    if isinstance(value, (tuple, list)):
+        return [array for part in value for array in arrays(part)]
+    return [value]
+
+
+def digest(value):
+    """A digest of all arrays of a nest, in order."""
+    return hashlib.blake2b(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays(value))).digest()
+
+
+class Task:
+    """A call, and what it gave the first time."""
+
+    def __init__(self, name, call):
+        self.name, self.call = name, call
+        self.expected = digest(call())
+
+    def run(self):
+        """Call it; whether the result is the same as ever."""
+        return digest(self.call()) == self.expected
+
+
+def make_tasks(rng):
+    """Tasks of all kinds of calls; sizes are mixed, and small enough for many calls a second."""
+    tasks = []
+    makers = {
+        "lstm": lambda i, h: nbp.LSTM(i, h, 1, rng=0),
+        "bilstm": lambda i, h: nbp.LSTM(i, h, 2, bidirectional=True, dropout=0.3, rng=0),
+        "lstm-proj": lambda i, h: nbp.LSTM(i, h, 1, proj_size=max(1, h // 2), rng=0) if h > 1 else nbp.LSTM(i, h),
+        "gru": lambda i, h: nbp.GRU(i, h, 2, rng=0),
+        "rnn": lambda i, h: nbp.RNN(i, h, 1, rng=0, dtype=np.float64),
+    }
+    for (name, make), i in itertools.product(makers.items(), range(8)):
+        inputs, units = int(rng.integers(1, 40)), int(rng.integers(1, 70))
+        layer = make(inputs, units)
+        lengths = rng.integers(0, 40, int(rng.integers(1, 24)))
+        packed = nbp.pack_sequence([rng.standard_normal((n, inputs)).astype(layer.dtype) for n in lengths])
+
+        def infer(layer=layer, packed=packed):
+            output, state = layer(packed)
+            return output.data, state
+
+        def train(layer=layer, packed=packed, lock=threading.Lock()):  # noqa: B008 (one for each task)
+            with lock:  # so that the call's number, and with it the dropout, is the same
+                layer._calls = 0
+                output, state, tape = layer.forward(packed)
+            gradients = layer.backward(tape, output, state)
+            return output.data, state, gradients.input.data, gradients.hx, gradients.parameters
+
+        def reload(layer=layer, packed=packed):
+            layer.parameters = layer.parameters  # the same, but packed anew
+            return layer(packed)[0].data
+
+        def pack(packed=packed):
+            values, offsets = nbp.unpack_ragged(packed)
+            padded, lengths = nbp.pad_packed_sequence(nbp.pack_ragged(values, offsets), batch_first=True)
+            return nbp.pack_padded_sequence(padded, lengths, batch_first=True), nbp.unpack_sequence(packed)
+
+        def refused(packed=packed):
+            for call in (lambda: nbp.unpack_sequence(packed._replace(batch_sizes=packed.batch_sizes + 1)),
+                         lambda: nbp.pack_ragged(packed.data, [0, len(packed.data) + 1])):  # fmt: skip
+                try:
+                    call()
+                except ValueError:
+                    continue
+                raise AssertionError("a wrong batch was not refused")
+            return packed.data
+
+        def fresh(layer=layer, packed=packed):
+            twin = type(layer)(layer.input_size, layer.hidden_size, dtype=layer.dtype, rng=1)
+            return twin(packed)[1]
+
+        for kind in (infer, train, reload, pack, refused, fresh):
+            tasks.append(Task(f"{name}-{i} {kind.__name__}", kind))
+    return tasks
+
+
+def soak(tasks, calls=None, seconds=None, threads=1, report=None):
+    """Run tasks at random until so many calls are made or the time is up; the calls and a list of what went wrong."""
+    wrong, count, end = [], itertools.count(), time.monotonic() + (seconds or 1e9)
+    stop = threading.Event()
+
+    def work(seed):
+        rng = np.random.default_rng(seed)
+        while not stop.is_set() and time.monotonic() < end:
+            number = next(count)
+            if calls is not None and number >= calls:
+                return
+            task = tasks[rng.integers(len(tasks))]
+            try:
+                with nbp.threads(int(rng.integers(1, 5))):
+                    if not task.run():
+                        wrong.append(f"{task.name}: other bits")
+            except Exception as error:
+                wrong.append(f"{task.name}: {type(error).__name__}: {error}")
+            if wrong:
+                stop.set()
+            if report is not None and number % 10_000 == 9_999:
+                report(number + 1)
+
+    if threads == 1:
+        work(0)
+    else:
+        workers = [threading.Thread(target=work, args=[seed]) for seed in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    made = next(count)
+    return made if calls is None else min(made, calls), wrong
+
+
+def part(title, tasks, **limits):
+    """One part of the run, after a warming up of a thousand calls; whether all was well."""
+    soak(tasks, calls=1000, threads=limits.get("threads", 1))
+    before, began = resident(), time.monotonic()
+
+    def report(number):
+        seconds, grown = time.monotonic() - began, (resident() - before) / 2**20
+        print(f"  {number:9,} calls, {seconds:5.0f} s, memory {grown:+.1f} MiB", flush=True)
+
+    print(title)
+    calls, wrong = soak(tasks, report=report, **limits)
+    grown = resident() - before
+    print(f"{calls:,} calls in {time.monotonic() - began:.0f} s; memory {before / 2**20:.1f} MiB {grown / 2**20:+.1f} MiB; "
+          f"{len(wrong)} results that differed or errors")  # fmt: skip
+    print(*wrong[:10], sep="\n")
+    return not wrong and grown < MOST_GROWTH
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--calls", type=int, default=100_000, help="of the first part (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of the second part (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=4, help="of the second part (default: %(default)s)")
+    arguments = parser.parse_args()
+    from numba_pack.cpu import engine
+
+    engine.WORTH_A_THREAD = 1e5  # small as the work is, it is divided among threads
+    tasks = make_tasks(np.random.default_rng(0))
+    right = part("one thread", tasks, calls=arguments.calls)
+    right &= part(f"{arguments.threads} threads", tasks, seconds=60 * arguments.minutes, threads=arguments.threads)
+    sys.exit(not right)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,297 @@
+"""Processes and signals: forks before the first use, executors, an interpreter that ends at work, and Ctrl-C.
+
+What `test_threads.py` shows of a pool that is in use already is not shown again. Each test is a script in a process of
+its own, which a crash or a hang takes down alone.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from helpers import CELLS, LENGTHS, assert_same_bits, make_case, make_layer, train
+
+import numba_pack as nbp
+from numba_pack.cpu import engine
+
+DEADLINE = 120.0  # seconds, after which what hangs is an error
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+# What scripts begin with: a layer, a batch, and a digest of all that a forward and a backward pass give.
+PRELUDE = """
+import concurrent.futures, hashlib, multiprocessing, os, signal, sys, threading, time, warnings
+import numpy as np
+import numba_pack as nbp
+from numba_pack.cpu import engine
+
+engine.WORTH_A_THREAD = 1.0  # any work is divided
+
+def digest(seed=0):
+    lstm = nbp.LSTM(5, 19, 2, bidirectional=True, rng=seed)
+    rng = np.random.default_rng(seed)
+    packed = nbp.pack_sequence([rng.standard_normal((n, 5)).astype("f4") for n in (4, 0, 9, 1, 4, 0, 6)])
+    with nbp.threads(2):
+        output, state, tape = lstm.forward(packed)
+        gradients = lstm.backward(tape, output, state)
+        arrays = (output.data, *state, gradients.input.data, *gradients.hx, gradients.parameters, lstm(packed)[0].data)
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Writes a script and runs it; a file, since spawned processes import it."""
+
+    def run(body, start=False):
+        path = tmp_path / "script.py"
+        path.write_text(PRELUDE + body)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        command = [sys.executable, "-X", "faulthandler", str(path)]
+        if start:
+            return subprocess.Popen(
+                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEADLINE)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def expected():
+    scope = {}
+    before = engine.WORTH_A_THREAD
+    try:
+        exec(PRELUDE, scope)
+        return scope["digest"]()
+    finally:
+        engine.WORTH_A_THREAD = before
+
+
+# -- other processes ---------------------------------------------------------------------------------------------------
+
+FORK = """
+def child():
+    pid = os.fork()
+    if pid == 0:
+        print("child", digest(), flush=True)
+        sys.stdout.flush()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+
+warnings.simplefilter("ignore", DeprecationWarning)  # that threads and fork do not mix: here they do
+"""
+
+
+@needs_fork
+def test_a_child_forked_before_the_first_use_computes_and_so_does_its_parent_afterwards(script, expected):
+    process = script(FORK + "child()\nprint('parent', digest())\n")
+    assert process.stdout.split() == ["child", expected, "parent", expected], process.stderr
+
+
+@needs_fork
+def test_a_child_forked_after_use_computes_and_so_does_its_own_child(script, expected):
+    process = script(FORK + "print('parent', digest(), flush=True)\nif os.fork() == 0:\n    digest()\n    child()\n"
+                            "    os._exit(0)\nassert os.wait()[1] == 0\nchild()\nprint('parent', digest())\n")  # fmt: skip
+    assert process.stdout.split() == ["parent", expected, *["child", expected] * 2, "parent", expected], process.stderr
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_process_pool_computes_what_this_process_does(script, expected, method, when):
+    body = f"""
+if __name__ == "__main__":
+    warnings.simplefilter("ignore", DeprecationWarning)
+    if {method!r} not in multiprocessing.get_all_start_methods():
+        sys.exit("skip")
+    if {when!r} == "after":
+        digest()
+    context = multiprocessing.get_context({method!r})
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as executor:
+        print(*executor.map(digest, [0, 0, 0, 0]))
+"""
+    process = script(body)
+    if process.stderr.strip() == "skip":
+        pytest.skip(f"this system has no {method}")
+    assert process.stdout.split() == [expected] * 4, process.stderr
+
+
+# -- threads -----------------------------------------------------------------------------------------------------------
+
+
+def test_threads_that_set_the_number_of_threads_do_not_disturb_each_other(monkeypatch):
+    monkeypatch.setattr(engine, "WORTH_A_THREAD", 1.0)
+    layer = make_layer("gru", 5, 19)
+    case = make_case(layer, LENGTHS)
+    expected = train(layer, case)
+    before = nbp.get_num_threads()
+    started = threading.Barrier(6, timeout=DEADLINE)
+
+    def call(i):
+        started.wait()
+        for n in range(40):
+            nbp.set_num_threads(1 + (i + n) % 5)
+            assert 1 <= nbp.get_num_threads() <= 5
+            with nbp.threads(1 + n % 3):
+                assert nbp.get_num_threads() == 1 + n % 3
+                assert_same_bits(train(layer, case), expected)
+            assert_same_bits(train(layer, case), expected)
+        return True
+
+    try:
+        with ThreadPoolExecutor(6) as executor:
+            assert [future.result(DEADLINE) for future in [executor.submit(call, i) for i in range(6)]] == [True] * 6
+    finally:
+        nbp.set_num_threads(before)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_eight_threads_see_one_version_of_the_parameters_each_while_another_assigns(cell, monkeypatch):
+    """Forward and backward passes and ``weights``, on threads of their own: the old parameters, or the new ones."""
+    monkeypatch.setattr(engine, "WORTH_A_THREAD", 1.0)
+    layer = make_layer(cell, 5, 19, num_layers=2)
+    case = make_case(layer, LENGTHS)
+    function = getattr(nbp, type(layer).__name__.lower())
+    packed = nbp.pack_sequence(case.sequences)
+    versions = [layer.parameters * scale for scale in np.linspace(0.5, 1.5, 5, dtype=np.float32)]
+
+    def digest():
+        results = train(layer, case)
+        return b"".join(array.tobytes() for array in (*results.outputs, *results.d_inputs, *results.d_parameters.values()))
+
+    def compiled():
+        return function(packed, layer.weights)[0].data.tobytes()
+
+    possible, possible_compiled = set(), set()
+    for version in versions:
+        layer.parameters = version
+        possible.add(digest())
+        possible_compiled.add(compiled())
+    assert len(possible) == len(possible_compiled) == len(versions)
+    stop = threading.Event()
+
+    def assign():
+        count = 0
+        while not stop.is_set():
+            layer.parameters = versions[count % 5]
+            count += 1
+            time.sleep(0)  # the callers have their turn, too
+        return count
+
+    def call(i):
+        with nbp.threads(1 + i % 3):
+            return {digest() for _ in range(15)}, {compiled() for _ in range(15)}
+
+    with ThreadPoolExecutor(9) as executor:
+        assigning = executor.submit(assign)
+        try:
+            seen = [future.result(DEADLINE) for future in [executor.submit(call, i) for i in range(8)]]
+        finally:
+            stop.set()
+        assert assigning.result(DEADLINE) > 5
+    assert set().union(*(one for one, _ in seen)) <= possible
+    assert set().union(*(other for _, other in seen)) <= possible_compiled
+    assert len(set().union(*(one for one, _ in seen))) > 1  # it did change meanwhile
+
+
+# -- the end of the interpreter, and Ctrl-C ----------------------------------------------------------------------------
+
+#: an endless row of calls, each divided among threads
+WORK = """
+lstm = nbp.LSTM(32, 64, rng=0)
+x = np.zeros((200, 16, 32), np.float32)
+lstm(x)
+
+def work():
+    with nbp.threads(2):
+        while True:
+            output, state, tape = lstm.forward(x)
+            lstm.backward(tape, output)
+"""
+
+
+@pytest.mark.parametrize("daemon", ["daemon threads", "threads of an executor"])
+def test_an_interpreter_ends_in_good_order_with_work_in_flight(script, daemon):
+    if daemon == "daemon threads":
+        start = "for _ in range(3):\n    threading.Thread(target=work, daemon=True).start()\n"
+    else:  # an executor waits for its threads, so they have to find out
+        start = """
+done = threading.Event()
+
+def until_done():
+    with nbp.threads(2):
+        while not done.is_set():
+            lstm(x)
+
+executor = concurrent.futures.ThreadPoolExecutor(3)
+for _ in range(3):
+    executor.submit(until_done)
+threading.Timer(0.5, done.set).start()
+"""
+    process = script(WORK + start + "time.sleep(0.3)\nprint('end', flush=True)\n")
+    assert process.stdout.split() == ["end"]
+    assert process.returncode == 0, process.stderr
+    assert "Fatal" not in process.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_ctrl_c_during_calls_raises_and_leaves_everything_usable(script, threads):
+    body = WORK + f"""
+before = digest()
+with nbp.threads({threads}):
+    try:
+        print("ready", flush=True)
+        while True:
+            output, state, tape = lstm.forward(x)
+            lstm.backward(tape, output)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+    # nothing is left of the call: no lock is held, no thread goes on writing
+    output, state, tape = lstm.forward(x)
+    first = lstm.backward(tape, output).parameters.tobytes()
+    output, state, tape = lstm.forward(x)
+    assert lstm.backward(tape, output).parameters.tobytes() == first
+assert digest() == before
+print("usable")
+"""
+    process = script(body, start=True)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=DEADLINE)
+    finally:
+        process.kill()
+    assert output.split() == ["interrupted", "usable"], errors
+    assert process.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there")
+def test_ctrl_c_again_and_again_leaves_the_pool_and_the_workspace_good(script):
+    """Interrupts at some hundred places of a call, also while it waits for its threads."""
+    body = WORK + """
+before, interrupted = digest(), 0
+x = x[:20]
+print("ready", flush=True)
+end = time.monotonic() + 2.0
+with nbp.threads(2):
+    while time.monotonic() < end:
+        try:
+            threading.Timer(0.003 * (interrupted % 7), signal.raise_signal, [signal.SIGINT]).start()
+            while True:
+                output, state, tape = lstm.forward(x)
+                lstm.backward(tape, output)
+        except KeyboardInterrupt:
+            interrupted += 1
+assert digest() == before
+print(interrupted)
+"""
+    process = script(body)
+    assert process.returncode == 0, process.stderr
+    assert int(process.stdout.split()[1]) > 20
