@@ -24,31 +24,46 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from ._checks import lengths_fault, steps_fault
+from ._checks import address_of, lengths_fault, refuse, steps_fault
 from ._jit import inner, jit
 
 __all__ = [
-    "bytes_of",
+    "BLOCK",
+    "LARGE",
+    "ZEROS",
+    "buffer_of",
     "copy_bytes",
-    "differences",
     "lengths_in_order",
     "lengths_of",
     "move_rows",
     "offsets_of",
     "padded_layout",
     "row_bytes_of",
-    "sort_by_length",
     "sort_sequences",
 ]
 
 # Neighbours in the packed buffer share cache lines when rows are short: so time is walked in tiles, whose target
 # lines stay in the first-level cache while the sequences pass by.
 TILE = 16
+AHEAD = 16  # sequences
+BAND = 2**18  # bytes of a padded buffer that are filled before rows move in: they are in the second-level cache, then
+BLOCK = 4096  # bytes of a block of padding: whole items of any dtype, and in the first-level cache
+ZEROS = np.zeros(BLOCK, np.uint8)
+LARGE = 2**25  # bytes from which the system gives memory that is fresh, and zero
+
+
+def _pointer(context, builder, buffer_type, buffer, at):
+    """The pointer to byte ``at`` of a byte array or of what lies at an address."""
+    pointer = ir.IntType(8).as_pointer()
+    if isinstance(buffer_type, types.Integer):
+        return builder.inttoptr(builder.add(buffer, at), pointer)
+    start = context.make_array(buffer_type)(context, builder, buffer).data
+    return builder.gep(builder.bitcast(start, pointer), [at])
 
 
 @intrinsic(prefer_literal=True)
 def copy_bytes(typing_context, target, target_at, source, source_at, count):
-    """Copy ``count`` bytes between two byte arrays; a literal count becomes one or two machine instructions.
+    """Copy ``count`` bytes between two byte arrays or addresses; a literal count becomes one machine instruction.
 
     A plain loop over the bytes or words of a row ran at a quarter of this speed: LLVM cannot know that the two
     arrays do not overlap.
@@ -56,15 +71,9 @@ def copy_bytes(typing_context, target, target_at, source, source_at, count):
     signature = types.void(target, types.int64, source, types.int64, count)
 
     def generate(context, builder, signature, arguments):
-        pointer = ir.IntType(8).as_pointer()
-
-        def address(array_type, array, at):
-            start = context.make_array(array_type)(context, builder, array).data
-            return builder.gep(builder.bitcast(start, pointer), [at])
-
         target_type, _, source_type, _, count_type = signature.args
-        to = address(target_type, arguments[0], arguments[1])
-        of = address(source_type, arguments[2], arguments[3])
+        to = _pointer(context, builder, target_type, arguments[0], arguments[1])
+        of = _pointer(context, builder, source_type, arguments[2], arguments[3])
         if isinstance(count_type, types.IntegerLiteral):
             size = ir.Constant(ir.IntType(64), count_type.literal_value)
         else:
@@ -75,48 +84,71 @@ def copy_bytes(typing_context, target, target_at, source, source_at, count):
     return signature, generate
 
 
-@inner
-def _move(target, to, source, of, lengths, size):
-    """Move the rows, of ``size`` bytes each, of sequences that come longest first.
+@intrinsic
+def _prefetch(typing_context, buffer, at):
+    """Have the cache line of a byte fetched: sequences lie anywhere, and waiting for each took half of the time."""
 
-    The walk over a tile of time stops at the first sequence that has ended by then: so the work is the number of rows,
-    and not sequences times the longest. It is one function, its arrays taken out of their tuples at the start, because
-    Numba counts references wherever arrays are handed on: once a run of rows, that took four times as long.
+    def generate(context, builder, signature, arguments):
+        pointer, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        fetch = ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, fetch, "llvm.prefetch.p0i8")
+        builder.call(function, [_pointer(context, builder, signature.args[0], *arguments), word(0), word(3), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(buffer, types.int64), generate
+
+
+def _mover(width):
+    """A function that moves the rows of the times from ``first`` to ``last``, in tiles of time.
+
+    A row of ``size`` bytes moves as two pieces of ``width``, which may overlap: that spares the call of memcpy, and
+    serves all sizes from the width to twice that. A width of 0 stands for memcpy.
     """
-    to_base, to_step = to
-    of_base, of_step = of
-    if len(lengths) == 0 or size == 0:
-        return
-    for begin in range(0, lengths[0], TILE):
-        for r in range(len(lengths)):
-            if lengths[r] <= begin:
-                break
-            end = min(lengths[r], begin + TILE)
-            a, b, count = to_base[r], of_base[r], end - begin
-            if to_step[end - 1] - to_step[begin] == count - 1 and of_step[end - 1] - of_step[begin] == count - 1:
-                copy_bytes(target, (a + to_step[begin]) * size, source, (b + of_step[begin]) * size, count * size)
-            elif size == 4:
-                for t in range(begin, end):
-                    copy_bytes(target, (a + to_step[t]) * 4, source, (b + of_step[t]) * 4, 4)
-            elif size == 8:
-                for t in range(begin, end):
-                    copy_bytes(target, (a + to_step[t]) * 8, source, (b + of_step[t]) * 8, 8)
-            elif size == 1:
-                for t in range(begin, end):
-                    copy_bytes(target, a + to_step[t], source, b + of_step[t], 1)
-            elif 16 <= size <= 32:  # two halves that may overlap spare the call of memcpy
-                for t in range(begin, end):
-                    x, y = (a + to_step[t]) * size, (b + of_step[t]) * size
-                    copy_bytes(target, x, source, y, 16)
-                    copy_bytes(target, x + size - 16, source, y + size - 16, 16)
-            elif 32 < size <= 64:
-                for t in range(begin, end):
-                    x, y = (a + to_step[t]) * size, (b + of_step[t]) * size
-                    copy_bytes(target, x, source, y, 32)
-                    copy_bytes(target, x + size - 32, source, y + size - 32, 32)
-            else:
-                for t in range(begin, end):
-                    copy_bytes(target, (a + to_step[t]) * size, source, (b + of_step[t]) * size, size)
+
+    @inner
+    def move(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, first, last):
+        for begin in range(first, last, TILE):
+            for r in range(batch_sizes[begin]):
+                a, b = to[r], of[r]
+                if r + AHEAD < batch_sizes[begin]:
+                    _prefetch(source, of[r + AHEAD] + of_step[begin])
+                for t in range(begin, min(lengths[r], last, begin + TILE)):
+                    x, y = a + to_step[t], b + of_step[t]
+                    if width == 0:
+                        copy_bytes(target, x, source, y, size)
+                    else:
+                        copy_bytes(target, x, source, y, width)
+                        if size > width:
+                            copy_bytes(target, x + size - width, source, y + size - width, width)
+
+    return move
+
+
+_move_1, _move_4, _move_8, _move_16, _move_32, _move_64, _move_any = map(_mover, (1, 4, 8, 16, 32, 64, 0))
+
+
+@inner
+def _move(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, first, last):
+    if size <= 2:
+        _move_1(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, first, last)
+    elif 4 <= size < 8:
+        _move_4(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, first, last)
+    elif 8 <= size < 16:
+        _move_8(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, first, last)
+    elif 16 <= size <= 32:
+        _move_16(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, first, last)
+    elif 32 < size <= 64:
+        _move_32(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, first, last)
+    elif 64 < size <= 128:
+        _move_64(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, first, last)
+    else:
+        _move_any(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, first, last)
+
+
+@inner
+def _fill(target, at, count, padding):
+    for done in range(0, count, BLOCK):
+        copy_bytes(target, at + done, padding, 0, min(count - done, BLOCK))
 
 
 @inner
@@ -131,94 +163,118 @@ def lengths_of(batch_sizes, sequences):
     return lengths
 
 
-def _step(step, longest):
-    """The rows from a sequence's first to its row at each time, ``(longest,)``."""
-    raise NotImplementedError
-
-
-@overload(_step)
-def _step_in_njit(step, longest):
-    def of_stride(step, longest):
-        steps = np.empty(longest, np.int64)
-        for t in range(longest):
-            steps[t] = t * step
-        return steps
-
-    def of_batch_sizes(step, longest):
-        steps, row = np.empty(longest, np.int64), 0
-        for t in range(longest):
-            steps[t] = row
-            row += step[t]
-        return steps
-
-    return of_batch_sizes if isinstance(step, types.Array) else of_stride
+@inner
+def _starts(base, order, size):
+    """The byte at which the sequence of each rank starts, ``(B,)``."""
+    starts = np.empty(len(order), np.int64)
+    for rank in range(len(order)):
+        starts[rank] = base[order[rank]] * size
+    return starts
 
 
 @inner
-def _ranked(values, order):
-    ranked = np.empty(len(order), np.int64)
-    for rank in range(len(order)):
-        ranked[rank] = values[order[rank]]
-    return ranked
+def _steps(stride, batch_sizes, size):
+    """The bytes from a sequence's first row to its row at each time, ``(T,)``."""
+    steps, row = np.empty(len(batch_sizes), np.int64), 0
+    for t in range(len(batch_sizes)):
+        steps[t] = row * size
+        row += stride if stride > 0 else batch_sizes[t]
+    return steps
 
 
 @jit
-def move_rows(target, to_base, to_step, source, of_base, of_step, lengths, order, size):
+def move_rows(target, to_base, to_stride, source, of_base, of_stride, of_size, size, batch_sizes, order, fill, steps):
     """Copy the rows of all sequences from one layout to another.
 
-    target, source : the bytes of the two buffers, uint8
+    target, source : see `buffer_of`
     to_base, of_base : (B,) or longer, the row at which a sequence starts
-    to_step, of_step : int, the rows from one time step to the next; or the batch sizes, in a packed buffer
-    lengths : (B,)
+    to_stride, of_stride : the rows from one time step to the next; 0 in a packed buffer, where the batch sizes tell
+    of_size, size : the bytes of a row; an ``of_size`` of 1 and a source of 0 make addresses of ``of_base``
+    batch_sizes : (T,)
     order : (B,), the sequences by rank, longest first
-    size : the bytes of a row
+    fill, steps : what fills the rest of a padded target, `BLOCK` bytes of it, and its time steps; steps of 0 fill
+        nothing
     """
-    ranked = _ranked(lengths, order)
-    longest = ranked[0] if len(ranked) > 0 else 0
-    to = _ranked(to_base, order), _step(to_step, longest)
-    of = _ranked(of_base, order), _step(of_step, longest)
-    _move(target, to, source, of, ranked, size)
+    longest, sequences = len(batch_sizes), len(order)
+    lengths = lengths_of(batch_sizes, sequences)
+    to, to_step = _starts(to_base, order, size), _steps(to_stride, batch_sizes, size)
+    of, of_step = _starts(of_base, order, of_size), _steps(of_stride, batch_sizes, size)
+    if size == 0:
+        return
+    side_by_side = (to_stride == 1 and of_stride == 1) or sequences == 1
+    if side_by_side:
+        for r in range(sequences):
+            copy_bytes(target, to[r], source, of[r], lengths[r] * size)
+    if to_stride == 1:
+        for r in range(sequences):
+            _fill(target, to[r] + lengths[r] * size, (steps - lengths[r]) * size, fill)
+    if side_by_side:
+        return
+    across = sequences * size
+    fills = steps > 0 and to_stride != 1
+    band = max(BAND // across // TILE, 1) * TILE if fills else longest
+    for first in range(0, longest, max(band, 1)):
+        last = min(longest, first + band)
+        if fills:
+            for t in range(first, last):
+                if batch_sizes[t] < sequences and (size < 64 or 2 * batch_sizes[t] < sequences):
+                    _fill(target, t * across, across, fill)
+                else:
+                    for r in range(batch_sizes[t], sequences):
+                        _fill(target, to[r] + to_step[t], size, fill)
+        _move(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, first, last)
+    if fills:
+        _fill(target, longest * across, (steps - longest) * across, fill)
 
 
-@inner
-def sort_by_length(lengths):
+@jit
+def count_rows(lengths, sequences, most, enforce_sorted):
+    """The rows N and the time steps T; -1 rows if the lengths have a fault."""
+    if len(lengths_fault(lengths, sequences, most, enforce_sorted)[0]) > 0 or len(steps_fault(lengths)[0]) > 0:
+        return -1, 0
+    rows, longest = 0, 0
+    for i in range(len(lengths)):
+        rows += lengths[i]
+        longest = max(longest, lengths[i])
+    return rows, longest
+
+
+@jit
+def sort_by_length(lengths, batch_sizes, sorted_indices, unsorted_indices):
     """Sort by counting, longest first and ties in the caller's order, in O(B + T).
 
-    Returns batch_sizes ``(T,)``, sorted_indices ``(B,)`` and its inverse, unsorted_indices ``(B,)``.
+    Writes batch_sizes ``(T,)``, sorted_indices ``(B,)`` and its inverse, unsorted_indices ``(B,)``.
     """
-    longest = 0
+    longest = len(batch_sizes)
+    free = np.zeros(longest + 1, np.int64)  # by length, at first: how many sequences have it
     for i in range(len(lengths)):
-        longest = max(longest, lengths[i])
-    batch_sizes = np.zeros(longest, np.int64)  # (T,), at first: how many sequences end with step t
-    for i in range(len(lengths)):
-        if lengths[i] > 0:
-            batch_sizes[lengths[i] - 1] += 1
-    for t in range(longest - 2, -1, -1):
-        batch_sizes[t] += batch_sizes[t + 1]
-
-    free = np.zeros(longest + 1, np.int64)  # by length, the next free rank: all that are longer come before
-    for length in range(longest):
-        free[length] = batch_sizes[length]
-    sorted_indices, unsorted_indices = np.empty_like(lengths), np.empty_like(lengths)
+        free[lengths[i]] += 1
+    longer = 0
+    for length in range(longest, -1, -1):  # then the next free rank: all that are longer come before
+        longer, free[length] = longer + free[length], longer
+        if length > 0:
+            batch_sizes[length - 1] = longer
     for i in range(len(lengths)):
         rank = free[lengths[i]]
         free[lengths[i]] += 1
         sorted_indices[rank] = i
         unsorted_indices[i] = rank
-    return batch_sizes, sorted_indices, unsorted_indices
 
 
-@jit
-def sort_sequences(lengths, sequences, most, enforce_sorted):
-    """Check the lengths, then sort. Returns fault (see _checks), rows N, and what `sort_by_length` returns."""
-    fault = lengths_fault(lengths, sequences, most, enforce_sorted)
-    if len(fault[0]) == 0:
-        fault = steps_fault(lengths)
-    checked = lengths if len(fault[0]) == 0 else np.empty(0, np.int64)
-    rows = 0
-    for length in checked:
-        rows += length
-    return fault, rows, sort_by_length(checked)
+@inner
+def sort_sequences(lengths, sequences, most, enforce_sorted, name):
+    """Check the lengths, called ``name``, and sort. Returns rows N, and what `sort_by_length` writes.
+
+    The arrays are made here, not in compiled code, from which each comes at half a microsecond.
+    """
+    rows, longest = count_rows(lengths, sequences, most, enforce_sorted)
+    if rows < 0:
+        refuse(lengths_fault(lengths, sequences, most, enforce_sorted), name)
+        refuse(steps_fault(lengths), name)
+    batch_sizes = np.empty(longest, np.int64)
+    sorted_indices, unsorted_indices = np.empty(len(lengths), np.int64), np.empty(len(lengths), np.int64)
+    sort_by_length(lengths, batch_sizes, sorted_indices, unsorted_indices)
+    return rows, (batch_sizes, sorted_indices, unsorted_indices)
 
 
 @jit
@@ -249,23 +305,30 @@ def differences(offsets):
     return lengths
 
 
-@jit
+@inner
 def padded_layout(lengths, steps, batch_first, left):
     """Base ``(B,)`` and stride of the rows of a padded buffer, at its left end or, with ``left``, at its right."""
-    across, stride = (steps, 1) if batch_first else (1, len(lengths))
-    base = np.empty_like(lengths)
-    for i in range(len(lengths)):
-        base[i] = i * across
-        if left:
-            base[i] += (steps - lengths[i]) * stride
+    sequences = len(lengths)
+    if batch_first:
+        base, stride = np.arange(0, sequences * max(steps, 1), max(steps, 1)), 1
+    else:
+        base, stride = np.arange(0, sequences, 1), sequences
+    if left:
+        base = base + (steps - lengths) * stride
     return base, stride
 
 
-@inner
-def bytes_of(array):
-    """The bytes of an array in C order: a view where the array is C-contiguous, else a copy."""
-    array = np.ascontiguousarray(array)
-    return array.reshape(array.size).view(np.uint8)
+def buffer_of(array: np.ndarray) -> int:
+    """What the kernels take for a C-contiguous array: from Python its address, which they are to outlive."""
+    return address_of(array)
+
+
+@overload(buffer_of)
+def _buffer_of_in_njit(array):
+    def of_bytes(array):  # no address: Numba would free the array at once
+        return np.ascontiguousarray(array).reshape(array.size).view(np.uint8)
+
+    return of_bytes
 
 
 @inner

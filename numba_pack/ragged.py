@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import as_integers, as_rows, offsets_fault, refuse
+from ._checks import NO_LIMIT, as_integers, as_rows, offsets_fault, refuse
 from ._jit import inner
-from .sequences import PackedSequence, check_packed, pack_values, unpack_values
+from ._rows import buffer_of, row_bytes_of, sort_sequences
+from .sequences import PackedSequence, check_packed, pack_into, unpack_values
 
 __all__ = ["pack_ragged", "unpack_ragged"]
 
@@ -50,7 +51,9 @@ def pack_ragged(values: np.ndarray, offsets: Any) -> PackedSequence:
     rows = as_rows(values, "values", 1)
     starts = as_integers(offsets, "offsets")
     refuse(offsets_fault(starts, len(rows)), "offsets")
-    return pack_values(rows, starts, False)
+    lengths = starts[1:] - starts[:-1]
+    _, order = sort_sequences(lengths, len(lengths), NO_LIMIT, False, "the lengths of sequences")
+    return pack_into(np.empty_like(rows), order, buffer_of(rows), starts, 1, row_bytes_of(rows))
 
 
 def unpack_ragged(packed: PackedSequence) -> tuple[np.ndarray, np.ndarray]:

@@ -32,9 +32,8 @@ from ._checks import (
     as_sequences,
     as_total_length,
     constant,
-    disagreement,
     inverted,
-    native,
+    is_packed,
     packed_fault,
     padding_of,
     refuse,
@@ -43,9 +42,11 @@ from ._checks import (
 )
 from ._jit import inner
 from ._rows import (
-    bytes_of,
+    BLOCK,
+    LARGE,
+    ZEROS,
+    buffer_of,
     copy_bytes,
-    differences,
     lengths_in_order,
     move_rows,
     offsets_of,
@@ -251,7 +252,8 @@ def check_packed(packed: PackedSequence, name: str = "packed") -> PackedSequence
         _as_index(sorted_indices, name, "sorted_indices"),
         _as_index(unsorted_indices, name, "unsorted_indices"),
     )
-    refuse(packed_fault(*checked[1:], len(checked.data)), name)
+    if not is_packed(*checked[1:], len(checked.data)):
+        refuse(packed_fault(*checked[1:], len(checked.data)), name)
     return checked
 
 
@@ -326,24 +328,20 @@ def pack_sequence(sequences: Iterable[np.ndarray], enforce_sorted: bool = False)
     array([3, 1, 6, 4, 2, 5])
     """
     enforce = as_flag(enforce_sorted, "enforce_sorted")
-    values, offsets = ragged_of(sequences)
-    return pack_values(values, offsets, enforce)
+    arrays, source, base, base_size, lengths = rows_of(sequences)
+    rows, order = sort_sequences(lengths, len(lengths), NO_LIMIT, enforce, "the lengths of sequences")
+    data = np.empty((rows, *arrays[0].shape[1:]), arrays[0].dtype)
+    return pack_into(data, order, source, base, 1, base_size)
 
 
-def ragged_of(sequences: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of all sequences one after the other, ``(N, *)``, and the offsets ``(B + 1,)`` where each starts."""
-    arrays, lengths = as_sequences(sequences)
-    offsets = offsets_of(lengths)
-    values = np.empty((offsets[-1], *arrays[0].shape[1:]), native(arrays[0].dtype))
-    try:
-        np.concatenate(arrays, out=values)
-    except ValueError:  # only now are the shapes compared one by one
-        raise disagreement(arrays) from None
-    return values, offsets
+def rows_of(sequences: Any) -> tuple[list[np.ndarray], int, np.ndarray, int, np.ndarray]:
+    """The arrays, to be kept while rows are moved; source, base and row size for `move_rows`; and the lengths."""
+    arrays, lengths, addresses = as_sequences(sequences)
+    return arrays, 0, addresses, 1, lengths
 
 
-@overload(ragged_of)
-def _ragged_of_in_njit(sequences):
+@overload(rows_of)
+def _rows_of_in_njit(sequences):
     typed_sequences(sequences)
 
     def of_list(sequences):
@@ -373,22 +371,18 @@ def _concatenate(arrays):
                 raise ArgumentError("sequences", text, size, expected, i)
     offsets = offsets_of(lengths)
     values = np.empty((offsets[-1], *first.shape[1:]), first.dtype)
-    target, size = bytes_of(values), row_bytes_of(values)
+    target, size = buffer_of(values), row_bytes_of(values)
     for i in range(len(arrays)):
-        copy_bytes(target, offsets[i] * size, bytes_of(arrays[i]), 0, lengths[i] * size)
-    return values, offsets
+        copy_bytes(target, offsets[i] * size, buffer_of(arrays[i]), 0, lengths[i] * size)
+    return [values], target, offsets, size, lengths
 
 
 @inner
-def pack_values(values, offsets, enforce_sorted):
-    """Pack a ragged buffer whose offsets are known to be good."""
-    lengths = differences(offsets)
-    fault, rows, order = sort_sequences(lengths, len(lengths), NO_LIMIT, enforce_sorted)
-    refuse(fault, "the lengths of sequences")
+def pack_into(data, order, source, base, stride, of_size):
+    """Move the rows of sorted sequences into ``data (N, *)``: see `move_rows`."""
     batch_sizes, sorted_indices, unsorted_indices = order
-    data = np.empty((rows, *values.shape[1:]), values.dtype)
-    target, source, size = bytes_of(data), bytes_of(values), row_bytes_of(values)
-    move_rows(target, unsorted_indices, batch_sizes, source, offsets, 1, lengths, sorted_indices, size)
+    to, size = buffer_of(data), row_bytes_of(data)
+    move_rows(to, unsorted_indices, 0, source, base, stride, of_size, size, batch_sizes, sorted_indices, source, 0)
     return PackedSequence(data, batch_sizes, sorted_indices, unsorted_indices)
 
 
@@ -431,14 +425,11 @@ def pack_padded_sequence(
     counts = as_integers(lengths, "lengths")
     first = as_flag(batch_first, "batch_first")
     sequences, steps = _batch_and_steps(padded, first)
-    fault, rows, order = sort_sequences(counts, sequences, steps, as_flag(enforce_sorted, "enforce_sorted"))
-    refuse(fault, "lengths")
-    batch_sizes, sorted_indices, unsorted_indices = order
+    enforce = as_flag(enforce_sorted, "enforce_sorted")
+    rows, order = sort_sequences(counts, sequences, steps, enforce, "lengths")
     data = np.empty((rows, *padded.shape[2:]), padded.dtype)
-    target, source, size = bytes_of(data), bytes_of(padded), row_bytes_of(data)
     base, stride = padded_layout(counts, steps, first, False)
-    move_rows(target, unsorted_indices, batch_sizes, source, base, stride, counts, sorted_indices, size)
-    return PackedSequence(data, batch_sizes, sorted_indices, unsorted_indices)
+    return pack_into(data, order, buffer_of(padded), base, stride, row_bytes_of(data))
 
 
 @inner
@@ -497,30 +488,45 @@ def pad_packed_sequence(
     data, batch_sizes, sorted_indices, unsorted_indices = packed
     size = row_bytes_of(data)
     steps = as_total_length(total_length, len(batch_sizes), len(sorted_indices) * size)
-    padded = _filled(padding_of(padding_value, data), data, len(sorted_indices), steps, first)
+    padding = padding_of(padding_value, data)
     lengths = lengths_in_order(batch_sizes, unsorted_indices)
-    base, stride = padded_layout(lengths, steps, first, False)
-    target, source = bytes_of(padded), bytes_of(data)
-    move_rows(target, base, stride, source, unsorted_indices, batch_sizes, lengths, sorted_indices, size)
-    return padded, lengths
+    source, trailing = (buffer_of(data), unsorted_indices, 0, size), data.shape[1:]
+    return _pad(source, lengths, batch_sizes, sorted_indices, trailing, size, padding, steps, first, False), lengths
 
 
 @inner
-def _filled(padding, rows, sequences, steps, batch_first):
-    """A padded batch that holds nothing but padding, yet."""
+def _pad(source, lengths, batch_sizes, order, trailing, size, padding, steps, batch_first, left):
+    """A padded batch of rows that come from a buffer with a base, a stride and a row size: see `move_rows`."""
+    sequences = len(lengths)
     shape = (sequences, steps) if batch_first else (steps, sequences)
-    return _full((*shape, *rows.shape[1:]), padding)
+    padded, block, filled = _new((*shape, *trailing), padding, steps * sequences * size, left)
+    base, stride = padded_layout(lengths, steps, batch_first, left)
+    of, of_base, of_stride, of_size = source
+    to, fill, to_fill = buffer_of(padded), buffer_of(block), 0 if filled else steps
+    move_rows(to, base, stride, of, of_base, of_stride, of_size, size, batch_sizes, order, fill, to_fill)
+    return padded
 
 
-def _full(shape: tuple[int, ...], value: np.generic) -> np.ndarray:
-    if any(value.tobytes()):
-        return np.full(shape, value, value.dtype)
-    return np.zeros(shape, value.dtype)  # which costs no pass over the memory when it is fresh from the system
+def _new(shape: tuple[int, ...], padding: np.generic, nbytes: int, left: bool) -> tuple[np.ndarray, np.ndarray, bool]:
+    """An array for a padded batch; a block of padding; and whether the array is filled with it already.
+
+    It is where the padding stands on the left, and where zeros cost nothing: in large memory, fresh from the system.
+    """
+    zero = not any(padding.tobytes())
+    if zero and (left or nbytes >= LARGE):
+        return np.zeros(shape, padding.dtype), ZEROS, True
+    if left:
+        return np.full(shape, padding), ZEROS, True
+    return np.empty(shape, padding.dtype), ZEROS if zero else np.full(BLOCK // padding.itemsize, padding), False
 
 
-@overload(_full)
-def _full_in_njit(shape, value):
-    return lambda shape, value: np.full(shape, value)
+@overload(_new)
+def _new_in_njit(shape, padding, nbytes, left):
+    def compiled(shape, padding, nbytes, left):
+        block = np.full(BLOCK, padding)
+        return (np.full(shape, padding) if left else np.empty(shape, block.dtype)), block, left
+
+    return compiled
 
 
 def unpack_sequence(packed: PackedSequence) -> list[np.ndarray]:
@@ -555,10 +561,10 @@ def unpack_sequence(packed: PackedSequence) -> list[np.ndarray]:
 def unpack_values(packed):
     """The rows of a checked batch sequence after sequence, ``(N, *)``, and the offsets ``(B + 1,)``."""
     data, batch_sizes, sorted_indices, unsorted_indices = packed
-    lengths = lengths_in_order(batch_sizes, unsorted_indices)
-    offsets, values = offsets_of(lengths), np.empty_like(data)
-    target, source, size = bytes_of(values), bytes_of(data), row_bytes_of(data)
-    move_rows(target, offsets, 1, source, unsorted_indices, batch_sizes, lengths, sorted_indices, size)
+    values, offsets = np.empty_like(data), offsets_of(lengths_in_order(batch_sizes, unsorted_indices))
+    source, size = buffer_of(data), row_bytes_of(data)
+    target = buffer_of(values)
+    move_rows(target, offsets, 1, source, unsorted_indices, 0, size, size, batch_sizes, sorted_indices, source, 0)
     return values, offsets
 
 
@@ -615,17 +621,11 @@ def pad_sequence(
     """
     left = as_left(padding_side)
     first = as_flag(batch_first, "batch_first")
-    values, offsets = ragged_of(sequences)
-    padding = padding_of(padding_value, values)
-    lengths = differences(offsets)
-    fault, _, (batch_sizes, order, _) = sort_sequences(lengths, len(lengths), NO_LIMIT, False)
-    refuse(fault, "the lengths of sequences")
-    steps = len(batch_sizes)
-    padded = _filled(padding, values, len(lengths), steps, first)
-    base, stride = padded_layout(lengths, steps, first, left)
-    target, source, size = bytes_of(padded), bytes_of(values), row_bytes_of(values)
-    move_rows(target, base, stride, source, offsets, 1, lengths, order, size)
-    return padded
+    arrays, source, base, base_size, lengths = rows_of(sequences)
+    padding = padding_of(padding_value, arrays[0])
+    _, (batch_sizes, order, _) = sort_sequences(lengths, len(lengths), NO_LIMIT, False, "the lengths of sequences")
+    layout, size, steps = (source, base, 1, base_size), row_bytes_of(arrays[0]), len(batch_sizes)
+    return _pad(layout, lengths, batch_sizes, order, arrays[0].shape[1:], size, padding, steps, first, left)
 
 
 def unpad_sequence(padded: np.ndarray, lengths: Any, batch_first: bool = False) -> list[np.ndarray]:
@@ -662,12 +662,11 @@ def unpad_sequence(padded: np.ndarray, lengths: Any, batch_first: bool = False) 
     counts = as_integers(lengths, "lengths")
     first = as_flag(batch_first, "batch_first")
     sequences, steps = _batch_and_steps(batch, first)
-    fault, rows, (_, order, _) = sort_sequences(counts, sequences, steps, False)
-    refuse(fault, "lengths")
-    offsets = offsets_of(counts)
-    values = np.empty((rows, *batch.shape[2:]), batch.dtype)
+    rows, (batch_sizes, order, _) = sort_sequences(counts, sequences, steps, False, "lengths")
+    values, offsets = np.empty((rows, *batch.shape[2:]), batch.dtype), offsets_of(counts)
     base, stride = padded_layout(counts, steps, first, False)
-    move_rows(bytes_of(values), offsets, 1, bytes_of(batch), base, stride, counts, order, row_bytes_of(values))
+    source, size = buffer_of(batch), row_bytes_of(values)
+    move_rows(buffer_of(values), offsets, 1, source, base, stride, size, size, batch_sizes, order, source, 0)
     return _split(values, offsets)
 
 

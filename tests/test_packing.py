@@ -212,6 +212,35 @@ def test_arrays_in_any_state_pack_as_plain_ones_do(state):
     assert_same(nbp.pack_ragged(come(np.concatenate(sequences)), come(np.array([0, 3, 8, 12]))), packed)
 
 
+@pytest.mark.parametrize("state", STATES)
+def test_one_array_in_another_state_among_plain_ones_packs_as_they_do(state):
+    plain = sequences_of([3, 5, 4], (4,), "f8")
+    mixed = [plain[0], STATES[state](plain[1]), plain[2]]
+    assert_same(nbp.pack_sequence(mixed), nbp.pack_sequence(plain))
+    assert_same(nbp.pad_sequence(mixed, True, 1, "left"), nbp.pad_sequence(plain, True, 1, "left"))
+
+
+def test_arrays_whose_dtypes_are_equal_but_other_objects_pack():
+    plain = sequences_of([3, 5])
+    other = plain[1].view(np.dtype("f4", metadata={"unit": "m"}))
+    assert other.dtype is not plain[0].dtype
+    assert_same(nbp.pack_sequence([plain[0], other]), nbp.pack_sequence(plain))
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("size", [1, 12, 200])
+@pytest.mark.parametrize("value", [0.0, 2.5])
+def test_a_batch_of_many_bands_and_tiles_is_padded_whole(batch_first, size, value):
+    sequences = sequences_of(np.random.default_rng(0).integers(0, 70, 700), (size,))
+    expected = naive.pad(sequences, value, 75, batch_first)
+    packed = nbp.pack_sequence(sequences)
+    assert_same(nbp.pad_packed_sequence(packed, batch_first, value, 75)[0], expected)
+    longest = max(map(len, sequences))
+    padded = nbp.pad_sequence(sequences, batch_first, value)
+    assert_same(padded, expected[:, :longest] if batch_first else expected[:longest])
+    assert_same(nbp.pack_padded_sequence(padded, [len(sequence) for sequence in sequences], batch_first), packed)
+
+
 @pytest.mark.parametrize("state", ["strided", "read-only", "unaligned", "big-endian"])
 def test_a_packed_batch_whose_arrays_are_in_any_state_unpacks(state):
     sequences = sequences_of([3, 5, 4], (4,), "f8")

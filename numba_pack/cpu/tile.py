@@ -278,6 +278,8 @@ def _shapes():
                 yield rows, vectors, 2
 
 
+#: panels up to this size in all are read two at a time: from a farther cache, two streams are slower than one
+NEAR_BYTES = 1 << 16
 TWO_PANEL_ROWS = min(3, MACHINE.accumulators // (2 * VECTORS))
 
 
@@ -343,11 +345,12 @@ def multiply_panel(weights, p, a, along, rows, k, panels, columns, start, c):
     """
     lanes, size = width(weights.parameters), weights.parameters.itemsize
     vectors = panel_vectors(columns, p, lanes)
-    both = 1
-    if rows <= TWO_PANEL_ROWS and p + 1 < panel_count(columns) and panel_vectors(columns, p + 1, lanes) == vectors:
-        both = 2
     first = p * columns.per_panel  # column
     step = k * columns.vectors * lanes
+    both = 1
+    near = step * panel_count(columns) * size <= NEAR_BYTES
+    if near and rows <= TWO_PANEL_ROWS and p + 1 < panel_count(columns):
+        both = 2 if panel_vectors(columns, p + 1, lanes) == vectors else 1
     tiles = (rows + _ROWS[vectors] - 1) // _ROWS[vectors]
     r = 0
     for n in range(tiles):
