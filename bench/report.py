@@ -17,6 +17,7 @@ from environment import ROOT, prepare
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few rows, and less time for each")
+    parser.add_argument("--seconds", type=float, default=4.0, help="how long a row takes, all contenders together")
     parser.add_argument("--only", metavar="PATTERN", help="only rows whose ids contain this")
     parser.add_argument("--redraw", action="store_true", help="write report and figures anew from the numbers there")
     parser.add_argument("--output", type=Path, help="folder of the results")
@@ -34,7 +35,7 @@ def main():
     else:
         import suite
 
-        results = suite.run(arguments.quick, arguments.only)
+        results = suite.run(arguments.quick, arguments.only, arguments.seconds)
         output.mkdir(parents=True, exist_ok=True)
         numbers.write_text(json.dumps(results, indent=1) + "\n")
         results = json.loads(numbers.read_text())  # the same, drawn now or later

@@ -22,9 +22,9 @@ from tqdm import tqdm
 class Plan:
     """What to measure, and for how long: seconds a row, shared by its contenders."""
 
-    def __init__(self, quick, pattern):
+    def __init__(self, quick, pattern, seconds):
         self.quick = quick
-        self.seconds = 0.8 if quick else 4.0
+        self.seconds = 0.8 if quick else seconds
         chosen = [self._forward, self._training, self._fill, self._packing, self._streaming]
         self.steps = [step for steps in chosen for step in steps() if not pattern or pattern in step[1]]
         whole = [("ceilings", "ceilings"), ("threads", "threads"), ("startup", "startup")]
@@ -46,9 +46,9 @@ class Plan:
         return [("streaming", str(s), s) for s in workloads.STREAMING if not self.quick or str(s) == "LSTM-step-B1-H64"]
 
 
-def run(quick=False, pattern=None):
+def run(quick=False, pattern=None, seconds=4.0):
     """Measure all of it, or what a quick run needs, or the rows whose ids contain a pattern."""
-    plan = Plan(quick, pattern)
+    plan = Plan(quick, pattern, seconds)
     found = {
         "machine": machine(),
         "versions": versions(),
