@@ -98,51 +98,41 @@ def _prefetch(typing_context, buffer, at):
     return types.void(buffer, types.int64), generate
 
 
-def _mover(width):
-    """A function that moves the rows of the times from ``first`` to ``last``, in tiles of time.
-
-    A row of ``size`` bytes moves as two pieces of ``width``, which may overlap: that spares the call of memcpy, and
-    serves all sizes from the width to twice that. A width of 0 stands for memcpy.
-    """
-
-    @inner
-    def move(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, first, last):
-        for begin in range(first, last, TILE):
-            for r in range(batch_sizes[begin]):
-                a, b = to[r], of[r]
-                if r + AHEAD < batch_sizes[begin]:
-                    _prefetch(source, of[r + AHEAD] + of_step[begin])
-                for t in range(begin, min(lengths[r], last, begin + TILE)):
-                    x, y = a + to_step[t], b + of_step[t]
-                    if width == 0:
-                        copy_bytes(target, x, source, y, size)
-                    else:
-                        copy_bytes(target, x, source, y, width)
-                        if size > width:
-                            copy_bytes(target, x + size - width, source, y + size - width, width)
-
-    return move
-
-
-_move_1, _move_4, _move_8, _move_16, _move_32, _move_64, _move_any = map(_mover, (1, 4, 8, 16, 32, 64, 0))
-
-
 @inner
 def _move(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, first, last):
-    if size <= 2:
-        _move_1(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, first, last)
-    elif 4 <= size < 8:
-        _move_4(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, first, last)
-    elif 8 <= size < 16:
-        _move_8(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, first, last)
-    elif 16 <= size <= 32:
-        _move_16(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, first, last)
-    elif 32 < size <= 64:
-        _move_32(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, first, last)
-    elif 64 < size <= 128:
-        _move_64(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, first, last)
-    else:
-        _move_any(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, first, last)
+    """Move the rows, of ``size`` bytes each, of the times from ``first`` to ``last``.
+
+    In a tile of time only the sequences pass by that have not ended: so the work is the number of rows, and not
+    sequences times the longest. It is one function because Numba counts references wherever arrays are handed on.
+    """
+    for begin in range(first, last, TILE):
+        active = batch_sizes[begin]
+        for r in range(active):
+            if r + AHEAD < active:
+                _prefetch(source, of[r + AHEAD] + of_step[begin])
+            a, b, end = to[r], of[r], min(lengths[r], last, begin + TILE)
+            if size == 4:
+                for t in range(begin, end):
+                    copy_bytes(target, a + to_step[t], source, b + of_step[t], 4)
+            elif size == 8:
+                for t in range(begin, end):
+                    copy_bytes(target, a + to_step[t], source, b + of_step[t], 8)
+            elif size == 1:
+                for t in range(begin, end):
+                    copy_bytes(target, a + to_step[t], source, b + of_step[t], 1)
+            elif 16 <= size <= 32:  # two halves that may overlap spare the call of memcpy
+                for t in range(begin, end):
+                    x, y = a + to_step[t], b + of_step[t]
+                    copy_bytes(target, x, source, y, 16)
+                    copy_bytes(target, x + size - 16, source, y + size - 16, 16)
+            elif 32 < size <= 64:
+                for t in range(begin, end):
+                    x, y = a + to_step[t], b + of_step[t]
+                    copy_bytes(target, x, source, y, 32)
+                    copy_bytes(target, x + size - 32, source, y + size - 32, 32)
+            else:
+                for t in range(begin, end):
+                    copy_bytes(target, a + to_step[t], source, b + of_step[t], size)
 
 
 @inner

@@ -47,7 +47,14 @@ def of_some(results, chosen):
 
 
 @settings(deadline=None, max_examples=80)
-@given(options=layers, lengths=lengths, both=st.booleans(), with_hx=st.booleans(), threads=st.integers(2, 5), data=st.data())
+@given(
+    options=layers,
+    lengths=lengths,
+    both=st.booleans(),
+    with_hx=st.booleans(),
+    threads=st.integers(2, 5),
+    data=st.data(),
+)
 def test_neighbours_order_and_threads_change_no_bit(options, lengths, both, with_hx, threads, data):
     layer = make_layer(**options, bidirectional=both)
     case = make_case(layer, lengths, with_hx=with_hx)

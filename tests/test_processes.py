@@ -54,9 +54,7 @@ def script(tmp_path):
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         command = [sys.executable, "-X", "faulthandler", str(path)]
         if start:
-            return subprocess.Popen(
-                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
+            return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEADLINE)
 
     return run
@@ -162,7 +160,9 @@ def test_eight_threads_see_one_version_of_the_parameters_each_while_another_assi
 
     def digest():
         results = train(layer, case)
-        return b"".join(array.tobytes() for array in (*results.outputs, *results.d_inputs, *results.d_parameters.values()))
+        return b"".join(
+            array.tobytes() for array in (*results.outputs, *results.d_inputs, *results.d_parameters.values())
+        )
 
     def compiled():
         return function(packed, layer.weights)[0].data.tobytes()
@@ -242,7 +242,9 @@ threading.Timer(0.5, done.set).start()
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there")
 @pytest.mark.parametrize("threads", [1, 2])
 def test_ctrl_c_during_calls_raises_and_leaves_everything_usable(script, threads):
-    body = WORK + f"""
+    body = (
+        WORK
+        + f"""
 before = digest()
 with nbp.threads({threads}):
     try:
@@ -260,6 +262,7 @@ with nbp.threads({threads}):
 assert digest() == before
 print("usable")
 """
+    )
     process = script(body, start=True)
     try:
         assert process.stdout.readline() == "ready\n"
@@ -275,7 +278,9 @@ print("usable")
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there")
 def test_ctrl_c_again_and_again_leaves_the_pool_and_the_workspace_good(script):
     """Interrupts at some hundred places of a call, also while it waits for its threads."""
-    body = WORK + """
+    body = (
+        WORK
+        + """
 before, interrupted = digest(), 0
 x = x[:20]
 print("ready", flush=True)
@@ -292,6 +297,7 @@ with nbp.threads(2):
 assert digest() == before
 print(interrupted)
 """
+    )
     process = script(body)
     assert process.returncode == 0, process.stderr
     assert int(process.stdout.split()[1]) > 20
