@@ -7,10 +7,11 @@ argument may be changed. ``test_fuzz.py`` runs some hundred calls in the suite. 
     python tests/fuzz_packing.py --minutes 60 [--seed 1]
 
 runs until the time is up. ``--replay`` runs the call again that it printed or, after a crash, left in a file. With
-``--atheris`` (``pip install atheris``) the bytes come from libFuzzer, guided by what parts of the Python code they reach.
+``--atheris`` (``pip install atheris``) the bytes come from libFuzzer, guided by what they reach of the Python code.
 """
 
 import argparse
+import itertools
 import os
 import sys
 import tempfile
@@ -196,7 +197,7 @@ def damaged_call(draw):
         values, offsets = nbp.unpack_ragged(packed)
         offsets = draw.damaged(offsets)
         result = nbp.unpack_sequence(call(nbp.pack_ragged, values, offsets))
-        check_same(result, [values[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)], kind)
+        check_same(result, [values[a:b] for a, b in itertools.pairwise(offsets)], kind)
     else:
         permutation = draw.damaged(packed.sorted_indices)
         inverse = call(nbp.invert_permutation, permutation)

@@ -1,5 +1,7 @@
-"""Bit equality, by hypothesis, over what `test_bits.py` leaves fixed: dtype, layers, directions, bias, the division into
-chunks, the number of threads, how the arrays lie in memory, and the form in which the same sequences come."""
+"""Bit equality, by hypothesis, over what `test_bits.py` leaves fixed: dtype, layers, directions, bias, the division
+into chunks, the number of threads, how the arrays lie in memory, and the form in which the same sequences come."""
+
+import itertools
 
 import helpers
 import numpy as np
@@ -74,7 +76,7 @@ def test_any_chunks_with_the_state_carried_give_the_whole_and_so_do_their_gradie
     case = make_case(layer, lengths, with_hx=data.draw(st.booleans(), label="with_hx"))
     whole = train(layer, case)
     edges = [0, *sorted(cuts), max(lengths, default=0) + 1]
-    pieces = [slice(a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b]
+    pieces = [slice(a, b) for a, b in itertools.pairwise(edges) if a < b]
 
     carried, tapes, outputs = case.hx, [], [[] for _ in lengths]
     for piece in pieces:

@@ -94,8 +94,17 @@ def test_a_child_forked_before_the_first_use_computes_and_so_does_its_parent_aft
 
 @needs_fork
 def test_a_child_forked_after_use_computes_and_so_does_its_own_child(script, expected):
-    process = script(FORK + "print('parent', digest(), flush=True)\nif os.fork() == 0:\n    digest()\n    child()\n"
-                            "    os._exit(0)\nassert os.wait()[1] == 0\nchild()\nprint('parent', digest())\n")  # fmt: skip
+    body = """
+print('parent', digest(), flush=True)
+if os.fork() == 0:
+    digest()
+    child()
+    os._exit(0)
+assert os.wait()[1] == 0
+child()
+print('parent', digest())
+"""
+    process = script(FORK + body)
     assert process.stdout.split() == ["parent", expected, *["child", expected] * 2, "parent", expected], process.stderr
 
 
