@@ -2,14 +2,19 @@
 
 ``python bench/soak.py`` has two parts. First 100,000 calls of mixed shapes in one thread; then, for ten minutes, four
 threads that run inference, training and packing over mixed shapes while the number of threads and the parameters of
-some layers change. Every result is compared, bit for bit, with the one computed at the start. It prints the resident
-memory as it goes, and exits with 1 if it grew in the second half of a part or a result differed. (In the first half
-memory may grow: the allocator has room of its own for each thread, and `numba_pack` keeps up to 64 MiB of buffers.)
+some layers change. Every result is compared, bit for bit, with the one computed at the start. It exits with 1 if one
+differed, or if the memory in use grew in the second half of a part.
+
+Memory in use is what ``malloc`` has given out and not got back, less the buffers that numba_pack keeps for later (up to
+64 MiB). Where the system does not tell it, resident memory has to do, which goes up and down by some MiB: the allocator
+has room of its own for each thread, and does not give all of it back. That is printed as it goes.
 
 ``--calls``, ``--minutes``, ``--threads`` make it shorter or longer.
 """
 
 import argparse
+import ctypes
+import gc
 import hashlib
 import itertools
 import sys
@@ -23,9 +28,35 @@ prepare(threads=2)  # before NumPy
 import numpy as np  # noqa: E402
 
 import numba_pack as nbp  # noqa: E402
+from numba_pack.cpu.workspace import WORKSPACE  # noqa: E402
+
+
+class _Mallinfo2(ctypes.Structure):
+    """What glibc tells of its allocator: see mallinfo(3)."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    ]
+
+
+try:
+    _mallinfo2 = ctypes.CDLL(None).mallinfo2
+    _mallinfo2.restype = _Mallinfo2
+except (AttributeError, OSError, TypeError):  # another C library
+    _mallinfo2 = None
 
 #: growth in the second half of a part beyond which memory counts as leaking
-MOST_GROWTH = 4 << 20
+MOST_GROWTH = 1 << 20 if _mallinfo2 else 16 << 20
+
+
+def in_use():
+    """Bytes of memory that are allocated and not kept for later."""
+    gc.collect()
+    if _mallinfo2 is None:
+        return resident()
+    info = _mallinfo2()
+    return info.uordblks + info.hblkhd - sum(buffer.size for buffer in WORKSPACE._kept)
 
 
 def resident():
@@ -154,22 +185,22 @@ def soak(tasks, calls=None, seconds=None, threads=1, report=None, first_seed=0):
 
 def part(title, tasks, threads=1, **limits):
     """One part of the run, in two halves, each of so many ``calls`` or ``seconds`` by half; whether all was well."""
-    before, began = resident(), time.monotonic()
+    before, began = in_use(), time.monotonic()
 
     def report(number):
-        seconds, grown = time.monotonic() - began, (resident() - before) / 2**20
-        print(f"  {number:9,} calls, {seconds:5.0f} s, memory {grown:+.1f} MiB", flush=True)
+        seconds, size = time.monotonic() - began, resident() / 2**20
+        print(f"  {number:9,} calls, {seconds:5.0f} s, resident memory {size:.1f} MiB", flush=True)
 
     print(title)
     halves = {name: limit / 2 if name == "seconds" else limit // 2 for name, limit in limits.items()}
     calls, wrong = soak(tasks, report=report, threads=threads, **halves)
-    half = resident()
+    half = in_use()
     more, wrong_later = soak(tasks, report=report, threads=threads, first_seed=threads, **halves)
     wrong += wrong_later
-    grown = resident() - half
+    grown = in_use() - half
     print(f"{calls + more:,} calls in {time.monotonic() - began:.0f} s; {len(wrong)} errors or results that differed; "
-          f"memory {before / 2**20:.1f} MiB, {(half - before) / 2**20:+.1f} in the first half, "
-          f"{grown / 2**20:+.1f} in the second")  # fmt: skip
+          f"memory in use {before / 2**20:.1f} MiB, {(half - before) / 2**20:+.2f} in the first half, "
+          f"{grown / 2**20:+.2f} in the second")  # fmt: skip
     print(*wrong[:10], sep="\n")
     return not wrong and grown < MOST_GROWTH
 

@@ -1,0 +1,104 @@
+"""The layers inside a user's own compiled code give what they give from Python, bit for bit."""
+
+import numba
+import numpy as np
+import pytest
+
+import numba_pack as nbp
+
+LENGTHS = (4, 6, 0, 5, 4, 3, 7, 8)
+SHAPES = {"one-layer": (1, False), "three-layers": (3, False), "two-layers-both-directions": (2, True)}
+
+
+@numba.njit
+def lstm_pass(values, offsets, weights, h, c):
+    packed = nbp.pack_ragged(values, offsets)
+    output, (h_n, c_n), tape = nbp.lstm_forward(packed, weights, (h, c))
+    gradients = nbp.lstm_backward(tape, output, (h_n, c_n))
+    inferred, _ = nbp.lstm(packed, weights, (h, c))
+    return nbp.unpack_ragged(inferred)[0], output.data, h_n, gradients.input.data, gradients.hx[0], gradients.parameters
+
+
+@numba.njit
+def gru_pass(values, offsets, weights, h):
+    packed = nbp.pack_ragged(values, offsets)
+    output, h_n, tape = nbp.gru_forward(packed, weights, h)
+    gradients = nbp.gru_backward(tape, output, h_n)
+    inferred, _ = nbp.gru(packed, weights, h)
+    return nbp.unpack_ragged(inferred)[0], output.data, h_n, gradients.input.data, gradients.hx, gradients.parameters
+
+
+@numba.njit
+def rnn_pass(values, offsets, weights, h):
+    packed = nbp.pack_ragged(values, offsets)
+    output, h_n, tape = nbp.rnn_forward(packed, weights, h)
+    gradients = nbp.rnn_backward(tape, output, h_n)
+    inferred, _ = nbp.rnn(packed, weights, h)
+    return nbp.unpack_ragged(inferred)[0], output.data, h_n, gradients.input.data, gradients.hx, gradients.parameters
+
+
+@numba.njit
+def last_state_alone(values, offsets, weights):
+    """With no initial state, and no gradient of the output."""
+    packed = nbp.pack_ragged(values, offsets)
+    _, h_n, tape = nbp.gru_forward(packed, weights)
+    gradients = nbp.gru_backward(tape, None, h_n)
+    return nbp.gru(packed, weights)[1], gradients.parameters
+
+
+def ragged(dtype):
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((sum(LENGTHS), 5)).astype(dtype)
+    return values, np.concatenate([[0], np.cumsum(LENGTHS)])
+
+
+def from_python(layer, values, offsets, hx):
+    packed = nbp.pack_ragged(values, offsets)
+    output, state, tape = layer.forward(packed, hx)
+    gradients = layer.backward(tape, output, state)
+    h_n, d_h = (state[0], gradients.hx[0]) if isinstance(state, tuple) else (state, gradients.hx)
+    inferred = nbp.unpack_ragged(layer(packed, hx)[0])[0]
+    return inferred, output.data, h_n, gradients.input.data, d_h, gradients.parameters
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize(
+    ("kind", "options", "compiled", "dtype"),
+    [
+        (nbp.LSTM, {}, lstm_pass, np.float32),
+        (nbp.LSTM, {"proj_size": 3}, lstm_pass, np.float32),
+        (nbp.LSTM, {}, lstm_pass, np.float64),
+        (nbp.GRU, {}, gru_pass, np.float32),
+        (nbp.RNN, {}, rnn_pass, np.float32),
+        (nbp.RNN, {"nonlinearity": "relu"}, rnn_pass, np.float32),
+    ],
+    ids=["LSTM", "LSTM-projected", "LSTM-float64", "GRU", "RNN-tanh", "RNN-relu"],
+)
+def test_a_layer_in_compiled_code_equals_the_layer(kind, options, compiled, dtype, shape):
+    layers, both = shape
+    layer = kind(5, 7, num_layers=layers, bidirectional=both, dtype=dtype, rng=1, **options)
+    rng = np.random.default_rng(2)
+    scans = layers * (2 if both else 1)
+    h = rng.standard_normal((scans, len(LENGTHS), layer.output_size)).astype(dtype)
+    hx = (h, rng.standard_normal((scans, len(LENGTHS), 7)).astype(dtype)) if kind is nbp.LSTM else h
+    values, offsets = ragged(dtype)
+    given = compiled(values, offsets, layer.weights, *(hx if kind is nbp.LSTM else (hx,)))
+    for mine, expected in zip(given, from_python(layer, values, offsets, hx), strict=True):
+        np.testing.assert_array_equal(mine, expected)
+
+
+def test_states_and_gradients_may_be_left_out():
+    layer = nbp.GRU(5, 7, rng=0)
+    values, offsets = ragged(np.float32)
+    h_n, gradient = last_state_alone(values, offsets, layer.weights)
+    _, expected, tape = layer.forward(nbp.pack_ragged(values, offsets))
+    np.testing.assert_array_equal(h_n, expected)
+    np.testing.assert_array_equal(gradient, layer.backward(tape, None, expected).parameters)
+
+
+def test_the_compiled_functions_can_be_called_from_python():
+    layer = nbp.GRU(5, 7, rng=0)
+    packed = nbp.pack_ragged(*ragged(np.float32))
+    output, state, tape = nbp.gru_forward(packed, layer.weights)
+    np.testing.assert_array_equal(output.data, layer(packed)[0].data)
+    assert nbp.gru_backward(tape, output, state).parameters.shape == layer.parameters.shape

@@ -1,0 +1,61 @@
+"""What a user does first: `warmup`, and ``python -m numba_pack`` for a bug report; and which backend there is."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import numba_pack as nbp
+from numba_pack.cpu.lanes import lanes_of
+
+
+def run(*arguments, **environment):
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+
+
+def test_the_report_tells_versions_lanes_backend_threads_and_cache():
+    result = run("-m", "numba_pack", NUMBA_PACK_NUM_THREADS="3")
+    assert result.returncode == 0, result.stderr
+    rows = {line[:15].strip(): line[16:] for line in result.stdout.splitlines()}
+    assert rows["numba_pack"] == nbp.__version__
+    assert rows["numpy"] == np.__version__
+    assert rows["lanes"] == f"{lanes_of(np.float32)} float32, {lanes_of(np.float64)} float64"
+    assert (rows["backend"], rows["threads"]) == ("cpu", "3")
+    assert os.environ["NUMBA_CACHE_DIR"] in rows["cache"]
+
+
+def test_after_warmup_a_call_compiles_nothing():
+    script = (
+        "import numba_pack as nbp, numpy as np\n"
+        "from numba.core import event\n"
+        "layer = nbp.GRU(3, 2)\n"
+        "nbp.warmup(layer, training=True)\n"
+        "with event.install_recorder('numba:compile') as compiled:\n"
+        "    output, _, tape = layer.forward(np.ones((4, 2, 3), np.float32))\n"
+        "    layer.backward(tape, output)\n"
+        "print(len(compiled.buffer))\n"
+    )
+    result = run("-c", script)
+    assert result.stdout.strip() == "0", result.stderr
+
+
+def test_warmup_takes_layers_only():
+    with pytest.raises(TypeError, match=r"layers must be of RNN, LSTM and GRU; got int"):
+        nbp.warmup(3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"), [("cuda", "has no CUDA backend"), ("gpu", "must be auto, cpu or cuda; got 'gpu'")]
+)
+def test_a_backend_that_is_not_there_is_refused_at_import(asked, words):
+    result = run("-c", "import numba_pack", NUMBA_PACK_BACKEND=asked)
+    assert result.returncode != 0
+    assert "ImportError" in result.stderr and words in result.stderr
+
+
+@pytest.mark.parametrize("asked", ["auto", "cpu"])
+def test_the_cpu_is_the_backend_otherwise(asked):
+    assert run("-c", "import numba_pack; print(numba_pack.backend)", NUMBA_PACK_BACKEND=asked).stdout == "cpu\n"
