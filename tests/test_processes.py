@@ -31,6 +31,7 @@ import numba_pack as nbp
 from numba_pack.cpu import engine
 
 engine.WORTH_A_THREAD = 1.0  # any work is divided
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell runs in the background is deaf to it
 
 def digest(seed=0):
     lstm = nbp.LSTM(5, 19, 2, bidirectional=True, rng=seed)
