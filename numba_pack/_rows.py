@@ -28,9 +28,6 @@ from ._checks import address_of, lengths_fault, refuse, steps_fault
 from ._jit import inner, jit
 
 __all__ = [
-    "BLOCK",
-    "LARGE",
-    "ZEROS",
     "buffer_of",
     "copy_bytes",
     "lengths_in_order",
@@ -46,10 +43,6 @@ __all__ = [
 # lines stay in the first-level cache while the sequences pass by.
 TILE = 16
 AHEAD = 16  # sequences
-BAND = 2**18  # bytes of a padded buffer that are filled before rows move in: they are in the second-level cache, then
-BLOCK = 4096  # bytes of a block of padding: whole items of any dtype, and in the first-level cache
-ZEROS = np.zeros(BLOCK, np.uint8)
-LARGE = 2**25  # bytes from which the system gives memory that is fresh, and zero
 
 
 def _pointer(context, builder, buffer_type, buffer, at):
@@ -99,18 +92,18 @@ def _prefetch(typing_context, buffer, at):
 
 
 @inner
-def _move(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, first, last):
-    """Move the rows, of ``size`` bytes each, of the times from ``first`` to ``last``.
+def _move(target, to, to_step, source, of, of_step, lengths, batch_sizes, size):
+    """Move the rows, of ``size`` bytes each, of sequences that come longest first.
 
     In a tile of time only the sequences pass by that have not ended: so the work is the number of rows, and not
     sequences times the longest. It is one function because Numba counts references wherever arrays are handed on.
     """
-    for begin in range(first, last, TILE):
+    for begin in range(0, len(batch_sizes), TILE):
         active = batch_sizes[begin]
         for r in range(active):
             if r + AHEAD < active:
                 _prefetch(source, of[r + AHEAD] + of_step[begin])
-            a, b, end = to[r], of[r], min(lengths[r], last, begin + TILE)
+            a, b, end = to[r], of[r], min(lengths[r], begin + TILE)
             if size == 4:
                 for t in range(begin, end):
                     copy_bytes(target, a + to_step[t], source, b + of_step[t], 4)
@@ -133,12 +126,6 @@ def _move(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, 
             else:
                 for t in range(begin, end):
                     copy_bytes(target, a + to_step[t], source, b + of_step[t], size)
-
-
-@inner
-def _fill(target, at, count, padding):
-    for done in range(0, count, BLOCK):
-        copy_bytes(target, at + done, padding, 0, min(count - done, BLOCK))
 
 
 @inner
@@ -173,7 +160,7 @@ def _steps(stride, batch_sizes, size):
 
 
 @jit
-def move_rows(target, to_base, to_stride, source, of_base, of_stride, of_size, size, batch_sizes, order, fill, steps):
+def move_rows(target, to_base, to_stride, source, of_base, of_stride, of_size, size, batch_sizes, order):
     """Copy the rows of all sequences from one layout to another.
 
     target, source : see `buffer_of`
@@ -182,10 +169,8 @@ def move_rows(target, to_base, to_stride, source, of_base, of_stride, of_size, s
     of_size, size : the bytes of a row; an ``of_size`` of 1 and a source of 0 make addresses of ``of_base``
     batch_sizes : (T,)
     order : (B,), the sequences by rank, longest first
-    fill, steps : what fills the rest of a padded target, `BLOCK` bytes of it, and its time steps; steps of 0 fill
-        nothing
     """
-    longest, sequences = len(batch_sizes), len(order)
+    sequences = len(order)
     lengths = lengths_of(batch_sizes, sequences)
     to, to_step = _starts(to_base, order, size), _steps(to_stride, batch_sizes, size)
     of, of_step = _starts(of_base, order, of_size), _steps(of_stride, batch_sizes, size)
@@ -195,26 +180,8 @@ def move_rows(target, to_base, to_stride, source, of_base, of_stride, of_size, s
     if side_by_side:
         for r in range(sequences):
             copy_bytes(target, to[r], source, of[r], lengths[r] * size)
-    if to_stride == 1:
-        for r in range(sequences):
-            _fill(target, to[r] + lengths[r] * size, (steps - lengths[r]) * size, fill)
-    if side_by_side:
-        return
-    across = sequences * size
-    fills = steps > 0 and to_stride != 1
-    band = max(BAND // across // TILE, 1) * TILE if fills else longest
-    for first in range(0, longest, max(band, 1)):
-        last = min(longest, first + band)
-        if fills:
-            for t in range(first, last):
-                if batch_sizes[t] < sequences and (size < 64 or 2 * batch_sizes[t] < sequences):
-                    _fill(target, t * across, across, fill)
-                else:
-                    for r in range(batch_sizes[t], sequences):
-                        _fill(target, to[r] + to_step[t], size, fill)
-        _move(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, first, last)
-    if fills:
-        _fill(target, longest * across, (steps - longest) * across, fill)
+    else:
+        _move(target, to, to_step, source, of, of_step, lengths, batch_sizes, size)
 
 
 @jit

@@ -42,9 +42,6 @@ from ._checks import (
 )
 from ._jit import inner
 from ._rows import (
-    BLOCK,
-    LARGE,
-    ZEROS,
     buffer_of,
     copy_bytes,
     lengths_in_order,
@@ -382,7 +379,7 @@ def pack_into(data, order, source, base, stride, of_size):
     """Move the rows of sorted sequences into ``data (N, *)``: see `move_rows`."""
     batch_sizes, sorted_indices, unsorted_indices = order
     to, size = buffer_of(data), row_bytes_of(data)
-    move_rows(to, unsorted_indices, 0, source, base, stride, of_size, size, batch_sizes, sorted_indices, source, 0)
+    move_rows(to, unsorted_indices, 0, source, base, stride, of_size, size, batch_sizes, sorted_indices)
     return PackedSequence(data, batch_sizes, sorted_indices, unsorted_indices)
 
 
@@ -499,34 +496,22 @@ def _pad(source, lengths, batch_sizes, order, trailing, size, padding, steps, ba
     """A padded batch of rows that come from a buffer with a base, a stride and a row size: see `move_rows`."""
     sequences = len(lengths)
     shape = (sequences, steps) if batch_first else (steps, sequences)
-    padded, block, filled = _new((*shape, *trailing), padding, steps * sequences * size, left)
+    padded = _full((*shape, *trailing), padding)
     base, stride = padded_layout(lengths, steps, batch_first, left)
     of, of_base, of_stride, of_size = source
-    to, fill, to_fill = buffer_of(padded), buffer_of(block), 0 if filled else steps
-    move_rows(to, base, stride, of, of_base, of_stride, of_size, size, batch_sizes, order, fill, to_fill)
+    move_rows(buffer_of(padded), base, stride, of, of_base, of_stride, of_size, size, batch_sizes, order)
     return padded
 
 
-def _new(shape: tuple[int, ...], padding: np.generic, nbytes: int, left: bool) -> tuple[np.ndarray, np.ndarray, bool]:
-    """An array for a padded batch; a block of padding; and whether the array is filled with it already.
-
-    It is where the padding stands on the left, and where zeros cost nothing: in large memory, fresh from the system.
-    """
-    zero = not any(padding.tobytes())
-    if zero and (left or nbytes >= LARGE):
-        return np.zeros(shape, padding.dtype), ZEROS, True
-    if left:
-        return np.full(shape, padding), ZEROS, True
-    return np.empty(shape, padding.dtype), ZEROS if zero else np.full(BLOCK // padding.itemsize, padding), False
+def _full(shape: tuple[int, ...], value: np.generic) -> np.ndarray:
+    if any(value.tobytes()):
+        return np.full(shape, value, value.dtype)
+    return np.zeros(shape, value.dtype)  # no slower than to fill only the rest, and free where memory is fresh
 
 
-@overload(_new)
-def _new_in_njit(shape, padding, nbytes, left):
-    def compiled(shape, padding, nbytes, left):
-        block = np.full(BLOCK, padding)
-        return (np.full(shape, padding) if left else np.empty(shape, block.dtype)), block, left
-
-    return compiled
+@overload(_full)
+def _full_in_njit(shape, value):
+    return lambda shape, value: np.full(shape, value)
 
 
 def unpack_sequence(packed: PackedSequence) -> list[np.ndarray]:
@@ -564,7 +549,7 @@ def unpack_values(packed):
     values, offsets = np.empty_like(data), offsets_of(lengths_in_order(batch_sizes, unsorted_indices))
     source, size = buffer_of(data), row_bytes_of(data)
     target = buffer_of(values)
-    move_rows(target, offsets, 1, source, unsorted_indices, 0, size, size, batch_sizes, sorted_indices, source, 0)
+    move_rows(target, offsets, 1, source, unsorted_indices, 0, size, size, batch_sizes, sorted_indices)
     return values, offsets
 
 
@@ -666,7 +651,7 @@ def unpad_sequence(padded: np.ndarray, lengths: Any, batch_first: bool = False) 
     values, offsets = np.empty((rows, *batch.shape[2:]), batch.dtype), offsets_of(counts)
     base, stride = padded_layout(counts, steps, first, False)
     source, size = buffer_of(batch), row_bytes_of(values)
-    move_rows(buffer_of(values), offsets, 1, source, base, stride, size, size, batch_sizes, order, source, 0)
+    move_rows(buffer_of(values), offsets, 1, source, base, stride, size, size, batch_sizes, order)
     return _split(values, offsets)
 
 

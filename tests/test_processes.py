@@ -75,10 +75,18 @@ def expected():
 # -- other processes ---------------------------------------------------------------------------------------------------
 
 FORK = """
+from numba_pack.cpu import threads
+
+def threads_at_work():
+    seen = set()
+    threads.run([lambda: (seen.add(threading.get_ident()), time.sleep(0.1))] * 4, 2)
+    return len(seen)
+
 def child():
     pid = os.fork()
     if pid == 0:
         print("child", digest(), flush=True)
+        assert threads_at_work() == 2  # the parent's pool has no threads here, and only looks as if it had
         sys.stdout.flush()
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
