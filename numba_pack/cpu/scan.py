@@ -33,7 +33,7 @@ from .lanes import (
     width,
 )
 from .panels import Panels, aligned, forward_panels, panel_columns
-from .tile import Matrix, multiply, multiply_panel, panel_count, plain_columns
+from .tile import Matrix, multiply, multiply_panels, panel_count, panels_at_once, plain_columns, there_and_back
 
 __all__ = ["Rows", "Steps", "forward_stack", "padded", "row_width", "steps_of"]
 
@@ -229,14 +229,15 @@ def _step_rows(weights, d, t, r0, rows, before, k):
     h = out
     if P != H:
         h = row_at(dtype, d.unprojected, t, r0)
-    p = 0
-    while p < panel_count(columns):
-        done = 1
+    count, number = panel_count(columns), panels_at_once(weights, rows, k, columns)
+    groups = (count + number - 1) // number
+    for n in range(groups):
+        p = there_and_back(n, groups, t) * number
+        following = min(p + number, count)
         if k > 0:
-            done = multiply_panel(weights, p, before, 1, rows, k, d.panels.weight_hh, columns, sums, sums)
-        per_panel = columns.per_panel
-        _cell_rows(weights, d, sums, before, r0, rows, kept_c, h, p * per_panel, done * per_panel)
-        p += done
+            multiply_panels(weights, p, following, before, 1, rows, k, d.panels.weight_hh, columns, sums, sums)
+        unit, units = p * columns.per_panel, (following - p) * columns.per_panel
+        _cell_rows(weights, d, sums, before, r0, rows, kept_c, h, unit, units)
     if P != H:
         multiply(weights, h, 1, rows, H, d.panels.weight_hr, plain_columns(dtype, P), d.zeros, out)
 

@@ -33,7 +33,16 @@ from .lanes import (
 )
 from .panels import BackPanels, aligned, back_panels
 from .scan import Rows, drop_layer, give_states, padded, row_at, row_width, shifted, steps_of, take_states
-from .tile import Matrix, multiply, multiply_panel, panel_count, panel_vectors, plain_columns
+from .tile import (
+    Matrix,
+    multiply,
+    multiply_panels,
+    panel_count,
+    panel_vectors,
+    panels_at_once,
+    plain_columns,
+    there_and_back,
+)
 
 __all__ = ["backward_stack", "weight_gradients"]
 
@@ -108,19 +117,12 @@ def _back_cell_rows(weights, d, t, rows, going_on, unit, units):
 
 
 @inner
-def _carry_back(weights, d, p, t, r0, rows):
-    """The columns of panel p of d_h += d_gates @ W_hh, for ``rows`` rows of step t from row r0 on."""
-    dtype = weights.parameters
+def _carry_back(weights, d, t, r0, rows):
+    """d_h += d_gates @ W_hh, for ``rows`` rows of step t from row r0 on."""
+    dtype, k = weights.parameters, gates_of(weights) * weights.hidden_size
     d_h = Matrix(d.d_h.at + r0 * d.d_h.step * dtype.itemsize, d.d_h.step)
-    columns, k = plain_columns(dtype, weights.output_size), gates_of(weights) * weights.hidden_size
-    return multiply_panel(weights, p, row_at(dtype, d.gates, t, r0), 1, rows, k, d.panels.weight_hh, columns, d_h, d_h)
-
-
-@inner
-def _carry_back_all(weights, d, t, r0, rows):
-    p = 0
-    while p < panel_count(plain_columns(weights.parameters, weights.output_size)):
-        p += _carry_back(weights, d, p, t, r0, rows)
+    d_gates, columns = row_at(dtype, d.gates, t, r0), plain_columns(dtype, weights.output_size)
+    multiply(weights, d_gates, 1, rows, k, d.panels.weight_hh, columns, d_h, d_h)
 
 
 @inner
@@ -141,7 +143,7 @@ def _projected_rows(weights, d, t, rows):
 def _scan_back(weights, d, steps):
     """One direction of one layer, against the order of its forward scan. Leaves d_h, d_c those of the first state."""
     dtype, H, P = weights.parameters, weights.hidden_size, weights.output_size
-    columns = plain_columns(dtype, P)
+    columns, k = plain_columns(dtype, P), gates_of(weights) * H
     sizes = steps.sizes
     T = sizes.size
     for i in range(T):
@@ -151,22 +153,25 @@ def _scan_back(weights, d, steps):
         going_on = min(sizes[t], sizes[before]) if 0 <= before < T else 0  # rows that have a step before
         if P != H:
             if ready > 0:
-                _carry_back_all(weights, d, following, 0, ready)
+                _carry_back(weights, d, following, 0, ready)
             _projected_rows(weights, d, t, sizes[t])
             _back_cell_rows(weights, d, t, sizes[t], going_on, 0, H)
-        else:
-            p = 0
-            while p < panel_count(columns):
-                done = 1
-                if ready > 0:
-                    done = _carry_back(weights, d, p, following, 0, ready)
-                _back_cell_rows(weights, d, t, sizes[t], going_on, p * columns.per_panel, done * columns.per_panel)
-                p += done
+            continue
+        d_gates = row_at(dtype, d.gates, max(0, min(following, T - 1)), 0)
+        count, number = panel_count(columns), panels_at_once(weights, ready, k, columns)
+        groups = (count + number - 1) // number
+        for n in range(groups):
+            p = there_and_back(n, groups, t) * number
+            next_p = min(p + number, count)
+            if ready > 0:
+                multiply_panels(weights, p, next_p, d_gates, 1, ready, k, d.panels.weight_hh, columns, d.d_h, d.d_h)
+            unit, units = p * columns.per_panel, (next_p - p) * columns.per_panel
+            _back_cell_rows(weights, d, t, sizes[t], going_on, unit, units)
     for t in range(T):  # the first step of each sequence
         before = t + 1 if d.reverse else t - 1
         going_on = min(sizes[t], sizes[before]) if 0 <= before < T else 0
         if sizes[t] > going_on:
-            _carry_back_all(weights, d, t, going_on, sizes[t] - going_on)
+            _carry_back(weights, d, t, going_on, sizes[t] - going_on)
 
 
 @inner

@@ -44,10 +44,12 @@ __all__ = [
     "Matrix",
     "gate_columns",
     "multiply",
-    "multiply_panel",
+    "multiply_panels",
     "panel_count",
     "panel_vectors",
+    "panels_at_once",
     "plain_columns",
+    "there_and_back",
     "tile_of",
 ]
 
@@ -337,32 +339,48 @@ def _tile(typingctx, at, rows, vectors, panels, place):
 
 
 @inner
-def multiply_panel(weights, p, a, along, rows, k, panels, columns, start, c):
-    """The columns of panel p (and of the next one, if a tile takes two), for ``rows`` rows.
+def panels_at_once(weights, rows, k, columns):
+    """How many panels a product of so many rows takes at a time: two where that is faster, else one."""
+    size = k * columns.vectors * width(weights.parameters) * weights.parameters.itemsize  # of a panel
+    return 2 if rows <= TWO_PANEL_ROWS and size * panel_count(columns) <= NEAR_BYTES else 1
+
+
+@inner
+def there_and_back(n, count, turn):
+    """The n-th of ``count`` panels, or of groups of panels: first to last if ``turn`` is even, last to first if odd.
+
+    A scan multiplies by the same panels at every step. Taking them in turns from either end, it begins with those that
+    it has read last, and which a cache that cannot hold all of them still holds.
+    """
+    return count - 1 - n if turn & 1 else n
+
+
+@inner
+def multiply_panels(weights, first, last, a, along, rows, k, panels, columns, start, c):
+    """The columns of the panels from ``first`` to ``last``, two at most, for ``rows`` rows.
 
     Of the weights only the dtype and the micro-kernel matter. ``a``, ``start`` and ``c`` are `Matrix`, ``along`` is
-    the step of a along k, ``panels`` the address of the first panel. Returns how many panels were done.
+    the step of a along k, ``panels`` the address of the first of all panels.
     """
     lanes, size = width(weights.parameters), weights.parameters.itemsize
-    vectors = panel_vectors(columns, p, lanes)
-    first = p * columns.per_panel  # column
     step = k * columns.vectors * lanes
-    both = 1
-    near = step * panel_count(columns) * size <= NEAR_BYTES
-    if near and rows <= TWO_PANEL_ROWS and p + 1 < panel_count(columns):
-        both = 2 if panel_vectors(columns, p + 1, lanes) == vectors else 1
-    tiles = (rows + _ROWS[vectors] - 1) // _ROWS[vectors]
-    r = 0
-    for n in range(tiles):
-        m = (rows - r + tiles - n - 1) // (tiles - n)  # as even as can be: small tiles run slower
-        place = (
-            a.at + r * a.step * size, a.step, along, panels + p * step * size, step, k,
-            start.at + (r * start.step + first) * size, start.step, c.at + (r * c.step + first) * size, c.step,
-            columns.total - first, columns.per_panel, columns.between, columns.adjacent,
-        )  # fmt: skip
-        _tile(weights.tile, m, vectors, both, place)
-        r += m
-    return both
+    p = first
+    while p < last:
+        vectors = panel_vectors(columns, p, lanes)
+        number = 2 if p + 1 < last and panel_vectors(columns, p + 1, lanes) == vectors else 1
+        column, most = p * columns.per_panel, _ROWS[vectors]
+        tiles = 1 if rows <= most else (rows + most - 1) // most
+        r = 0
+        for left in range(tiles, 0, -1):
+            m = rows - r if left == 1 else (rows - r + left - 1) // left  # as even as can be: small tiles run slower
+            place = (
+                a.at + r * a.step * size, a.step, along, panels + p * step * size, step, k,
+                start.at + (r * start.step + column) * size, start.step, c.at + (r * c.step + column) * size, c.step,
+                columns.total - column, columns.per_panel, columns.between, columns.adjacent,
+            )  # fmt: skip
+            _tile(weights.tile, m, vectors, number, place)
+            r += m
+        p += number
 
 
 _ROWS = (0, *[_most_rows(v) for v in range(1, VECTORS + 1)])
@@ -370,7 +388,7 @@ _ROWS = (0, *[_most_rows(v) for v in range(1, VECTORS + 1)])
 
 @inner
 def multiply(weights, a, along, rows, k, panels, columns, start, c):
-    """c = start + a @ panels for all columns; arguments as in `multiply_panel`."""
-    p = 0
-    while p < panel_count(columns):
-        p += multiply_panel(weights, p, a, along, rows, k, panels, columns, start, c)
+    """c = start + a @ panels for all columns; arguments as in `multiply_panels`."""
+    count, number = panel_count(columns), panels_at_once(weights, rows, k, columns)
+    for p in range(0, count, number):
+        multiply_panels(weights, p, min(p + number, count), a, along, rows, k, panels, columns, start, c)
