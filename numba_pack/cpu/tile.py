@@ -30,6 +30,7 @@ from .lanes import (
     LANES,
     first_lanes,
     fused,
+    integers_at,
     load_vector,
     masked_load,
     masked_store,
@@ -308,15 +309,16 @@ def _any_tile(typingctx, dtype, rows, vectors, panels, place):
     return types.void(dtype, types.intp, types.intp, types.intp, place), codegen
 
 
-_SIGNATURE = types.void(*[types.intp] * (3 + len(ARGUMENTS)))
+_COUNT = len(ARGUMENTS)
+_SIGNATURE = types.void(*[types.intp] * 4)
 
 
-def _single(rows, vectors, panels, a, b, c, d, e, f, g, h, i, j, k, m, n, o):
-    _any_tile(np.float32(0), rows, vectors, panels, (a, b, c, d, e, f, g, h, i, j, k, m, n, o))
+def _single(rows, vectors, panels, place):
+    _any_tile(np.float32(0), rows, vectors, panels, integers_at(place, _COUNT))
 
 
-def _double(rows, vectors, panels, a, b, c, d, e, f, g, h, i, j, k, m, n, o):
-    _any_tile(np.float64(0), rows, vectors, panels, (a, b, c, d, e, f, g, h, i, j, k, m, n, o))
+def _double(rows, vectors, panels, place):
+    _any_tile(np.float64(0), rows, vectors, panels, integers_at(place, _COUNT))
 
 
 @functools.cache
@@ -327,12 +329,19 @@ def tile_of(dtype):
 
 @intrinsic
 def _tile(typingctx, at, rows, vectors, panels, place):
-    """Call the micro-kernel at address ``at``."""
+    """Call the micro-kernel at address ``at``; ``place`` is a tuple of `ARGUMENTS`.
+
+    They are handed over in memory: of seventeen arguments, Numba's wrapper of a C function would copy those on the
+    stack with wide loads, which wait until the narrow stores just before have left the core.
+    """
 
     def codegen(context, builder, sig, args):
-        function = ir.FunctionType(ir.VoidType(), [I64] * (3 + len(ARGUMENTS)))
+        block = cgutils.alloca_once(builder, I64, size=_COUNT)
+        for i, value in enumerate(cgutils.unpack_tuple(builder, args[4])):
+            builder.store(value, builder.gep(block, [ir.Constant(I64, i)]))
+        function = ir.FunctionType(ir.VoidType(), [I64] * 4)
         target = builder.inttoptr(args[0], function.as_pointer())
-        builder.call(target, [*args[1:4], *cgutils.unpack_tuple(builder, args[4])])
+        builder.call(target, [*args[1:4], builder.ptrtoint(block, I64)])
         return context.get_dummy_value()
 
     return types.void(at, types.intp, types.intp, types.intp, place), codegen
