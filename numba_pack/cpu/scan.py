@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._jit import inner
+from .._jit import inlined, inner
 from ..dropout import drop_row
 from ..parameters import has_c, kept_of, step, turn_of
 from .lanes import (
@@ -93,13 +93,13 @@ def row_width(weights):
     return padded(weights.parameters, kept_of(weights) * weights.hidden_size) + width(weights.parameters)
 
 
-@inner
+@inlined
 def row_at(dtype, rows, t, r):
     """The `Matrix` that begins with row r of step t."""
     return Matrix(rows.at + (integer_at(rows.begins, t) + r) * rows.step * dtype.itemsize, rows.step)
 
 
-@inner
+@inlined
 def shifted(dtype, matrix, columns):
     """The matrix without its first columns."""
     return Matrix(matrix.at + columns * dtype.itemsize, matrix.step)
@@ -194,7 +194,7 @@ def _project_block(weights, d, sizes, low, high):
         t = following
 
 
-@inner
+@inlined
 def _cell_rows(weights, d, sums, before, r0, rows, kept_c, out, unit, units):
     """The cell, for ``units`` units from ``unit`` on, of rows r0 to r0 + rows of one step."""
     dtype = weights.parameters
@@ -220,7 +220,7 @@ def _cell_rows(weights, d, sums, before, r0, rows, kept_c, out, unit, units):
             store_first(out.at + (r * out.step + u) * size, h, count)
 
 
-@inner
+@inlined
 def _step_rows(weights, d, t, r0, rows, before, k):
     """Rows r0 to r0 + rows of step t, whose state before is ``before`` (k = P), or zero (k = 0)."""
     dtype, columns = weights.parameters, panel_columns(weights)
@@ -268,11 +268,14 @@ def _scan(weights, d, steps, block_begins):
             going_on = 0
             if 0 <= previous < T:
                 going_on = min(sizes[t], sizes[previous])
-            if going_on > 0:
-                _step_rows(weights, d, t, 0, going_on, row_at(dtype, d.out, previous, 0), P)
-            if sizes[t] > going_on:
-                h_0 = Matrix(d.h_0.at + going_on * d.h_0.step * dtype.itemsize, d.h_0.step)
-                _step_rows(weights, d, t, going_on, sizes[t] - going_on, h_0, P if d.has_state else 0)
+            for new in range(2):  # the rows that go on, then those that begin
+                if new:
+                    h_0 = Matrix(d.h_0.at + going_on * d.h_0.step * dtype.itemsize, d.h_0.step)
+                    r0, rows, before, k = going_on, sizes[t] - going_on, h_0, P if d.has_state else 0
+                else:
+                    r0, rows, before, k = 0, going_on, row_at(dtype, d.out, max(0, min(previous, T - 1)), 0), P
+                if rows > 0:
+                    _step_rows(weights, d, t, r0, rows, before, k)
         done += high - low
 
 

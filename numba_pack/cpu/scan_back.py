@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._jit import inner
+from .._jit import inlined, inner
 from ..parameters import gates_of, has_c, kept_of, places, step_back, turn_of
 from .lanes import (
     address,
@@ -79,7 +79,7 @@ class BackDirection(NamedTuple):
     reverse: bool
 
 
-@inner
+@inlined
 def _back_cell_rows(weights, d, t, rows, going_on, unit, units):
     """The cell's derivative, for ``units`` units from ``unit`` on, of all rows of step t."""
     dtype = weights.parameters

@@ -22,7 +22,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .._jit import by_address, inner
+from .._jit import by_address, inlined, inner
 from .lanes import (
     FLOATS,
     I32,
@@ -347,14 +347,14 @@ def _tile(typingctx, at, rows, vectors, panels, place):
     return types.void(at, types.intp, types.intp, types.intp, place), codegen
 
 
-@inner
+@inlined
 def panels_at_once(weights, rows, k, columns):
     """How many panels a product of so many rows takes at a time: two where that is faster, else one."""
     size = k * columns.vectors * width(weights.parameters) * weights.parameters.itemsize  # of a panel
     return 2 if rows <= TWO_PANEL_ROWS and size * panel_count(columns) <= NEAR_BYTES else 1
 
 
-@inner
+@inlined
 def there_and_back(n, count, turn):
     """The n-th of ``count`` panels, or of groups of panels: first to last if ``turn`` is even, last to first if odd.
 
@@ -364,7 +364,7 @@ def there_and_back(n, count, turn):
     return count - 1 - n if turn & 1 else n
 
 
-@inner
+@inlined
 def multiply_panels(weights, first, last, a, along, rows, k, panels, columns, start, c):
     """The columns of the panels from ``first`` to ``last``, two at most, for ``rows`` rows.
 
