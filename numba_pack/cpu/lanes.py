@@ -27,7 +27,7 @@ __all__ = [
     "Lanes", "absolute", "address", "bits_of", "call_address", "copy_sign", "float_of", "fma", "horner",
     "integer_at", "integers_at", "keep_alive", "lanes_of", "like", "load", "load_first", "load_gates", "maximum",
     "minimum", "nothing", "pointer", "power_of_two", "reciprocal", "select_less", "store", "store_first",
-    "store_gates", "width",
+    "store_gates", "transpose_block", "width",
 ]  # fmt: skip
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
@@ -303,6 +303,53 @@ def store_gates(typingctx, at, stride, count, values):
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp, values), codegen
+
+
+def _transposed(builder, rows):
+    """The transpose of as many vectors as each has lanes: blocks of half the size change places, then quarters, ..."""
+    count = len(rows)
+    half = count // 2
+    while half:
+        upper = [lane & half for lane in range(count)]
+        first = ir.Constant(
+            ir.VectorType(I32, count), [count + lane - half if upper[lane] else lane for lane in range(count)]
+        )
+        second = ir.Constant(
+            ir.VectorType(I32, count), [count + lane if upper[lane] else lane + half for lane in range(count)]
+        )
+        for i in range(count):
+            if not i & half:
+                a, b = rows[i], rows[i + half]
+                rows[i] = builder.shuffle_vector(a, b, first)
+                rows[i + half] = builder.shuffle_vector(a, b, second)
+        half //= 2
+    return rows
+
+
+@intrinsic
+def transpose_block(typingctx, dtype, source, source_step, rows, columns, target, target_step):
+    """target[:columns, :] = source[:rows, :columns].T, by whole vectors: target columns from ``rows`` on become zero.
+
+    ``source`` and ``target`` are addresses, the steps are bytes from row to row. Of source, at most as many rows and
+    columns as a vector has lanes are read, and nothing beyond ``rows`` and ``columns``.
+    """
+    lanes = LANES[_element(dtype)]
+
+    def codegen(context, builder, sig, args):
+        _, source, source_step, rows, columns, target, target_step = args
+        none, whole = ir.Constant(I64, 0), ir.Constant(I64, lanes.count)
+        block = []
+        for i in range(lanes.count):
+            number = ir.Constant(I64, i)
+            mask = first_lanes(builder, builder.select(builder.icmp_signed("<", number, rows), columns, none), lanes)
+            block.append(masked_load(builder, builder.add(source, builder.mul(source_step, number)), mask, lanes))
+        for i, value in enumerate(_transposed(builder, block)):
+            number = ir.Constant(I64, i)
+            mask = first_lanes(builder, builder.select(builder.icmp_signed("<", number, columns), whole, none), lanes)
+            masked_store(builder, value, builder.add(target, builder.mul(target_step, number)), mask, lanes)
+        return context.get_dummy_value()
+
+    return types.void(dtype, *[types.intp] * 6), codegen
 
 
 # -- arithmetic --------------------------------------------------------------------------------------------------------

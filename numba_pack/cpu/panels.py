@@ -14,7 +14,7 @@ import numpy as np
 
 from .._jit import inner, jit
 from ..parameters import gates_of, kept_of, places, turn_of
-from .lanes import address, load_first, store, width
+from .lanes import address, load_first, store, transpose_block, width
 from .tile import gate_columns, panel_count, panel_vectors, plain_columns
 
 __all__ = [
@@ -126,21 +126,18 @@ def back_panels(weights, panels, layer, direction):
 @inner
 def _pack_transposed(source, first, k, columns, turn, target, at):
     """Panels of the transpose of the matrix (n, k) at ``source[first:]``, its gates rotated by ``turn``."""
-    lanes = width(source)
+    lanes, size = width(source), source.itemsize
     for p in range(panel_count(columns)):
         vectors = panel_vectors(columns, p, lanes)
         for j in range(vectors):
             gate = j if columns.adjacent else (j + columns.vectors - turn) % columns.vectors
             column = p * columns.per_panel + gate * columns.between
             left = columns.total - p * columns.per_panel - (j * lanes if columns.adjacent else 0)
-            for lane in range(lanes):
-                row, to = first + (column + lane) * k, at + j * lanes + lane
-                if lane < left:
-                    for kk in range(k):
-                        target[to + kk * vectors * lanes] = source[row + kk]
-                else:
-                    for kk in range(k):
-                        target[to + kk * vectors * lanes] = 0
+            for kk in range(0, k, lanes):
+                row, to = first + column * k + kk, at + (kk * vectors + j) * lanes
+                transpose_block(
+                    source, address(source, row), k * size, left, k - kk, address(target, to), vectors * lanes * size
+                )
         at += k * vectors * lanes
 
 
