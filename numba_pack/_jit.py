@@ -8,9 +8,6 @@ a branch for division by zero would also keep LLVM from vectorising).
 compiled, and its code becomes part of that entry. Entries built over ``inner`` functions are found again in
 the disk cache by a new process; entries built over other ``@njit`` dispatchers held in closures are not.
 
-``inlined`` marks an inner function of the innermost loops, which LLVM must not call but inline: the fields of its
-arguments, several dozen once the named tuples are taken apart, would pass over the stack with every tile.
-
 ``by_address`` makes a C function, which compiled code calls by its address. Numba compiles what is ``inner`` once for
 every level of the functions around it; what is large and used everywhere is better called from outside.
 """
@@ -22,9 +19,8 @@ import functools
 from numba import cfunc, njit
 from numba.extending import register_jitable
 
-__all__ = ["by_address", "inlined", "inner", "jit"]
+__all__ = ["by_address", "inner", "jit"]
 
 jit = functools.partial(njit, cache=True, nogil=True, error_model="numpy")
 inner = register_jitable(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-inlined = register_jitable(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
 by_address = functools.partial(cfunc, cache=True, error_model="numpy")

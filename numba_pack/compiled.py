@@ -178,7 +178,7 @@ def _forward(packed, weights, states, record, keep):
     if keep:
         call_forward(
             weights.forward, weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
-            packed.sorted_indices, states.h, states.c, states.given, 0.0, 0, 0, record.gates, record.cells,
+            packed.sorted_indices, states.h, states.c, states.given, np.empty(0, np.int64), record.gates, record.cells,
             record.outputs, record.unprojected, 0, B, out, h_n, c_n,
         )  # fmt: skip
     else:
@@ -273,16 +273,17 @@ def _replay_back(tape, d_output, d_state):
     d_projected = np.empty((scans if weights.hidden_size != P else 0, N, P), dtype)
     panels = aligned(weights.parameters, back_panels_size(weights))
     pack_back(weights, panels)
+    no_dropout = np.empty(0, np.int64)
     call_backward(
         weights.backward, weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
-        packed.sorted_indices, states.h, states.c, states.given, 0.0, 0, 0, record.gates, record.cells, record.outputs,
+        packed.sorted_indices, states.h, states.c, states.given, no_dropout, record.gates, record.cells, record.outputs,
         record.unprojected, out, 0, B, panels, rows, d_states.h, d_states.c, d_states.given, d_between, True, d_x, d_h,
         d_c, d_projected,
     )  # fmt: skip
     gradient = np.zeros(weights.parameters.size, dtype)
     call_gradients(
         weights.gradients, weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
-        packed.sorted_indices, states.h, states.c, states.given, 0.0, 0, 0, record.gates, record.cells, record.outputs,
+        packed.sorted_indices, states.h, states.c, states.given, no_dropout, record.gates, record.cells, record.outputs,
         record.unprojected, out, d_projected, 0, 1, gradient,
     )  # fmt: skip
     return CompiledGradients(_with_rows(packed, d_x), _as_state(weights, d_h, d_c), gradient)

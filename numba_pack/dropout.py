@@ -42,21 +42,20 @@ def philox(c0, c1, c2, c3, k0, k1):
 
 
 @inner
-def drop_row(dtype, dropout, layer, sequence, step, source, target, r):
-    """Row r of target = row r of source with units dropped: the output of ``layer`` at one step of one sequence.
+def drop_row(number, dropout, layer, sequence, step, source, target, count):
+    """Drop units of a row of ``count``: the output of ``layer`` at one step of one sequence.
 
-    Both are `Matrix`; they may be the same.
+    ``source`` and ``target`` are addresses, which may be the same; ``number`` is any of the dtype.
     """
     threshold = np.uint64(dropout.rate * 2.0**32)
-    zero = dtype.dtype.type(0.0)
-    scale = dtype.dtype.type(1.0 / (1.0 - dropout.rate)) if dropout.rate < 1.0 else zero
-    x = carray(pointer(source.at + r * source.step * dtype.itemsize, dtype), source.step)
-    y = carray(pointer(target.at + r * target.step * dtype.itemsize, dtype), target.step)
-    for block in range((source.step + 3) // 4):
+    zero = type(number)(0.0)
+    scale = type(number)(1.0 / (1.0 - dropout.rate)) if dropout.rate < 1.0 else zero
+    x, y = carray(pointer(source, number), count), carray(pointer(target, number), count)
+    for block in range((count + 3) // 4):
         words = philox(
             np.uint64(block), np.uint64(step), np.uint64(sequence), np.uint64(layer),
             np.uint64(dropout.seed), np.uint64(dropout.call),
         )  # fmt: skip
-        for lane in range(min(4, source.step - 4 * block)):
+        for lane in range(min(4, count - 4 * block)):
             unit = 4 * block + lane
             y[unit] = x[unit] * (scale if words[lane] >= threshold else zero)

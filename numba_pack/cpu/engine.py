@@ -16,6 +16,7 @@ import numpy as np
 from ..dropout import Dropout
 from ..parameters import WEIGHTS, Weights
 from . import threads
+from .drop import drop_of
 from .kernels import call_backward, call_forward, call_gradients, call_inference, with_gradients
 from .lanes import lanes_of
 from .panels import back_panels_size, pack_back
@@ -111,7 +112,7 @@ def record(
 def _given(kernel: int, saved: Saved) -> tuple[Any, ...]:
     """The arguments that all passes of training begin with."""
     weights, (data, batch_sizes, order, _), states, dropout, kept, _ = saved
-    return (kernel, *weights[:3], data, batch_sizes, order, *states, *dropout, *kept)
+    return (kernel, *weights[:3], data, batch_sizes, order, *states, drop_of(dropout, data.dtype), *kept)
 
 
 def _divide(batch: Batch, parts: int, workers: int, task: Callable[[int, int], object]) -> None:

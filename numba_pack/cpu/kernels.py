@@ -14,9 +14,8 @@ import numpy as np
 from numba import carray, types
 
 from .._jit import by_address, inner, jit
-from ..dropout import Dropout
 from ..parameters import Weights
-from .lanes import address, bits_of, call_address, float_of, integers_at, pointer
+from .lanes import address, call_address, integers_at, pointer
 from .panels import pack_forward
 from .scan import Batch, Record, States, forward_stack
 from .scan_back import backward_stack, weight_gradients
@@ -57,10 +56,8 @@ class _Header(NamedTuple):
     h_0: int
     c_0: int
     given: int
-    #: of the dropout: the bits of the rate, seed and call
-    rate: int
-    seed: int
-    call: int
+    #: the dropout: see `drop_of`; 0 for none
+    drop: int
     #: the tape, if one is kept
     keep: int
     gates: int
@@ -146,11 +143,6 @@ def _record(head, number):
 
 
 @inner
-def _dropout(head):
-    return Dropout(float_of(head.rate), np.uint32(head.seed), np.uint32(head.call))
-
-
-@inner
 def _weights(kind, head, number):
     return kind(
         _array(head.parameters, number, _EVERYTHING), _array(head.panels, number, _EVERYTHING), 0, 0, 0, 0, head.tile,
@@ -169,7 +161,7 @@ def _forward_kernel(kind, number):
         call = _Forward(*integers_at(block + 8 * _HEAD, _FORWARD))
         forward_stack(
             _weights(kind, head, number), _batch(head, number), call.first, call.last,
-            _states(head.h_0, head.c_0, head.given, number), _dropout(head), head.keep != 0, _record(head, number),
+            _states(head.h_0, head.c_0, head.given, number), head.drop, head.keep != 0, _record(head, number),
             _array(head.out, number, _EVERYTHING), _array(call.h_n, number, _EVERYTHING),
             _array(call.c_n, number, _EVERYTHING),
         )  # fmt: skip
@@ -184,7 +176,7 @@ def _backward_kernel(kind, number):
         call = _Backward(*integers_at(block + 8 * _HEAD, _BACKWARD))
         backward_stack(
             _weights(kind, head, number), _array(call.panels, number, _EVERYTHING), _batch(head, number), call.first,
-            call.last, _states(head.h_0, head.c_0, head.given, number), _dropout(head), _record(head, number),
+            call.last, _states(head.h_0, head.c_0, head.given, number), head.drop, _record(head, number),
             _array(head.out, number, _EVERYTHING), _array(call.d_out, number, _EVERYTHING),
             _states(call.d_h_n, call.d_c_n, call.given, number), _array(call.d_between, number, _EVERYTHING),
             call.input_grad != 0, _array(call.d_x, number, _EVERYTHING),
@@ -201,7 +193,7 @@ def _gradients_kernel(kind, number):
         call = _Gradients(*integers_at(block + 8 * _HEAD, _GRADIENTS))
         weight_gradients(
             _weights(kind, head, number), _batch(head, number), _states(head.h_0, head.c_0, head.given, number),
-            _dropout(head), _record(head, number), _array(head.out, number, _EVERYTHING),
+            head.drop, _record(head, number), _array(head.out, number, _EVERYTHING),
             _array(call.d_projected, number, _EVERYTHING), call.part, call.parts,
             _array(call.gradient, number, _EVERYTHING),
         )  # fmt: skip
@@ -247,7 +239,12 @@ def _run(kernel, block):
 
 
 @inner
-def _head(parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, dropout, keep, record, out):
+def _place(drop):
+    return address(drop, 0) if drop.size else 0
+
+
+@inner
+def _head(parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, drop, keep, record, out):
     """A `_Header`, as a plain tuple."""
     tile, input_size, hidden_size, output_size, layers, directions, bias = (
         sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6]
@@ -255,9 +252,8 @@ def _head(parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, 
     return (
         0, address(parameters, 0), address(panels, 0), tile, input_size, hidden_size, output_size, layers, directions,
         bias, address(data, 0), data.shape[0], address(batch_sizes, 0), batch_sizes.size, address(order, 0), order.size,
-        address(h_0, 0), address(c_0, 0), int(given), bits_of(dropout[0]), np.int64(dropout[1]), np.int64(dropout[2]),
-        int(keep), address(record[0], 0), address(record[1], 0), address(record[2], 0), address(record[3], 0),
-        address(out, 0),
+        address(h_0, 0), address(c_0, 0), int(given), drop, int(keep), address(record[0], 0), address(record[1], 0),
+        address(record[2], 0), address(record[3], 0), address(out, 0),
     )  # fmt: skip
 
 
@@ -266,7 +262,7 @@ def _head(parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, 
 # - weights:  parameters, panels, sizes
 # - batch:    data (N, I), batch_sizes (T,), order (B,)
 # - states:   h_0 (L * D, B, P), c_0 (L * D, B, H), given
-# - dropout:  rate, seed, call
+# - drop:     see `drop_of`
 # - record:   gates, cells, outputs, unprojected, as in `Record`
 
 
@@ -276,7 +272,7 @@ def call_inference(
 ):
     """Run the forward pass for the sequences ``first`` to ``last``; writes their part of out, h_n and c_n."""
     head = _head(
-        parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, (0.0, 0, 0), False,
+        parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, 0, False,
         (data, data, data, data), out,
     )  # fmt: skip
     _run(kernel, np.array((*head, first, last, address(h_n, 0), address(c_n, 0))))
@@ -284,12 +280,12 @@ def call_inference(
 
 @jit
 def call_forward(
-    kernel, parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, rate, seed, call, gates, cells,
+    kernel, parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, drop, gates, cells,
     outputs, unprojected, first, last, out, h_n, c_n,
 ):  # fmt: skip
     """As `call_inference`, with dropout, and writes their part of the record."""
     head = _head(
-        parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, (rate, seed, call), True,
+        parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, _place(drop), True,
         (gates, cells, outputs, unprojected), out,
     )  # fmt: skip
     _run(kernel, np.array((*head, first, last, address(h_n, 0), address(c_n, 0))))
@@ -297,13 +293,13 @@ def call_forward(
 
 @jit
 def call_backward(
-    kernel, parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, rate, seed, call, gates, cells,
+    kernel, parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, drop, gates, cells,
     outputs, unprojected, out, first, last, back_panels, d_out, d_h_n, d_c_n, d_given, d_between, input_grad, d_x,
     d_h_0, d_c_0, d_projected,
 ):  # fmt: skip
     """Run the backward pass for the sequences ``first`` to ``last``: see `backward_stack`."""
     head = _head(
-        parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, (rate, seed, call), True,
+        parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, _place(drop), True,
         (gates, cells, outputs, unprojected), out,
     )  # fmt: skip
     tail = (
@@ -316,12 +312,12 @@ def call_backward(
 
 @jit
 def call_gradients(
-    kernel, parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, rate, seed, call, gates, cells,
+    kernel, parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, drop, gates, cells,
     outputs, unprojected, out, d_projected, part, parts, gradient,
 ):  # fmt: skip
     """Run part ``part`` of ``parts`` of the gradients of the weights: see `weight_gradients`."""
     head = _head(
-        parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, (rate, seed, call), True,
+        parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, _place(drop), True,
         (gates, cells, outputs, unprojected), out,
     )  # fmt: skip
     _run(kernel, np.array((*head, part, parts, address(d_projected, 0), address(gradient, 0))))

@@ -24,9 +24,9 @@ from numba.np.arrayobj import make_array
 from .machine import MACHINE
 
 __all__ = [
-    "Lanes", "absolute", "address", "bits_of", "call_address", "copy_sign", "float_of", "fma", "horner",
-    "integer_at", "integers_at", "keep_alive", "lanes_of", "like", "load", "load_first", "load_gates", "maximum",
-    "minimum", "nothing", "pointer", "power_of_two", "reciprocal", "select_less", "store", "store_first",
+    "Lanes", "absolute", "address", "always_inline", "call_address", "copy_sign", "float_of", "fma",
+    "horner", "integer_at", "integers_at", "keep_alive", "lanes_of", "like", "load", "load_first", "load_gates",
+    "maximum", "minimum", "nothing", "pointer", "power_of_two", "reciprocal", "select_less", "store", "store_first",
     "store_gates", "transpose_block", "width",
 ]  # fmt: skip
 
@@ -170,12 +170,6 @@ def integers_at(typingctx, at, count):
         return context.make_tuple(builder, sig.return_type, values)
 
     return types.UniTuple(types.intp, number)(types.intp, count), codegen
-
-
-@intrinsic
-def bits_of(typingctx, x):
-    """The bits of a float64, as an int64."""
-    return types.int64(types.float64), lambda context, builder, sig, args: builder.bitcast(args[0], I64)
 
 
 @intrinsic
@@ -350,6 +344,25 @@ def transpose_block(typingctx, dtype, source, source_step, rows, columns, target
         return context.get_dummy_value()
 
     return types.void(dtype, *[types.intp] * 6), codegen
+
+
+# -- calls -------------------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def always_inline(typingctx):
+    """Within a function: LLVM does not call this function, but inlines it.
+
+    Those of the innermost loops need it: the fields of their arguments, several dozen once the named tuples are taken
+    apart, would pass over the stack with every tile. (Numba's option ``forceinline`` would have what such a function
+    calls compiled once more, as it is part of the flags.)
+    """
+
+    def codegen(context, builder, sig, args):
+        builder.function.attributes.add("alwaysinline")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
 
 
 # -- arithmetic --------------------------------------------------------------------------------------------------------

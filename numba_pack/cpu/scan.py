@@ -16,11 +16,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._jit import inlined, inner
-from ..dropout import drop_row
+from .._jit import inner
 from ..parameters import has_c, kept_of, step, turn_of
+from .drop import drop_layer
 from .lanes import (
     address,
+    always_inline,
     integer_at,
     keep_alive,
     load,
@@ -93,15 +94,17 @@ def row_width(weights):
     return padded(weights.parameters, kept_of(weights) * weights.hidden_size) + width(weights.parameters)
 
 
-@inlined
+@inner
 def row_at(dtype, rows, t, r):
     """The `Matrix` that begins with row r of step t."""
+    always_inline()
     return Matrix(rows.at + (integer_at(rows.begins, t) + r) * rows.step * dtype.itemsize, rows.step)
 
 
-@inlined
+@inner
 def shifted(dtype, matrix, columns):
     """The matrix without its first columns."""
+    always_inline()
     return Matrix(matrix.at + columns * dtype.itemsize, matrix.step)
 
 
@@ -194,9 +197,10 @@ def _project_block(weights, d, sizes, low, high):
         t = following
 
 
-@inlined
+@inner
 def _cell_rows(weights, d, sums, before, r0, rows, kept_c, out, unit, units):
     """The cell, for ``units`` units from ``unit`` on, of rows r0 to r0 + rows of one step."""
+    always_inline()
     dtype = weights.parameters
     size = dtype.itemsize
     H = weights.hidden_size
@@ -220,9 +224,10 @@ def _cell_rows(weights, d, sums, before, r0, rows, kept_c, out, unit, units):
             store_first(out.at + (r * out.step + u) * size, h, count)
 
 
-@inlined
+@inner
 def _step_rows(weights, d, t, r0, rows, before, k):
     """Rows r0 to r0 + rows of step t, whose state before is ``before`` (k = P), or zero (k = 0)."""
+    always_inline()
     dtype, columns = weights.parameters, panel_columns(weights)
     P, H = weights.output_size, weights.hidden_size
     sums, kept_c, out = row_at(dtype, d.gates, t, r0), row_at(dtype, d.cells, t, r0), row_at(dtype, d.out, t, r0)
@@ -331,16 +336,7 @@ class Batch(NamedTuple):
 
 
 @inner
-def drop_layer(dtype, dropout, layer, steps, order, first, source, target):
-    """target = source with units dropped: the `Rows` of the output of ``layer``, for these sequences."""
-    for t in range(steps.sizes.size):
-        x, y = row_at(dtype, source, t, 0), row_at(dtype, target, t, 0)
-        for r in range(steps.sizes[t]):
-            drop_row(dtype, dropout, layer, order[first + r], t, x, y, r)
-
-
-@inner
-def forward_stack(weights, batch, first, last, states, dropout, keep, tape, out, h_n, c_n):
+def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, h_n, c_n):
     """All layers and directions, for the sequences ``first`` to ``last`` of the sorted batch.
 
     Writes those sequences' part of out (N, D * P), h_n (L * D, B, P) and c_n (L * D, B, H) and, with ``keep``, of the
@@ -359,7 +355,7 @@ def forward_stack(weights, batch, first, last, states, dropout, keep, tape, out,
     sums = aligned(dtype, block * W)
     sums_begin = np.empty(steps.sizes.size, np.int64)
     between = aligned(dtype, 0 if keep or D == 1 or weights.num_layers == 1 else own * D * P)
-    dropped = aligned(dtype, own * D * P if dropout.rate > 0.0 and weights.num_layers > 1 else 0)
+    dropped = aligned(dtype, own * D * P if drop != 0 and weights.num_layers > 1 else 0)
     h, c = aligned(dtype, mine * P_padded), aligned(dtype, mine * H_padded)
     one_step = aligned(dtype, mine * H_padded if P != H else 0)
     zeros = aligned(dtype, P + width(dtype))
@@ -376,9 +372,9 @@ def forward_stack(weights, batch, first, last, states, dropout, keep, tape, out,
             target = Rows(address(out, 0), D * P, places)  # one direction overwrites its input, which it has projected
         else:
             target = Rows(address(between, 0), D * P, alone)
-        if dropout.rate > 0.0 and layer > 0:
+        if drop != 0 and layer > 0:
             copy = Rows(address(dropped, 0), D * P, alone)
-            drop_layer(dtype, dropout, layer - 1, steps, batch.order, first, source, copy)
+            drop_layer(drop, layer - 1, steps, batch.order, first, source, copy)
             source = copy
         for direction in range(D):
             index = layer * D + direction

@@ -16,10 +16,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._jit import inlined, inner
+from .._jit import inner
 from ..parameters import gates_of, has_c, kept_of, places, step_back, turn_of
+from .drop import drop_layer
 from .lanes import (
     address,
+    always_inline,
     keep_alive,
     like,
     load,
@@ -32,7 +34,7 @@ from .lanes import (
     width,
 )
 from .panels import BackPanels, aligned, back_panels
-from .scan import Rows, drop_layer, give_states, padded, row_at, row_width, shifted, steps_of, take_states
+from .scan import Rows, give_states, padded, row_at, row_width, shifted, steps_of, take_states
 from .tile import (
     Matrix,
     multiply,
@@ -79,9 +81,10 @@ class BackDirection(NamedTuple):
     reverse: bool
 
 
-@inlined
+@inner
 def _back_cell_rows(weights, d, t, rows, going_on, unit, units):
     """The cell's derivative, for ``units`` units from ``unit`` on, of all rows of step t."""
+    always_inline()
     dtype = weights.parameters
     size = dtype.itemsize
     H, P = weights.hidden_size, weights.output_size
@@ -202,7 +205,7 @@ def backward_stack(
     first,
     last,
     states,
-    dropout,
+    drop,
     tape,
     out,
     d_out,
@@ -266,8 +269,8 @@ def backward_stack(
             give_states(dtype, d_h, index, batch.order, first, d_hx.h, P)
             if has_c(weights):
                 give_states(dtype, d_c, index, batch.order, first, d_hx.c, H)
-        if dropout.rate > 0.0 and layer > 0:
-            drop_layer(dtype, dropout, layer - 1, steps, batch.order, first, d_source, d_source)
+        if drop != 0 and layer > 0:
+            drop_layer(drop, layer - 1, steps, batch.order, first, d_source, d_source)
         d_target = d_source
     keep_alive((steps, h, d_h, d_c, d_unprojected, zeros))
 
@@ -344,7 +347,7 @@ def _rows_of(dtype, at, step, N):
 
 
 @inner
-def weight_gradients(weights, batch, states, dropout, tape, out, d_projected, part, parts, gradient):
+def weight_gradients(weights, batch, states, drop, tape, out, d_projected, part, parts, gradient):
     """Part ``part`` of ``parts`` of the gradient of the parameters, after `backward_stack` has done all sequences.
 
     ``gradient`` is laid out like the parameters and begins as zeros.
@@ -358,14 +361,14 @@ def weight_gradients(weights, batch, states, dropout, tape, out, d_projected, pa
     zeros[:] = 0
     steps = steps_of(batch.batch_sizes, 0, batch.order.size)
     begins = address(steps.places, 0)
-    dropped = aligned(dtype, N * D * P if dropout.rate > 0.0 and weights.num_layers > 1 else 0)
+    dropped = aligned(dtype, N * D * P if drop != 0 and weights.num_layers > 1 else 0)
     for layer in range(weights.num_layers):
         source = Rows(address(batch.data, 0), weights.input_size, begins)
         if layer > 0:
             source = Rows(address(tape.outputs, (layer - 1) * N * D * P), D * P, begins)
-        if dropout.rate > 0.0 and layer > 0:
+        if drop != 0 and layer > 0:
             copy = Rows(address(dropped, 0), D * P, begins)
-            drop_layer(dtype, dropout, layer - 1, steps, batch.order, 0, source, copy)
+            drop_layer(drop, layer - 1, steps, batch.order, 0, source, copy)
             source = copy
         for direction in range(D):
             index = layer * D + direction

@@ -22,12 +22,13 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .._jit import by_address, inlined, inner
+from .._jit import by_address, inner
 from .lanes import (
     FLOATS,
     I32,
     I64,
     LANES,
+    always_inline,
     first_lanes,
     fused,
     integers_at,
@@ -347,30 +348,33 @@ def _tile(typingctx, at, rows, vectors, panels, place):
     return types.void(at, types.intp, types.intp, types.intp, place), codegen
 
 
-@inlined
+@inner
 def panels_at_once(weights, rows, k, columns):
     """How many panels a product of so many rows takes at a time: two where that is faster, else one."""
+    always_inline()
     size = k * columns.vectors * width(weights.parameters) * weights.parameters.itemsize  # of a panel
     return 2 if rows <= TWO_PANEL_ROWS and size * panel_count(columns) <= NEAR_BYTES else 1
 
 
-@inlined
+@inner
 def there_and_back(n, count, turn):
     """The n-th of ``count`` panels, or of groups of panels: first to last if ``turn`` is even, last to first if odd.
 
     A scan multiplies by the same panels at every step. Taking them in turns from either end, it begins with those that
     it has read last, and which a cache that cannot hold all of them still holds.
     """
+    always_inline()
     return count - 1 - n if turn & 1 else n
 
 
-@inlined
+@inner
 def multiply_panels(weights, first, last, a, along, rows, k, panels, columns, start, c):
     """The columns of the panels from ``first`` to ``last``, two at most, for ``rows`` rows.
 
     Of the weights only the dtype and the micro-kernel matter. ``a``, ``start`` and ``c`` are `Matrix`, ``along`` is
     the step of a along k, ``panels`` the address of the first of all panels.
     """
+    always_inline()
     lanes, size = width(weights.parameters), weights.parameters.itemsize
     step = k * columns.vectors * lanes
     p = first

@@ -1,0 +1,84 @@
+"""Dropout between layers: a C function of its own, which only those who drop compile."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import types
+
+from .._jit import by_address, inner
+from ..dropout import Dropout, drop_row
+from .lanes import address, call_address, float_of, integer_at, integers_at, keep_alive
+
+__all__ = ["drop_layer", "drop_of"]
+
+
+class _Block(NamedTuple):
+    """What the function reads."""
+
+    #: of the dropout: the bits of the rate, seed and call
+    rate: int
+    seed: int
+    call: int
+    #: the layer that the rows are the output of
+    layer: int
+    #: T, (T,) rows of each step, and the caller's number of each of the step's sequences
+    steps: int
+    sizes: int
+    order: int
+    #: `Rows`
+    source: int
+    source_step: int
+    source_begins: int
+    target: int
+    target_step: int
+    target_begins: int
+
+
+_FIELDS = len(_Block._fields)
+
+
+def _drop_kernel(number: Any) -> Any:
+    def drop(block):
+        b = _Block(*integers_at(block, _FIELDS))
+        dropout = Dropout(float_of(b.rate), np.uint32(b.seed), np.uint32(b.call))
+        for t in range(b.steps):
+            x, y = integer_at(b.source_begins, t), integer_at(b.target_begins, t)
+            for r in range(integer_at(b.sizes, t)):
+                x_at, y_at = b.source + (x + r) * b.source_step * size, b.target + (y + r) * b.target_step * size
+                drop_row(number, dropout, b.layer, integer_at(b.order, r), t, x_at, y_at, b.source_step)
+
+    size = number.itemsize
+    return drop
+
+
+@functools.cache
+def _kernel(dtype: np.dtype[Any]) -> Any:
+    return by_address(types.void(types.intp))(_drop_kernel(dtype.type(0)))
+
+
+def drop_of(dropout: Dropout, dtype: np.dtype[Any]) -> np.ndarray:
+    """A dropout as the kernels take it: the address of the function, the bits of the rate, seed and call, or empty."""
+    if dropout.rate == 0:
+        return np.empty(0, np.int64)
+    return np.array([_kernel(dtype).address, np.float64(dropout.rate).view(np.int64), dropout.seed, dropout.call])
+
+
+@inner
+def drop_layer(drop, layer, steps, order, first, source, target):
+    """target = source with units dropped: the `Rows` of the output of ``layer``, for sequences from ``first`` on.
+
+    ``drop`` is the address of what `drop_of` made, ``steps`` are the `Steps` of these sequences.
+    """
+    fields = (
+        integer_at(drop, 1), integer_at(drop, 2), integer_at(drop, 3), layer, steps.sizes.size,
+        address(steps.sizes, 0), address(order, first), source.at, source.step, source.begins, target.at, target.step,
+        target.begins,
+    )  # fmt: skip
+    block = np.empty(len(fields), np.int64)
+    for i in range(len(fields)):
+        block[i] = fields[i]
+    call_address(integer_at(drop, 0), address(block, 0))
+    keep_alive((block,))
