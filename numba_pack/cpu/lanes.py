@@ -24,7 +24,7 @@ from numba.np.arrayobj import make_array
 from .machine import MACHINE
 
 __all__ = [
-    "Lanes", "absolute", "address", "always_inline", "call_address", "copy_sign", "float_of", "fma",
+    "Lanes", "absolute", "address", "always_inline", "call_address", "copy", "copy_sign", "float_of", "fma",
     "horner", "integer_at", "integers_at", "keep_alive", "lanes_of", "like", "load", "load_first", "load_gates",
     "maximum", "minimum", "nothing", "pointer", "power_of_two", "reciprocal", "select_less", "store", "store_first",
     "store_gates", "transpose_block", "width",
@@ -264,6 +264,18 @@ def store_first(typingctx, at, value, count):
         return context.get_dummy_value()
 
     return types.void(types.intp, value, types.intp), codegen
+
+
+@intrinsic
+def copy(typingctx, target, source, count):
+    """Copy ``count`` bytes between two addresses."""
+
+    def codegen(context, builder, sig, args):
+        to, of = (_pointer(builder, at, ir.IntType(8)) for at in args[:2])
+        cgutils.raw_memcpy(builder, to, of, args[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), codegen
 
 
 def _element(ty):

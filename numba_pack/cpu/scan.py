@@ -22,6 +22,7 @@ from .drop import drop_layer
 from .lanes import (
     address,
     always_inline,
+    copy,
     integer_at,
     keep_alive,
     load,
@@ -109,25 +110,13 @@ def shifted(dtype, matrix, columns):
 
 
 @inner
-def copy_rows(dtype, source, target, rows, count):
-    """target = source, for ``rows`` rows of ``count`` elements."""
-    size = dtype.itemsize
-    for r in range(rows):
-        for u in range(0, count, width(dtype)):
-            value = load_first(dtype, source.at + (r * source.step + u) * size, count - u)
-            store_first(target.at + (r * target.step + u) * size, value, count - u)
-
-
-@inner
 def take_states(dtype, states, given, index, order, first, rows, count):
     """``rows`` (., count) = states[index], in sorted order from sequence ``first`` on; zeros if none are given."""
     step = padded(dtype, count)
-    for r in range(rows.size // step):
-        if given:
-            row = index * order.size + order[first + r]
-            copy_rows(dtype, Matrix(address(states, row * count), 0), Matrix(address(rows, r * step), 0), 1, count)
-        for u in range(count if given else 0, step):
-            rows[r * step + u] = 0
+    rows[:] = 0
+    for r in range(rows.size // step if given else 0):
+        row = index * order.size + order[first + r]
+        copy(address(rows, r * step), address(states, row * count), count * dtype.itemsize)
 
 
 @inner
@@ -136,7 +125,7 @@ def give_states(dtype, rows, index, order, first, states, count):
     step = padded(dtype, count)
     for r in range(rows.size // step):
         row = index * order.size + order[first + r]
-        copy_rows(dtype, Matrix(address(rows, r * step), 0), Matrix(address(states, row * count), 0), 1, count)
+        copy(address(states, row * count), address(rows, r * step), count * dtype.itemsize)
 
 
 class Direction(NamedTuple):
@@ -292,11 +281,11 @@ def _last_h(weights, d, steps, first, last, order, index, h_n):
     for r in range(last - first):
         while length > 0 and steps.sizes[length - 1] <= r:
             length -= 1
-        h = Matrix(d.h_0.at + r * d.h_0.step * dtype.itemsize, 0)
+        h = d.h_0.at + r * d.h_0.step * dtype.itemsize
         if length > 0:
-            h = row_at(dtype, d.out, 0 if d.reverse else length - 1, r)
+            h = row_at(dtype, d.out, 0 if d.reverse else length - 1, r).at
         row = index * order.size + order[first + r]
-        copy_rows(dtype, h, Matrix(address(h_n, row * P), 0), 1, P)
+        copy(address(h_n, row * P), h, P * dtype.itemsize)
 
 
 class Record(NamedTuple):
