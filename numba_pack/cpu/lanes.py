@@ -24,7 +24,7 @@ from numba.np.arrayobj import make_array
 from .machine import MACHINE
 
 __all__ = [
-    "Lanes", "absolute", "address", "always_inline", "call_address", "copy", "copy_sign", "float_of", "fma",
+    "Lanes", "absolute", "address", "always_inline", "call_address", "clear", "copy", "copy_sign", "float_of", "fma",
     "horner", "integer_at", "integers_at", "keep_alive", "lanes_of", "like", "load", "load_first", "load_gates",
     "maximum", "minimum", "nothing", "pointer", "power_of_two", "reciprocal", "select_less", "store", "store_first",
     "store_gates", "transpose_block", "width",
@@ -276,6 +276,17 @@ def copy(typingctx, target, source, count):
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp), codegen
+
+
+@intrinsic
+def clear(typingctx, target, count):
+    """Set ``count`` bytes from an address on to zero."""
+
+    def codegen(context, builder, sig, args):
+        cgutils.memset(builder, _pointer(builder, args[0], ir.IntType(8)), args[1], 0)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), codegen
 
 
 def _element(ty):

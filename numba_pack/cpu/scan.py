@@ -22,6 +22,7 @@ from .drop import drop_layer
 from .lanes import (
     address,
     always_inline,
+    clear,
     copy,
     integer_at,
     keep_alive,
@@ -113,7 +114,7 @@ def shifted(dtype, matrix, columns):
 def take_states(dtype, states, given, index, order, first, rows, count):
     """``rows`` (., count) = states[index], in sorted order from sequence ``first`` on; zeros if none are given."""
     step = padded(dtype, count)
-    rows[:] = 0
+    clear(address(rows, 0), rows.size * dtype.itemsize)
     for r in range(rows.size // step if given else 0):
         row = index * order.size + order[first + r]
         copy(address(rows, r * step), address(states, row * count), count * dtype.itemsize)
@@ -348,9 +349,9 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, h_
     h, c = aligned(dtype, mine * P_padded), aligned(dtype, mine * H_padded)
     one_step = aligned(dtype, mine * H_padded if P != H else 0)
     zeros = aligned(dtype, P + width(dtype))
-    zeros[:] = 0
+    clear(address(zeros, 0), zeros.size * size)
 
-    places, alone, none = address(steps.places, 0), address(steps.alone, 0), np.zeros_like(steps.places)
+    places, alone, none = address(steps.places, 0), address(steps.alone, 0), np.zeros(steps.places.size, np.int64)
     source = Rows(address(batch.data, 0), weights.input_size, places)
     for layer in range(weights.num_layers):
         if layer == weights.num_layers - 1:

@@ -22,6 +22,7 @@ from .drop import drop_layer
 from .lanes import (
     address,
     always_inline,
+    clear,
     keep_alive,
     like,
     load,
@@ -233,7 +234,7 @@ def backward_stack(
     h, d_h, d_c = aligned(dtype, mine * P_padded), aligned(dtype, mine * P_padded), aligned(dtype, mine * H_padded)
     d_unprojected = aligned(dtype, mine * H_padded if P != H else 0)
     zeros = aligned(dtype, max(H, weights.input_size, D * P) + width(dtype))
-    zeros[:] = 0
+    clear(address(zeros, 0), zeros.size * dtype.itemsize)
 
     places = address(steps.places, 0)
     d_target = Rows(address(d_out, 0), D * P, places)
@@ -358,7 +359,7 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, part,
     W, H_padded = row_width(weights), padded(dtype, H)
     low, high = H * part // parts, H * (part + 1) // parts
     zeros = aligned(dtype, P)
-    zeros[:] = 0
+    clear(address(zeros, 0), zeros.size * dtype.itemsize)
     steps = steps_of(batch.batch_sizes, 0, batch.order.size)
     begins = address(steps.places, 0)
     dropped = aligned(dtype, N * D * P if drop != 0 and weights.num_layers > 1 else 0)
