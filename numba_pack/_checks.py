@@ -21,6 +21,8 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic, overload
 
 from ._jit import inner, jit
+from .foreign import Ragged, arrays_of_lists, library_of, refuse_missing
+from .interop.dlpack import as_numpy
 
 __all__ = [
     "ArgumentError",
@@ -30,12 +32,14 @@ __all__ = [
     "as_integer",
     "as_integers",
     "as_left",
+    "as_ragged",
     "as_rows",
     "as_sequences",
     "as_total_length",
     "constant",
     "inverted",
     "is_packed",
+    "lengths_between",
     "lengths_fault",
     "native",
     "offsets_fault",
@@ -112,7 +116,7 @@ def steps_fault(lengths):
     return "", 0, 0, -1
 
 
-@jit
+@inner
 def offsets_fault(offsets, rows):
     """Offsets start at 0, do not decrease, and end at the number of rows."""
     sequences = len(offsets) - 1
@@ -126,6 +130,16 @@ def offsets_fault(offsets, rows):
     if offsets[sequences] != rows:
         return " must end at the number of rows of values, that is", offsets[sequences], rows, sequences
     return "", 0, 0, -1
+
+
+@jit
+def lengths_between(offsets, rows, lengths):
+    """Whether `offsets_fault` finds none, told without its text as by `is_packed`; then, write the lengths ``(B,)``."""
+    if len(offsets_fault(offsets, rows)[0]) > 0:
+        return False
+    for i in range(len(lengths)):
+        lengths[i] = offsets[i + 1] - offsets[i]
+    return True
 
 
 @jit
@@ -258,9 +272,12 @@ def as_dtype(dtype: Any) -> np.dtype:
 def _as_array(array: Any, name: str) -> np.ndarray:
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name} must be an array without a mask, which would be lost; got a masked array")
+    library = library_of(array)
+    if library is not None:
+        array = library.rows(array, name)
     try:
-        return np.asarray(array)
-    except (ValueError, TypeError, OverflowError, RuntimeError) as error:  # the last: a tensor that needs a gradient
+        return as_numpy(array)
+    except (ValueError, TypeError, OverflowError, RuntimeError, BufferError) as error:  # as of tensors with a gradient
         raise TypeError(f"{name} must be an array; got {type(array).__name__}: {error}") from error
 
 
@@ -369,55 +386,87 @@ def find_rows(objects, lengths, addresses):
     return True
 
 
-def as_sequences(sequences: Any) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+def as_sequences(sequences: Any, name: str) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     """A list of arrays that agree in dtype and trailing shape, their lengths and their addresses ``(B,)``.
 
-    They are C-contiguous, aligned and native: copied only if they were not.
+    They are C-contiguous, aligned and native: copied only if they were not. An array of objects is such a list, and so
+    is a list of lists.
     """
-    if isinstance(sequences, (np.ndarray, str, bytes, dict)) or hasattr(sequences, "batch_sizes"):
-        raise TypeError(f"sequences must be a list of arrays, one for each; got {type(sequences).__name__}")
+    if type(sequences) is not list and _is_no_list(sequences):
+        raise TypeError(f"{name} must be a list of arrays, one for each; got {type(sequences).__name__}")
     try:
         arrays = list(sequences)
     except TypeError:
-        raise TypeError(f"sequences must be a list of arrays; got {type(sequences).__name__}") from None
+        raise TypeError(f"{name} must be a list of arrays; got {type(sequences).__name__}") from None
     if not arrays:
-        raise ValueError("sequences must hold at least one array; got an empty list")
+        raise ValueError(f"{name} must hold at least one array; got an empty list")
     lengths, addresses = np.empty(len(arrays), np.int64), np.empty(len(arrays), np.int64)
     first, objects = arrays[0], np.fromiter(map(id, arrays), np.int64, len(arrays))
     plain = type(first) is np.ndarray and first.dtype.kind in NUMERIC and first.dtype.isnative
     if plain and find_rows(objects, lengths, addresses):
         return arrays, lengths, addresses
-    arrays = [_as_array(array, f"sequences[{i}]") for i, array in enumerate(arrays)]
+    arrays = _as_arrays(arrays, name)
     dtypes = {native(array.dtype) for array in arrays}
     if len(dtypes) > 1:
-        raise TypeError(f"sequences must agree in dtype; got {', '.join(sorted(map(str, dtypes)))}")
+        raise TypeError(f"{name} must agree in dtype; got {', '.join(sorted(map(str, dtypes)))}")
     if arrays[0].dtype.kind not in NUMERIC:
-        raise TypeError(f"sequences must have a bool, integer, float or complex dtype; got {arrays[0].dtype}")
+        raise TypeError(f"{name} must have a bool, integer, float or complex dtype; got {arrays[0].dtype}")
     trailing = arrays[0].shape[1:]
     for i, array in enumerate(arrays):
         if array.ndim == 0 or array.shape[1:] != trailing:
             expected = ("T_i", *trailing)
-            raise ValueError(f"sequences must agree in shape: expected {expected}; got {array.shape} at index {i}")
-    arrays = [as_rows(array, "sequences", 1) for array in arrays]
+            raise ValueError(f"{name} must agree in shape: expected {expected}; got {array.shape} at index {i}")
+    arrays = [as_rows(array, name, 1) for array in arrays]
     lengths[:] = [len(array) for array in arrays]
     addresses[:] = [address_of(array) for array in arrays]
     return arrays, lengths, addresses
 
 
-def typed_sequences(given):
+def _is_no_list(sequences: Any) -> bool:
+    """Whether this can be iterated over, but is one array, one text or one batch."""
+    if isinstance(sequences, np.ndarray):
+        return sequences.dtype != object or sequences.ndim != 1
+    return (
+        isinstance(sequences, (str, bytes, dict))
+        or hasattr(sequences, "batch_sizes")
+        or hasattr(sequences, "__dlpack__")
+    )
+
+
+def _as_arrays(sequences: list[Any], name: str) -> list[np.ndarray]:
+    """The arrays of sequences that may be anything; none may be missing."""
+    arrays = arrays_of_lists(sequences) or [_as_array(array, f"{name}[{i}]") for i, array in enumerate(sequences)]
+    if any(array.ndim == 0 or array.dtype.kind == "O" for array in arrays):
+        refuse_missing((array.tolist() for array in arrays), name)
+    return arrays
+
+
+def as_ragged(ragged: Ragged, name: str) -> Ragged:
+    """Ragged data of another library, in the form that the kernels take."""
+    rows, lengths = as_rows(ragged.values, name, 1), as_integers(ragged.lengths, f"the lengths of {name}")
+    starts = as_integers(ragged.starts, f"the starts of {name}")
+    outside = np.flatnonzero((lengths < 0) | ((lengths > 0) & ((starts < 0) | (starts > len(rows) - lengths))))
+    if len(outside) > 0:
+        i = outside[0]
+        got = f"{lengths[i]} from {starts[i]}"
+        raise ValueError(f"{name} must hold sequences within its {len(rows)} rows; got {got} at index {i}")
+    return Ragged(rows, starts, lengths)
+
+
+def typed_sequences(given, name):
     """Raise the TypingError of an argument that is no list or tuple of arrays agreeing in dtype and number of axes."""
     if isinstance(given, (types.List, types.ListType)):
         arrays = [given.dtype]
     elif isinstance(given, (types.UniTuple, types.Tuple)):
         arrays = list(given.types)
     else:
-        raise TypingError(f"sequences must be a list or tuple of arrays; got {given}")
+        raise TypingError(f"{name} must be a list or tuple of arrays; got {given}")
     if not arrays:
-        raise TypingError("sequences must hold at least one array; got an empty tuple")
+        raise TypingError(f"{name} must hold at least one array; got an empty tuple")
     for array in arrays:
-        typed_rows(array, "sequences", 1)
+        typed_rows(array, name, 1)
         if array.dtype != arrays[0].dtype or array.ndim != arrays[0].ndim:
-            raise TypingError(f"sequences must agree in dtype and number of axes; got {arrays[0]} and {array}")
+            raise TypingError(f"{name} must agree in dtype and number of axes; got {arrays[0]} and {array}")
 
 
 def as_total_length(total_length: Any, longest: int, bytes_a_step: int) -> int:

@@ -253,15 +253,6 @@ def offsets_of(lengths):
     return offsets
 
 
-@jit
-def differences(offsets):
-    """The lengths ``(B,)`` of the sequences of a ragged buffer."""
-    lengths = np.empty(len(offsets) - 1, np.int64)
-    for i in range(len(lengths)):
-        lengths[i] = offsets[i + 1] - offsets[i]
-    return lengths
-
-
 @inner
 def padded_layout(lengths, steps, batch_first, left):
     """Base ``(B,)`` and stride of the rows of a padded buffer, at its left end or, with ``left``, at its right."""

@@ -28,6 +28,7 @@ from ._checks import (
     as_flag,
     as_integers,
     as_left,
+    as_ragged,
     as_rows,
     as_sequences,
     as_total_length,
@@ -51,15 +52,18 @@ from ._rows import (
     row_bytes_of,
     sort_sequences,
 )
+from .foreign import Ragged, library_of
 
 __all__ = [
     "PackedSequence",
     "check_packed",
     "invert_permutation",
     "pack_padded_sequence",
+    "pack_rows",
     "pack_sequence",
     "pad_packed_sequence",
     "pad_sequence",
+    "rows_of",
     "typed_packed",
     "unpack_sequence",
     "unpad_sequence",
@@ -300,8 +304,8 @@ def pack_sequence(sequences: Iterable[np.ndarray], enforce_sorted: bool = False)
     Parameters
     ----------
     sequences : list of B arrays, each of shape (T_i, *)
-        In any order, of any lengths, 0 included; one dtype and one trailing shape. In ``@njit`` code a list, typed
-        list or tuple of arrays.
+        In any order, of any lengths, 0 included; one dtype and one trailing shape. Or ragged data in another form, as
+        of Awkward Array or Arrow: see `pack_ragged`. In ``@njit`` code a list, typed list or tuple of arrays.
     enforce_sorted : bool
         Refuse sequences that do not come longest first.
 
@@ -315,7 +319,8 @@ def pack_sequence(sequences: Iterable[np.ndarray], enforce_sorted: bool = False)
     TypeError
         If this is no list of arrays of numbers, or they disagree in dtype.
     ValueError
-        If the list is empty, the trailing shapes disagree, or the order is not the one enforced.
+        If the list is empty, something is missing in it, the trailing shapes disagree, or the order is not the one
+        enforced.
 
     Examples
     --------
@@ -325,38 +330,49 @@ def pack_sequence(sequences: Iterable[np.ndarray], enforce_sorted: bool = False)
     array([3, 1, 6, 4, 2, 5])
     """
     enforce = as_flag(enforce_sorted, "enforce_sorted")
-    arrays, source, base, base_size, lengths = rows_of(sequences)
-    rows, order = sort_sequences(lengths, len(lengths), NO_LIMIT, enforce, "the lengths of sequences")
+    return pack_rows(rows_of(sequences, "sequences"), enforce)
+
+
+@inner
+def pack_rows(found, enforce_sorted):
+    """Pack what `rows_of` found."""
+    arrays, source, base, base_size, lengths = found
+    rows, order = sort_sequences(lengths, len(lengths), NO_LIMIT, enforce_sorted, "the lengths of sequences")
     data = np.empty((rows, *arrays[0].shape[1:]), arrays[0].dtype)
     return pack_into(data, order, source, base, 1, base_size)
 
 
-def rows_of(sequences: Any) -> tuple[list[np.ndarray], int, np.ndarray, int, np.ndarray]:
+def rows_of(sequences: Any, name: str) -> tuple[list[np.ndarray], int, np.ndarray, int, np.ndarray]:
     """The arrays, to be kept while rows are moved; source, base and row size for `move_rows`; and the lengths."""
-    arrays, lengths, addresses = as_sequences(sequences)
+    library = None if type(sequences) is list else library_of(sequences)
+    found = sequences if library is None else library.ragged(sequences, name)
+    if isinstance(found, Ragged):
+        values, starts, lengths = as_ragged(found, name)
+        return [values], buffer_of(values), starts, row_bytes_of(values), lengths
+    arrays, lengths, addresses = as_sequences(found, name)
     return arrays, 0, addresses, 1, lengths
 
 
-@overload(rows_of)
-def _rows_of_in_njit(sequences):
-    typed_sequences(sequences)
+@overload(rows_of, prefer_literal=True)
+def _rows_of_in_njit(sequences, name):
+    typed_sequences(sequences, constant(name))
 
-    def of_list(sequences):
-        return _concatenate(sequences)
+    def of_list(sequences, name):
+        return _concatenate(sequences, name)
 
-    def of_tuple(sequences):  # its arrays may be of different types: some strided, some read-only
+    def of_tuple(sequences, name):  # its arrays may be of different types: some strided, some read-only
         arrays = [np.ascontiguousarray(sequences[0]).copy() for _ in range(0)]
         for sequence in literal_unroll(sequences):
             arrays.append(np.ascontiguousarray(sequence).copy())
-        return _concatenate(arrays)
+        return _concatenate(arrays, name)
 
     return of_tuple if isinstance(sequences, types.BaseTuple) else of_list
 
 
 @inner
-def _concatenate(arrays):
+def _concatenate(arrays, name):
     if len(arrays) == 0:
-        raise ValueError("sequences must hold at least one array; got an empty list")
+        raise ArgumentError(name, " must hold at least one array: expected a length of at least", 0, 1, -1)
     first = arrays[0]
     lengths = np.empty(len(arrays), np.int64)
     for i in range(len(arrays)):
@@ -365,7 +381,7 @@ def _concatenate(arrays):
             size, expected = arrays[i].shape[axis], first.shape[axis]
             if size != expected:
                 text = " must agree in shape after the first axis: expected size"
-                raise ArgumentError("sequences", text, size, expected, i)
+                raise ArgumentError(name, text, size, expected, i)
     offsets = offsets_of(lengths)
     values = np.empty((offsets[-1], *first.shape[1:]), first.dtype)
     target, size = buffer_of(values), row_bytes_of(values)
@@ -606,7 +622,7 @@ def pad_sequence(
     """
     left = as_left(padding_side)
     first = as_flag(batch_first, "batch_first")
-    arrays, source, base, base_size, lengths = rows_of(sequences)
+    arrays, source, base, base_size, lengths = rows_of(sequences, "sequences")
     padding = padding_of(padding_value, arrays[0])
     _, (batch_sizes, order, _) = sort_sequences(lengths, len(lengths), NO_LIMIT, False, "the lengths of sequences")
     layout, size, steps = (source, base, 1, base_size), row_bytes_of(arrays[0]), len(batch_sizes)

@@ -73,7 +73,7 @@ class NoArray:
 
 DATES = np.array([0, 1], "M8[D]")
 BAD_DTYPES = {
-    "object": np.array([[None, 1.0]]),
+    "object": np.array([[2.0, 1.0]], object),
     "string": np.array([["a", "b"]]),
     "bytes": np.array([[b"a", b"b"]]),
     "structured": np.zeros((1, 2), [("x", "f4")]),
@@ -197,7 +197,7 @@ def packing():
         "two widths": ([ROWS, ROWS[:, :1]], ValueError, ("agree in shape", "(6, 1)", "index 1")),
         "two ranks": ([ROWS, ROWS[:, 0]], ValueError, ("agree in shape", "(6,)", "index 1")),
         "scalar": ([F4(1)], ValueError, ("agree in shape", "()", "index 0")),
-        "None inside": ([ROWS, None], TypeError, ("dtype", "object")),
+        "None inside": ([ROWS, None], ValueError, ("sequences[1] is missing",)),
         "uneven lists": ([[[1.0], [1.0, 2.0]]], TypeError, ("sequences[0]", "must be an array")),
         "raises when it becomes an array": ([NoArray()], TypeError, ("sequences[0]", "NoArray")),
         "masked": ([np.ma.array(ROWS)], TypeError, ("sequences[0]", "mask")),

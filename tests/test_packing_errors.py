@@ -13,7 +13,7 @@ PADDED = np.zeros((4, 3, 2), np.float32)
 PACKED = nbp.pack_sequence([ROWS[:2], ROWS[:3], ROWS[:1]])  # batch sizes 3, 2, 1
 
 NOT_NUMBERS = {
-    "objects": np.array([None, None]),
+    "objects": np.array([1.0, 2.0], object),
     "strings": np.array(["a", "b"]),
     "records": np.zeros(2, [("x", "f4")]),
     "dates": np.array([datetime.date(2020, 1, 1)] * 2, "M8[D]"),

@@ -1,7 +1,17 @@
-"""Other libraries' models, taken over and given back.
+"""Other libraries' models and ragged data, taken over and given back.
 
 ========= ================================================================= ==========================
 `torch`   layers from and to PyTorch, and drop-in modules that train faster ``pip install numba_pack[torch]``
+========= ================================================================= ==========================
+
+What reads ragged data for `pack_ragged` and `pack_sequence`, and gives it back for `unpack_ragged`:
+
+========= ================================================================= ==========================
+`awkward` Awkward Array                                                     ``pip install numba_pack[awkward]``
+`arrow`   Arrow's lists, and what has its C data interface                  ``pip install numba_pack[arrow]``
+`pandas`  columns of arrays                                                 ``pip install numba_pack[pandas]``
+`nested`  PyTorch's nested tensors                                          ``pip install numba_pack[torch]``
+`dlpack`  arrays of any library that exchanges them
 ========= ================================================================= ==========================
 
 Each is imported when it is first used: ``import numba_pack`` imports none of these libraries.
@@ -12,7 +22,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["torch"]
+__all__ = ["arrow", "awkward", "dlpack", "nested", "pandas", "torch"]
 
 
 def __getattr__(name: str) -> Any:

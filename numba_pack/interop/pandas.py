@@ -1,0 +1,66 @@
+"""pandas: columns of arrays or lists, and Arrow's lists in pandas, to and fro.
+
+The arrays of a column are read where they lie; so are those of an Arrow column as `numba_pack.interop.arrow` tells.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..foreign import Ragged, objects, raise_missing
+
+try:
+    import pandas as pd
+except ImportError as error:
+    raise ImportError("columns of arrays need pandas: pip install numba_pack[pandas]") from error
+
+__all__ = ["form", "ragged", "rows"]
+
+
+def ragged(column: Any, name: str) -> Ragged | list[Any]:
+    """The sequences of a column."""
+    if isinstance(column, pd.DataFrame):
+        raise TypeError(f"{name} must be a column of arrays, df[...]; got a DataFrame")
+    if isinstance(column.dtype, pd.ArrowDtype):
+        from . import arrow
+
+        return arrow.ragged(pd.Series(column).array.__arrow_array__(), name)
+    if column.dtype != object:
+        raise TypeError(f"{name} must be a column of arrays; got one of {column.dtype}")
+    _refuse_missing(pd.isna(column), name)
+    return list(column)
+
+
+def rows(table: Any, name: str) -> Any:
+    """A column of numbers, or a table whose columns are all of numbers."""
+    if pd.api.types.is_scalar(table):  # NA
+        raise_missing(name, name)
+    for _, column in pd.DataFrame(table).items():
+        if not isinstance(column.dtype, np.dtype) or column.dtype == object:  # in which NaN is no number
+            _refuse_missing(pd.isna(column), name)
+    return table.to_numpy()
+
+
+def form(values: np.ndarray, offsets: np.ndarray, like: Any) -> Any:
+    """A column of arrays, which are views; an Arrow column if the example is one.
+
+    It has the example's name and, where there are as many sequences, its index.
+    """
+    if isinstance(like, str):
+        return pd.Series(objects(values, offsets))
+    if not isinstance(like, pd.Series):
+        raise TypeError("it must be a Series")
+    index = like.index if len(like) == len(offsets) - 1 else None
+    if isinstance(like.dtype, pd.ArrowDtype):
+        from . import arrow
+
+        array = arrow.form(values, offsets, like.array.__arrow_array__())
+        return pd.Series(array, index, pd.ArrowDtype(array.type), like.name)
+    return pd.Series(objects(values, offsets), index, name=like.name)
+
+
+def _refuse_missing(missing: Any, name: str) -> None:
+    if missing.any():
+        raise_missing(name, f"{name}[{np.flatnonzero(missing)[0]}]")
