@@ -198,6 +198,9 @@ def packing():
         "two ranks": ([ROWS, ROWS[:, 0]], ValueError, ("agree in shape", "(6,)", "index 1")),
         "scalar": ([F4(1)], ValueError, ("agree in shape", "()", "index 0")),
         "None inside": ([ROWS, None], ValueError, ("sequences[1] is missing",)),
+        "None in a list": ([[1.0], [2.0, None]], ValueError, ("sequences[1][1] is missing",)),
+        "NaN for an array": ([ROWS, math.nan], ValueError, ("sequences[1] is missing",)),
+        "object array of two axes": (np.ones((2, 2), object), TypeError, ("list of arrays", "ndarray")),
         "uneven lists": ([[[1.0], [1.0, 2.0]]], TypeError, ("sequences[0]", "must be an array")),
         "raises when it becomes an array": ([NoArray()], TypeError, ("sequences[0]", "NoArray")),
         "masked": ([np.ma.array(ROWS)], TypeError, ("sequences[0]", "mask")),
@@ -223,6 +226,10 @@ def packing():
                lambda: nbp.pack_padded_sequence(ROWS[:, 0], [1]))  # fmt: skip
     yield Case("pack_ragged, scalar", ValueError, ("values", "at least 1 axes", "()"),
                lambda: nbp.pack_ragged(F4(1), [0, 1]))  # fmt: skip
+    yield Case("pack_ragged, no offsets", TypeError, ("offsets must be given",), lambda: nbp.pack_ragged(ROWS))
+    for value, error in (("parquet", ValueError), (3, TypeError), ({}, TypeError), (LSTM, TypeError)):
+        yield Case(f"unpack_ragged, like={type(value).__name__}", error, ("like must be", "got"),
+                   lambda v=value: nbp.unpack_ragged(PACKED, v))  # fmt: skip
     yield Case("pack_padded_sequence, more than the memory", MemoryError, ("Unable to allocate",),
                lambda: nbp.pack_padded_sequence(HUGE, np.ones(2**20, int)))  # fmt: skip
     if torch is not None:

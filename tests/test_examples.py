@@ -78,3 +78,32 @@ def test_the_service_example_answers_both_ways_with_the_bits_of_each_request_alo
     assert min(answers) >= 4  # at least one for each client
     for way in ("alone", "batched"):
         assert number(rf"{way} +(\d+)", printed) > 0
+
+
+SERVED = r"([\d.]+)% of 26753 test frames are tagged right"
+
+
+def test_the_tagger_of_pytorch_is_served_without_pytorch(tmp_path):
+    pytest.importorskip("safetensors", reason="the example reads a safetensors file")
+    printed = run_example("torch_tagger/serve.py", tmp_path)
+    assert number(SERVED, printed) > 90
+    assert "PyTorch was not imported." in printed
+
+
+def test_the_tagger_is_served_as_pytorch_has_trained_it(tmp_path):
+    pytest.importorskip("torch", reason="the example trains with PyTorch")
+    pytest.importorskip("safetensors", reason="the example writes a safetensors file")
+    trained = run_example("torch_tagger/train.py", tmp_path, "--epochs", "2", "--output", "tagger.safetensors")
+    in_torch = number(r"epoch 2: .* ([\d.]+)% of test frames", trained)
+    assert in_torch > 3 * CHANCE
+    served = number(SERVED, run_example("torch_tagger/serve.py", tmp_path, "--model", "tagger.safetensors"))
+    assert abs(served - in_torch) <= 0.02  # a few frames in which two speakers score all but alike
+
+
+def test_the_awkward_example_gives_back_what_awkward_can_use(tmp_path):
+    pytest.importorskip("awkward", reason="the example is about Awkward arrays")
+    pytest.importorskip("safetensors", reason="the example reads a safetensors file")
+    printed = run_example("awkward_arrays.py", tmp_path)
+    assert "in:  370 * var * 12 * float32" in printed
+    assert "out: 370 * var * 9 * float32" in printed
+    assert number(r"from an utterance: ([\d.]+)% right", printed) > 90

@@ -69,8 +69,11 @@ class _Chunks:
         chunked = isinstance(array, pa.ChunkedArray)
         self.arrays = (array.chunks or [pa.array([], array.type)]) if chunked else [array]
         self.type, self.name = array.type, name
-        for chunk in self.arrays:
-            chunk.validate()
+        try:
+            for chunk in self.arrays:
+                chunk.validate()
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{name} must be a valid Arrow array: {error}") from error
 
     def __iter__(self) -> Iterator[Any]:
         return (entry.as_py() for chunk in self.arrays for entry in chunk)

@@ -1,7 +1,11 @@
 """Awkward Array: lists of numbers, or of rows of one size, to and fro.
 
 Read without a copy: ``var * float32``, ``var * 12 * float32`` and the like, slices of them included. An array of
-lists of lists whose inner lists all have one length is taken for rows, too.
+lists of lists whose inner lists all have one length is taken for rows, too. Layouts with an index or a mask are put in
+order first, which copies.
+
+Awkward Array extends Numba: where it is installed, Numba imports it with the first compiled function of a process,
+whether it is used or not.
 """
 
 from __future__ import annotations
