@@ -131,9 +131,9 @@ def unpack_ragged(packed: PackedSequence, like: Any = None) -> Any:
     packed : PackedSequence
     like : {"lists", "objects", "awkward", "pyarrow", "pandas", "torch"} or an array, optional
         The form of the result: its name, or an example, which as a rule is what was packed. It tells the form, not the
-        dtype nor the shape. To the names, an example adds details: it is a LargeListArray, or a ChunkedArray; the name
-        and, for as many sequences, the index of a column, and whether it is one of Arrow's; with a list of arrays, or
-        a plain array of another library, the results are so, too.
+        dtype nor the shape. An example tells more than a name: whether an Arrow array is large, or chunked; the name
+        of a column, its index if it has as many sequences, and whether it is one of Arrow's. Like a list of arrays is
+        a list of arrays; like an array of a library that DLPack exchanges are values and offsets of that library.
 
     Returns
     -------

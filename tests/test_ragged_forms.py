@@ -192,6 +192,17 @@ class Exchanged:
         return self.device or self.array.__dlpack_device__()
 
 
+class OnCuda:
+    """What NumPy could copy from a device, in silence."""
+
+    @property
+    def __cuda_array_interface__(self):
+        return {"shape": (2,), "typestr": "<f8", "data": (0, False), "version": 3}
+
+    def __array__(self, dtype=None, copy=None):
+        return np.ones(2, dtype)
+
+
 def dlpack_list(sequences):
     return [Exchanged(sequence) for sequence in sequences]
 
@@ -529,7 +540,11 @@ REFUSED = {
     ),
     "pandas numbers": (lambda: library("pandas").Series([1.0, nan]), TypeError, "column of arrays; got one of float64"),
     "pandas strings": (lambda: library("pandas").Series(["ab", "c"]), TypeError, "column of arrays"),
-    "pandas table": (lambda: library("pandas").DataFrame({"x": [1]}), TypeError, "column of arrays, df"),
+    "pandas table": (lambda: library("pandas").DataFrame({"x": [1]}), TypeError, "column of arrays, as df"),
+    "pandas groups": (
+        lambda: library("pandas").DataFrame({"x": [1, 1], "y": [1, 2]}).groupby("x"), TypeError, "column of arrays",
+    ),
+    "pandas time": (lambda: [library("pandas").Timestamp(0)], TypeError, "got Timestamp"),
     "dense tensor": (lambda: library("torch").ones(2, 3), TypeError, "list of tensors or a nested tensor"),
     "transposed nested tensor": (
         lambda: torch_jagged([np.ones((2, 3), "f4")]).transpose(1, 2), TypeError, "ragged dimension second",
@@ -540,6 +555,7 @@ REFUSED = {
     "tensor on no device": (lambda: [library("torch").ones(2, device="meta")], TypeError, "sequences[0] must be"),
     "array by DLPack": (lambda: Exchanged(np.ones((2, 3))), TypeError, "list of arrays"),
     "list on a CUDA device": (lambda: [Exchanged(np.ones(2), (2, 0))], TypeError, "on a device (CUDA)"),
+    "list in CUDA's memory": (lambda: [OnCuda()], TypeError, "on a device (CUDA)"),
     "object array of two axes": (lambda: np.ones((2, 2), object), TypeError, "list of arrays"),
     "object array of numbers": (lambda: np.ones(2, object), ValueError, "agree in shape"),
     "lists of strings": (lambda: [["a"], ["b"]], TypeError, "must have a bool, integer"),

@@ -3,6 +3,12 @@
 What else has Arrow's C data interface, as polars' series do, is imported through it. Read without a copy: lists, large
 lists and fixed-size lists in one chunk, slices of them included, of integers and floats. Several chunks are put
 together, Arrow's bools, which are bits, are unpacked, and list views put in order.
+
+>>> import numba_pack as nbp
+>>> import pyarrow as pa
+>>> packed = nbp.pack_ragged(pa.array([[1, 2], [], [3]]))
+>>> nbp.unpack_ragged(packed, like="pyarrow").type
+ListType(list<item: int64>)
 """
 
 from __future__ import annotations

@@ -6,6 +6,12 @@ order first, which copies.
 
 Awkward Array extends Numba: where it is installed, Numba imports it with the first compiled function of a process,
 whether it is used or not.
+
+>>> import awkward as ak
+>>> import numba_pack as nbp
+>>> packed = nbp.pack_ragged(ak.Array([[1, 2], [], [3]]))
+>>> nbp.unpack_ragged(packed, like="awkward")
+<Array [[1, 2], [], [3]] type='3 * var * int64'>
 """
 
 from __future__ import annotations

@@ -15,10 +15,9 @@ DEVICES = {2: "CUDA", 4: "OpenCL", 7: "Vulkan", 8: "Metal", 10: "ROCm", 14: "one
 
 def as_numpy(array: Any) -> np.ndarray:
     """``np.asarray`` that takes what has nothing but DLPack, too, and copies nothing from other devices in silence."""
-    if not hasattr(array, "__dlpack__"):
-        return np.asarray(array)
     _refuse_device(array)
-    return np.asarray(array) if hasattr(array, "__array__") else np.from_dlpack(array)
+    by_dlpack = hasattr(array, "__dlpack__") and not hasattr(array, "__array__")
+    return np.from_dlpack(array) if by_dlpack else np.asarray(array)
 
 
 def form(values: np.ndarray, offsets: np.ndarray, like: Any) -> tuple[Any, Any]:
@@ -34,7 +33,10 @@ def form(values: np.ndarray, offsets: np.ndarray, like: Any) -> tuple[Any, Any]:
 
 
 def _refuse_device(array: Any) -> None:
-    device = int(array.__dlpack_device__()[0])
+    if hasattr(array, "__dlpack_device__"):
+        device = int(array.__dlpack_device__()[0])
+    else:
+        device = 2 if hasattr(array, "__cuda_array_interface__") else 1
     if device not in ON_CPU:
         where = DEVICES.get(device, f"of DLPack's type {device}")
         raise TypeError(f"it is on a device ({where}), and has to be copied to the CPU first")

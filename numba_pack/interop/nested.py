@@ -1,4 +1,11 @@
-"""PyTorch's nested tensors, to and fro. Those of the jagged layout are read without a copy."""
+"""PyTorch's nested tensors, to and fro. They are read without a copy, of either layout, jagged or strided.
+
+>>> import numba_pack as nbp
+>>> import torch
+>>> jagged = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged)
+>>> nbp.unpack_ragged(nbp.pack_ragged(jagged), like="torch").offsets()
+tensor([0, 2, 5])
+"""
 
 from __future__ import annotations
 
@@ -36,9 +43,11 @@ def ragged(tensor: Any, name: str) -> Ragged | list[Any]:
 
 def rows(tensor: Any, name: str) -> np.ndarray:
     """A tensor of numbers."""
+    if not isinstance(tensor, torch.Tensor):  # but a torch.Size, say
+        return np.asarray(tensor)
     try:
         return tensor.numpy()
-    except (AttributeError, TypeError, RuntimeError) as error:  # it needs a gradient, is on a device, is nested, ...
+    except (TypeError, RuntimeError) as error:  # it needs a gradient, is on a device, is nested, ...
         raise TypeError(f"{name} must be an array; got {type(tensor).__name__}: {error}") from error
 
 

@@ -1,6 +1,12 @@
 """pandas: columns of arrays or lists, and Arrow's lists in pandas, to and fro.
 
-The arrays of a column are read where they lie; so are those of an Arrow column as `numba_pack.interop.arrow` tells.
+The arrays of a column are read where they lie; those of an Arrow column as `numba_pack.interop.arrow` tells.
+
+>>> import numba_pack as nbp
+>>> import pandas as pd
+>>> packed = nbp.pack_ragged(pd.Series([[1, 2], [], [3]], name="clicks"))
+>>> nbp.unpack_ragged(packed, like="pandas").tolist()
+[array([1, 2]), array([], dtype=int64), array([3])]
 """
 
 from __future__ import annotations
@@ -18,11 +24,13 @@ except ImportError as error:
 
 __all__ = ["form", "ragged", "rows"]
 
+COLUMNS = (pd.Series, pd.Index, pd.api.extensions.ExtensionArray)
+
 
 def ragged(column: Any, name: str) -> Ragged | list[Any]:
     """The sequences of a column."""
-    if isinstance(column, pd.DataFrame):
-        raise TypeError(f"{name} must be a column of arrays, df[...]; got a DataFrame")
+    if not isinstance(column, COLUMNS):
+        raise TypeError(f"{name} must be a column of arrays, as df[...]; got {type(column).__name__}")
     if isinstance(column.dtype, pd.ArrowDtype):
         from . import arrow
 
@@ -35,8 +43,10 @@ def ragged(column: Any, name: str) -> Ragged | list[Any]:
 
 def rows(table: Any, name: str) -> Any:
     """A column of numbers, or a table whose columns are all of numbers."""
-    if pd.api.types.is_scalar(table):  # NA
+    if table is pd.NA or table is pd.NaT:
         raise_missing(name, name)
+    if not isinstance(table, (pd.DataFrame, *COLUMNS)):
+        raise TypeError(f"{name} must be a column or a table of numbers; got {type(table).__name__}")
     for _, column in pd.DataFrame(table).items():
         if not isinstance(column.dtype, np.dtype) or column.dtype == object:  # in which NaN is no number
             _refuse_missing(pd.isna(column), name)
