@@ -605,6 +605,7 @@ def test_values_without_offsets_have_to_be_ragged():
 LIKE = {
     "unknown name": ("parquet", ValueError, "'lists', 'objects', 'awkward', 'pyarrow', 'pandas', 'torch'; got 'parq"),
     "number": (3, TypeError, "got int: it is of no form that is known"),
+    "one way only": (Exchanged(VALUES), TypeError, "has no function from_dlpack"),
     "device": (Exchanged(VALUES, (2, 0)), TypeError, "got Exchanged: it is on a device (CUDA)"),
 }
 

@@ -29,6 +29,8 @@ def form(values: np.ndarray, offsets: np.ndarray, like: Any) -> tuple[Any, Any]:
         library = like.__array_namespace__()
     else:
         library = sys.modules[type(like).__module__.partition(".")[0]]
+    if not hasattr(library, "from_dlpack"):
+        raise TypeError(f"{library.__name__} has no function from_dlpack")
     return library.from_dlpack(values), library.from_dlpack(offsets)
 
 
