@@ -170,7 +170,7 @@ def test_rows_of_any_size_are_moved_into_their_array_alone(size):
                 np.testing.assert_array_equal(inside, target.ravel())
 
 
-def test_packing_is_right_with_the_bounds_of_arrays_checked(tmp_path):
+def test_packing_is_right_with_the_bounds_of_arrays_checked():
     """NUMBA_BOUNDSCHECK has an index beyond an array raise. It reaches what indexes arrays: packing, and no scan."""
     files = ["test_packing.py", "test_packing_errors.py", "test_fuzz.py"]
     process = subprocess.run(
@@ -180,7 +180,7 @@ def test_packing_is_right_with_the_bounds_of_arrays_checked(tmp_path):
     assert process.returncode == 0, process.stdout
 
 
-def test_the_check_of_bounds_does_work_there():
+def test_the_check_of_bounds_does_work_there(tmp_path):
     code = """
 import numpy as np
 from numba_pack import _rows
@@ -189,7 +189,8 @@ try:
 except IndexError:
     print("out of bounds")
 """
-    environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    environment.pop("NUMBA_CACHE_DIR")
+    # a cache of its own: Numba does not tell kernels that check from those that do not
+    environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert "out of bounds" in process.stdout, process.stderr
