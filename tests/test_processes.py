@@ -233,28 +233,35 @@ def work():
 """
 
 
-@pytest.mark.parametrize("daemon", ["daemon threads", "threads of an executor"])
-def test_an_interpreter_ends_in_good_order_with_work_in_flight(script, daemon):
-    if daemon == "daemon threads":
-        start = "for _ in range(3):\n    threading.Thread(target=work, daemon=True).start()\n"
-    else:  # an executor waits for its threads, so they have to find out
-        start = """
-done = threading.Event()
-
-def until_done():
-    with nbp.threads(2):
-        while not done.is_set():
-            lstm(x)
-
-executor = concurrent.futures.ThreadPoolExecutor(3)
-for _ in range(3):
-    executor.submit(until_done)
-threading.Timer(0.5, done.set).start()
-"""
+def test_an_interpreter_ends_in_good_order_with_daemon_threads_at_work(script):
+    start = "for _ in range(3):\n    threading.Thread(target=work, daemon=True).start()\n"
     process = script(WORK + start + "time.sleep(0.3)\nprint('end', flush=True)\n")
     assert process.stdout.split() == ["end"]
     assert process.returncode == 0, process.stderr
     assert "Fatal" not in process.stderr
+
+
+@pytest.mark.parametrize("kind", ["threads", "executor"])
+def test_threads_that_outlive_the_main_one_finish_their_work(script, kind):
+    """When the main thread has ended, Python gives no more threads to executors, such as the pool."""
+    start = {
+        "threads": "for _ in range(3):\n    threading.Thread(target=until_done).start()\n",
+        "executor": "executor = concurrent.futures.ThreadPoolExecutor(3)\n"
+        "for _ in range(3):\n    executor.submit(until_done)\n",
+    }[kind]
+    body = """
+before = digest()
+done = time.monotonic() + 1.0
+
+def until_done():
+    while time.monotonic() < done:
+        assert digest() == before
+    os.write(1, b"finished\\n")
+
+"""
+    process = script(body + start + "os.write(1, b'end\\n')\n")
+    assert process.stdout.split() == ["end", *["finished"] * 3], process.stderr
+    assert process.returncode == 0, process.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there")
@@ -291,6 +298,27 @@ print("usable")
         process.kill()
     assert output.split() == ["interrupted", "usable"], errors
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_ctrl_c_during_one_long_call_raises_out_of_it(script, threads):
+    """It is noticed when the kernel returns that the main thread is in."""
+    body = f"""
+before = digest()
+long = np.zeros((30_000, 16, 32), np.float32)  # a call of half a second and more
+with nbp.threads({threads}):
+    try:
+        threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
+        lstm(long)
+        print("returned")
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("interrupted")
+    assert digest() == before
+"""
+    process = script(WORK + body)
+    assert process.stdout.split() == ["interrupted"], process.stderr
+    assert process.returncode == 0, process.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there")

@@ -153,6 +153,35 @@ def test_an_error_in_a_task_reaches_the_caller_when_all_have_ended(workers, plac
     assert len(ended) == so_far  # nothing goes on behind the caller's back
 
 
+def test_an_error_keeps_the_tasks_that_have_not_begun_from_beginning():
+    """So Ctrl-C need not wait for all parts of a long call: in the caller's thread it is such an error."""
+    begun, caller = [], threading.get_ident()
+
+    def task():
+        begun.append(threading.get_ident())
+        if threading.get_ident() == caller:
+            raise KeyboardInterrupt
+        threading.Event().wait(0.05)
+
+    with pytest.raises(KeyboardInterrupt):
+        pool.run([task] * 100, 3)
+    assert begun.count(caller) == 1 and len(begun) <= 5  # the others may have taken a second one just before
+
+
+def test_without_threads_the_caller_does_all_the_work(monkeypatch):
+    """As at the end of the interpreter, or where the system gives no more threads."""
+
+    def refuse(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(pool, "_pool", pool._Pool())
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    done = []
+    for _ in range(2):
+        pool.run([lambda i=i: done.append((i, threading.get_ident())) for i in range(5)], 3)
+    assert done == [(i, threading.get_ident()) for i in range(5)] * 2
+
+
 def test_more_callers_at_once_than_the_pool_has_threads_do_not_wait_for_each_other_for_ever():
     started = threading.Barrier(12, timeout=DEADLINE)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -107,15 +107,19 @@ class _Pool:
         self.executor: ThreadPoolExecutor | None = None
         self.size = 0
 
-    def submit(self, tasks: Sequence[Callable[[], object]]) -> list[Future[object]]:
-        """Put the tasks into a pool of at least as many threads; the pool only grows."""
+    def submit(self, work: Callable[[], object], count: int) -> None:
+        """Have ``count`` threads do the work, or fewer if there are to be no more; the pool only grows."""
         with self.lock:
-            if self.executor is None or self.size < len(tasks):
-                if self.executor is not None:
-                    self.executor.shutdown(wait=False)  # its threads end when they have done what they hold
-                self.size = max(self.size, len(tasks))
-                self.executor = ThreadPoolExecutor(self.size, "numba_pack")
-            return [self.executor.submit(task) for task in tasks]
+            if self.executor is None or self.size < count:
+                former, self.executor = self.executor, ThreadPoolExecutor(count, "numba_pack")
+                self.size = count
+                if former is not None:
+                    former.shutdown(wait=False)  # its threads end when they have done what they hold
+            try:
+                for _ in range(count):
+                    self.executor.submit(work)
+            except RuntimeError:  # the interpreter is ending, or the system has no thread left: the caller is one
+                pass
 
 
 _pool = _Pool()
@@ -131,27 +135,39 @@ if hasattr(os, "register_at_fork"):
 
 
 def run(tasks: Sequence[Callable[[], object]], workers: int) -> None:
-    """Run all tasks on at most ``workers`` threads, of which the caller's is one, and return when all have ended."""
+    """Run all tasks on at most ``workers`` threads, of which the caller's is one.
+
+    Returns when all have ended. An error in one, Ctrl-C too, keeps those that have not begun from beginning, and is
+    raised when those that have are over.
+    """
     if workers <= 1 or len(tasks) == 1:
         for task in tasks:
             task()
         return
-    left = iter(tasks)
-    lock = threading.Lock()
+    left, running, errors = iter(tasks), 0, []
+    change = threading.Condition()  # of these
 
     def work() -> None:
+        nonlocal left, running
         while True:
-            with lock:
+            with change:
                 task = next(left, None)
-            if task is None:
-                return
-            task()
+                if task is None:
+                    return
+                running += 1
+            try:
+                task()
+            except BaseException as error:
+                errors.append(error)
+                left = iter(())
+            finally:
+                with change:
+                    running -= 1
+                    change.notify()
 
-    others = _pool.submit([work] * (min(workers, len(tasks)) - 1))
-    try:
-        work()
-    finally:
-        others = [other for other in others if not other.cancel()]  # one that has not begun would find nothing to do
-        wait(others)
-    for other in others:
-        other.result()
+    _pool.submit(work, min(workers, len(tasks)) - 1)
+    work()
+    with change:
+        change.wait_for(lambda: running == 0)
+    if errors:
+        raise errors[0]
