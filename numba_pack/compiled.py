@@ -45,6 +45,8 @@ class CompiledTape(NamedTuple):
     record: Record
     #: (N, D * P)
     output: np.ndarray
+    #: (1,) whether its backward pass was run
+    used: np.ndarray
 
 
 class CompiledGradients(NamedTuple):
@@ -61,7 +63,7 @@ class CompiledGradients(NamedTuple):
 # -- checks ------------------------------------------------------------------------------------------------------------
 
 
-def _is_float(ty, dtype, ndim):
+def _is_array(ty, dtype, ndim):
     return isinstance(ty, types.Array) and ty.ndim == ndim and ty.dtype == dtype
 
 
@@ -71,10 +73,10 @@ def _typed_state(given, name, dtype, two):
         return False
     if two:
         right = isinstance(given, types.BaseTuple) and len(given) == 2
-        right = right and all(_is_float(part, dtype, 3) for part in given)
+        right = right and all(_is_array(part, dtype, 3) for part in given)
         expected = f"a tuple of two {dtype} arrays (num_layers * num_directions, B, H)"
     else:
-        right, expected = _is_float(given, dtype, 3), f"a {dtype} array (num_layers * num_directions, B, H)"
+        right, expected = _is_array(given, dtype, 3), f"a {dtype} array (num_layers * num_directions, B, H)"
     if not right:
         raise TypingError(f"{name} must be {expected}; got {given}")
     return True
@@ -86,8 +88,23 @@ def _typed_call(function, kinds, packed, weights):
         names = " or ".join(kind.__name__ for kind in kinds)
         raise TypingError(f"weights of {function} must be the weights of its layer, {names}; got {weights}")
     typed_packed(packed, "packed")
-    if not _is_float(packed[0], weights[0].dtype, 2):
+    if not _is_array(packed[0], weights[0].dtype, 2):
         raise TypingError(f"packed.data must be a {weights[0].dtype} array (N, input_size); got {packed[0]}")
+
+
+def _typed_tape(function, kinds, tape):
+    """A TypingError unless this is a tape of the function's training form, its arrays of the types made there."""
+    if getattr(tape, "instance_class", None) is CompiledTape:
+        weights, packed, states, record, output, used = tape
+        classes = [getattr(part, "instance_class", None) for part in (weights, packed, states, record)]
+        if classes[0] in kinds and classes[1:] == [PackedSequence, States, Record]:
+            typed_packed(packed, "tape.packed")
+            dtype = weights[0].dtype
+            arrays = [(packed[0], 2), (output, 2), *((array, 3) for array in (*states[:2], *record))]
+            floats = all(_is_array(array, dtype, ndim) and array.layout == "C" for array, ndim in arrays)
+            if floats and _is_array(used, types.boolean, 1):
+                return
+    raise TypingError(f"tape must be what {function}_forward returned third; got {tape}")
 
 
 @inner
@@ -212,20 +229,33 @@ def _infer(packed, weights, hx):
 
 
 @inner
+def _record_shapes(weights, N):
+    """Of the four arrays of a `Record` of N rows."""
+    scans, H, P = _scans(weights), weights.hidden_size, weights.output_size
+    units = padded(weights.parameters, H)
+    return (
+        (scans, N, row_width(weights)),
+        (scans if has_c(weights) else 0, N, units),
+        (weights.num_layers - 1, N, weights.num_directions * P),
+        (scans if P != H else 0, N, units),
+    )
+
+
+@inner
 def _record(packed, weights, hx):
     packed = _checked(packed, weights)
     states = _states(hx, weights, "hx", len(packed.sorted_indices))
-    dtype, N, scans = weights.parameters.dtype, len(packed.data), _scans(weights)
-    H, P = weights.hidden_size, weights.output_size
-    units = padded(weights.parameters, H)
+    dtype = weights.parameters.dtype
+    gates, cells, outputs, unprojected = _record_shapes(weights, len(packed.data))
     record = Record(
-        np.empty((scans, N, row_width(weights)), dtype),
-        np.empty((scans if has_c(weights) else 0, N, units), dtype),
-        np.empty((weights.num_layers - 1, N, weights.num_directions * P), dtype),
-        np.empty((scans if P != H else 0, N, units), dtype),
+        np.empty(gates, dtype), np.empty(cells, dtype), np.empty(outputs, dtype), np.empty(unprojected, dtype)
     )
     out, state = _forward(packed, weights, states, record, True)
-    return _with_rows(packed, out.copy()), state, CompiledTape(weights, packed, states, record, out)
+    return (
+        _with_rows(packed, out.copy()),
+        state,
+        CompiledTape(weights, packed, states, record, out, np.zeros(1, np.bool_)),
+    )
 
 
 def _gradient_rows(d_output, out):
@@ -237,7 +267,7 @@ def _typed_gradient(given, dtype):
     if isinstance(given, (types.NoneType, types.Omitted)) or given is None:
         return False
     rows = given[0] if getattr(given, "instance_class", None) is PackedSequence else given
-    if not _is_float(rows, dtype, 2):
+    if not _is_array(rows, dtype, 2):
         raise TypingError(f"d_output must be a PackedSequence or {dtype} array (N, columns); got {given}")
     return True
 
@@ -259,13 +289,43 @@ def _gradient_rows_in_njit(d_output, out):
 
 
 @inner
+def _check_left(name, array, shape):
+    for axis in range(array.ndim):
+        _check_axis(name, " must be as forward left it: expected size", array.shape[axis], shape[axis])
+
+
+@inner
+def _check_tape(tape):
+    """Refuse a tape whose arrays are not, or no longer, what a forward pass leaves: the caller can reach them."""
+    weights, packed, states, record, out, used = tape
+    _check_left("tape.used", used, (1,))
+    if used[0]:
+        raise ValueError("tape must not have been used: backward uses it up; got one that it was called with before")
+    check_packed(packed, "tape.packed")
+    N, B = len(packed.data), len(packed.sorted_indices)
+    gates, cells, outputs, unprojected = _record_shapes(weights, N)
+    _check_left("tape.packed.data", packed.data, (N, weights.input_size))
+    _check_left("tape.record.gates", record.gates, gates)
+    _check_left("tape.record.cells", record.cells, cells)
+    _check_left("tape.record.outputs", record.outputs, outputs)
+    _check_left("tape.record.unprojected", record.unprojected, unprojected)
+    _check_left("tape.output", out, (N, weights.num_directions * weights.output_size))
+    if states.given:
+        _check_left("tape.states.h", states.h, (_scans(weights), B, weights.output_size))
+        if has_c(weights):
+            _check_left("tape.states.c", states.c, (_scans(weights), B, weights.hidden_size))
+
+
+@inner
 def _replay_back(tape, d_output, d_state):
-    weights, packed, states, record, out = tape
+    _check_tape(tape)
+    weights, packed, states, record, out, used = tape
     dtype = weights.parameters.dtype
     N, B, D, P = len(packed.data), len(packed.sorted_indices), weights.num_directions, weights.output_size
     scans = _scans(weights)
     d_states = _states(d_state, weights, "d_state", B)
     rows = _gradient_rows(d_output, out)
+    used[0] = True  # all arguments are right
     d_x = np.empty_like(packed.data)
     d_h = np.empty((scans, B, P), dtype)
     d_c = np.empty((scans, B, weights.hidden_size if has_c(weights) else 0), dtype)
@@ -371,7 +431,7 @@ _DOC = {
     Parameters
     ----------
     tape : CompiledTape
-        From that call; its contents are used up.
+        From that call. It is used up.
     d_output : PackedSequence, ndarray of shape (N, D * P), or None
         The gradient of the loss with respect to the output; None for zero.
     d_state : {state}, optional
@@ -385,7 +445,8 @@ _DOC = {
     Raises
     ------
     ValueError
-        If a shape is wrong; wrong kinds and dtypes are a TypingError of the calling function.
+        If the tape was used before or a shape is wrong; wrong kinds and dtypes are a TypingError of the calling
+        function.
     """,
 }
 
@@ -432,8 +493,7 @@ def _passes(which):
         _typed_state(hx, "hx", weights[0].dtype, two)
 
     def check_back(tape, d_output, d_state):
-        if getattr(tape, "instance_class", None) is not CompiledTape or tape[0].instance_class not in kinds:
-            raise TypingError(f"tape must be what {which}_forward returned third; got {tape}")
+        _typed_tape(which, kinds, tape)
         _typed_gradient(d_output, tape[0][0].dtype)
         _typed_state(d_state, "d_state", tape[0][0].dtype, two)
 

@@ -13,6 +13,7 @@ import math
 import os
 import pickle
 import sys
+import tempfile
 import warnings
 from typing import NamedTuple
 
@@ -188,7 +189,7 @@ def packing():
     lists = {
         "empty": ([], ValueError, ("at least one array",)),
         "one array": (ROWS, TypeError, ("list of arrays", "ndarray")),
-        "string": ("abc", TypeError, ("list of arrays", "str")),
+        "text": ("abc", TypeError, ("list of arrays", "str")),
         "number": (3, TypeError, ("list of arrays", "int")),
         "mapping": ({0: ROWS}, TypeError, ("list of arrays", "dict")),
         "packed": (PACKED, TypeError, ("list of arrays", "PackedSequence")),
@@ -329,7 +330,12 @@ def wrong_states(state, none_may_be_a_part):
         if not none_may_be_a_part:
             yield f"part {number}, None", in_pair(number, None, state), TypeError, (f"[{number}]", "NoneType")
     for wrong in (state[0], state[:1], (*state, state[0]), "hc", {"h": 0, "c": 0}):
-        yield f"{type(wrong).__name__} for a pair", wrong, TypeError, ("tuple of two arrays", type(wrong).__name__)
+        yield (
+            f"{type(wrong).__name__} of {len(wrong)} for a pair",
+            wrong,
+            TypeError,
+            ("tuple of two arrays", type(wrong).__name__),
+        )
 
 
 BAD_INPUT = {
@@ -344,6 +350,8 @@ BAD_INPUT = {
     "float16": (PADDED.astype("f2"), TypeError, ("float32", "float16")),
     "big-endian float64": (PADDED.astype(">f8"), TypeError, ("float32", ">f8")),
     "object": (PADDED.astype(object), TypeError, ("float32", "object")),
+    "string": (PADDED.astype("U3"), TypeError, ("float32", "<U3")),
+    "complex": (PADDED.astype("c8"), TypeError, ("float32", "complex64")),
     "structured": (np.zeros((4, 3, 2), [("x", "f4")]), TypeError, ("float32", "'x'")),
     "more than the memory": (HUGE, MemoryError, ("Unable to allocate",)),
     "packed, columns": (lie(dict(data=ROWS[:, :1])), ValueError, ("input.data", "(6, 2)", "(6, 1)")),
@@ -372,7 +380,7 @@ def layer_cases(name, layer):
         yield Case(f"{name}.backward, d_output {what}", error, ("d_output", *words), call)
     for field in ("batch_sizes", "sorted_indices"):
         call = lambda f=field: layer.backward(layer.forward(PACKED)[2], output._replace(**{f: index(2, 1, 0)}))
-        yield Case(f"{name}.backward, d_output of another batch", ValueError, ("d_output", field, "[2 1 0]"), call)
+        yield Case(f"{name}.backward, d_output of other {field}", ValueError, ("d_output", field, "[2 1 0]"), call)
     yield Case(f"{name}.backward, input_grad", TypeError, ("input_grad", "bool", "1"),
                lambda: layer.backward(layer.forward(PACKED)[2], None, None, 1))  # fmt: skip
 
@@ -563,8 +571,8 @@ def others():
         ):
             call = lambda m=make, a=arguments: steps(m(lr=1.0), a)
             yield Case(f"{name}.step, {what}", error, words, call)
-    for make in (nbp.optim.Adam, lambda lr: nbp.optim.SGD(lr, momentum=0.5)):
-        yield Case("step, another length than before", ValueError, ("parameters", "(4,)", "(3,)"),
+    for name, make in (("Adam", nbp.optim.Adam), ("SGD", lambda lr: nbp.optim.SGD(lr, momentum=0.5))):
+        yield Case(f"{name}.step, another length than before", ValueError, ("parameters", "(4,)", "(3,)"),
                    lambda m=make: steps(m(1.0), (VECTOR, VECTOR), (VECTOR[1:], VECTOR[1:])))  # fmt: skip
     yield Case("Adam(betas)", TypeError, ("betas", "pair"), lambda: nbp.optim.Adam(betas=0.9))
     yield Case("Adam(betas) of 1", ValueError, ("betas[1]", "below 1"), lambda: nbp.optim.Adam(betas=(0.9, 1.0)))
@@ -599,12 +607,104 @@ def others():
             yield Case(f"save, {what}", error, words, lambda v=value: nbp.save(nowhere, v))
         yield Case("load, another kind of file", ValueError, ("not a safetensors file",), lambda: nbp.load(__file__))
         yield Case("load, no file", OSError, ("nowhere",), lambda: nbp.load(nowhere))
-    if torch is not None:
-        yield Case("from_torch", TypeError, ("module", "Linear"),
-                   lambda: nbp.interop.torch.from_torch(torch.nn.Linear(2, 3)))  # fmt: skip
-        yield Case("from_torch, half", TypeError, ("float16",),
-                   lambda: nbp.interop.torch.from_torch(torch.nn.GRU(2, 3).half()))  # fmt: skip
-        yield Case("accelerate", TypeError, ("model", "list"), lambda: nbp.interop.torch.accelerate([]))
+        yield from damaged_files()
+
+
+def damaged_files():
+    """Files of a layer that were changed since, and what may be asked of a good one."""
+    from safetensors.numpy import save_file
+
+    def load(tensors, metadata=None, content=None, **options):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "file")
+            save_file(tensors, path, metadata)
+            if content is not None:
+                with open(path, "r+b") as file:
+                    file.seek(content[0])
+                    file.write(content[1])
+                    file.truncate()
+            nbp.load(path, **options)
+
+    state = {name: np.array(value) for name, value in RNN.state_dict().items()}
+    lie = {"numba_pack": '{"": {"kind": "RNN", "hidden_size": 6, "nonlinearity": "tanh"}}'}
+    for what, call, words in (
+        ("cut off", lambda: load(state, None, (0, b"\0" * 4)), ("not a safetensors file",)),
+        ("header of 2**63 bytes", lambda: load(state, None, (0, b"\0" * 7 + b"\x80")), ("not a safetensors file",)),
+        ("metadata that lie", lambda: load(state, lie), ("hidden_size=6", "5")),
+        ("metadata of no JSON", lambda: load(state, {"numba_pack": "{"}), ("must be JSON",)),
+        ("metadata of a list", lambda: load(state, {"numba_pack": "[]"}), ("must be a mapping",)),
+        ("a shape that differs", lambda: load({**state, "bias_ih_l0": ROWS}), ("bias_ih_l0", "(6, 2)")),
+        ("integers", lambda: load({**state, "bias_ih_l0": index(1, 2, 3, 4, 5)}), ("bias_ih_l0", "I64")),
+        ("NaN", lambda: load({**state, "bias_ih_l0": state["bias_ih_l0"] * F4("nan")}, None, nonlinearity="tanh"),
+         ("bias_ih_l0", "finite", "nan")),
+        ("no parameters", lambda: load({"other": ROWS}), ("no parameters",)),
+        ("nonlinearity not told", lambda: load(state), ("nonlinearity",)),
+        ("nonlinearity", lambda: load(state, None, nonlinearity="sigmoid"), ("nonlinearity", "'sigmoid'")),
+        ("batch_first", lambda: load(state, None, nonlinearity="tanh", batch_first=1), ("batch_first", "1")),
+        ("dropout", lambda: load(state, None, nonlinearity="tanh", dropout=2.0), ("dropout", "2.0")),
+    ):  # fmt: skip
+        yield Case(f"load, {what}", ValueError, words, call)
+
+
+def interop():
+    """PyTorch's own errors where its modules check, which is by RuntimeError."""
+    if torch is None:
+        return
+    own, rnn = nbp.interop.torch, torch.nn.utils.rnn
+    for what, value in (("list", []), ("Linear", torch.nn.Linear(2, 3)), ("None", None)):
+        yield Case(f"from_torch, {what}", TypeError, ("module", type(value).__name__),
+                   lambda v=value: own.from_torch(v))  # fmt: skip
+        yield Case(f"to_torch, {what}", TypeError, ("layer", type(value).__name__), lambda v=value: own.to_torch(v))
+    yield Case("from_torch, half", TypeError, ("float16",), lambda: own.from_torch(torch.nn.GRU(2, 3).half()))
+    yield Case("accelerate, list", TypeError, ("model", "list"), lambda: own.accelerate([]))
+    for make in (own.RNN, own.LSTM, own.GRU):
+        name = f"torch.{make.__name__}"
+        yield Case(f"{name}(device)", ValueError, ("device", "CPU", "meta"), lambda m=make: m(2, 5, device="meta"))
+        yield Case(f"{name}(dtype)", TypeError, ("dtype", "float16"), lambda m=make: m(2, 5, dtype=torch.float16))
+
+    lstm, gru = own.LSTM(2, 5, proj_size=3), own.GRU(2, 5, 2)
+    padded, packed = torch.ones(4, 3, 2), rnn.pack_sequence([torch.ones(n, 2) for n in (3, 2, 1)])
+
+    def lie(**fields):
+        return rnn.PackedSequence(**{**packed._asdict(), **{k: torch.tensor(v) for k, v in fields.items()}})
+
+    for what, value, error, words in (
+        ("array", padded.numpy(), TypeError, ("input", "ndarray")),
+        ("our PackedSequence", PACKED, TypeError, ("input", "PackedSequence")),
+        ("four axes", padded[None], ValueError, ("2D or 3D", "4D")),
+        ("columns", padded[..., :1], RuntimeError, ("input_size", "Expected 2", "got 1")),
+        ("float64", padded.double(), ValueError, ("dtype", "float64", "float32")),
+        ("another device", padded.to("meta"), RuntimeError, ("on the CPU", "meta")),
+        ("sizes growing", lie(batch_sizes=[1, 2, 3]), ValueError, ("batch_sizes", "got 2 at index 1")),
+        ("sizes negative", lie(batch_sizes=[3, -1, 4]), ValueError, ("batch_sizes", "got -1")),
+        ("sizes too large", lie(batch_sizes=[3, 2, 2]), ValueError, ("batch_sizes", "expected 6", "got 7")),
+        ("sizes empty", lie(batch_sizes=np.zeros(0, int)), ValueError, ("at least one sequence",)),
+        ("sizes float", lie(batch_sizes=[3.0, 2.0, 1.0]), TypeError, ("batch_sizes", "float32")),
+        ("order wild", lie(sorted_indices=[0, 1, 2**40], unsorted_indices=[0, 1, 2]), ValueError, (str(2**40),)),
+        ("order repeated", lie(sorted_indices=[0, 0, 0], unsorted_indices=[0, 0, 0]), ValueError, ("inverse",)),
+    ):
+        yield Case(f"torch.GRU, {what}", error, words, lambda v=value: gru(v))
+    h = torch.ones(2, 3, 5)
+    for what, value, error, words in (
+        ("too few sequences", h[:, :2], RuntimeError, ("(2, 3, 5)", "[2, 2, 5]")),
+        ("too many units", torch.ones(2, 3, 6), RuntimeError, ("(2, 3, 5)", "[2, 3, 6]")),
+        ("two axes", h[0], RuntimeError, ("3-D", "2-D")),
+        ("pair", (h, h), TypeError, ("hx", "a tensor")),
+        ("float64", h.double(), RuntimeError, ("float32", "float64")),
+        ("array", h.numpy(), TypeError, ("hx", "a tensor")),
+    ):
+        yield Case(f"torch.GRU, hx {what}", error, words, lambda v=value: gru(packed, v))
+    h, c = torch.ones(1, 3, 3), torch.ones(1, 3, 5)
+    for what, value, error, words in (
+        ("tensor", h, TypeError, ("hx", "a tuple of two tensors")),
+        ("one", (h,), TypeError, ("hx", "a tuple of two tensors")),
+        ("None inside", (h, None), TypeError, ("hx", "a tuple of two tensors")),
+        ("c as large as h", (h, h), RuntimeError, ("hidden[1]", "(1, 3, 5)", "[1, 3, 3]")),
+        ("h as large as c", (c, c), RuntimeError, ("hidden[0]", "(1, 3, 3)", "[1, 3, 5]")),
+    ):
+        yield Case(f"torch.LSTM, hx {what}", error, words, lambda v=value: lstm(packed, v))
+    yield Case("torch.GRU, gradient of another shape", RuntimeError, ("shape",),
+               lambda: gru(packed)[0].data.backward(torch.ones(2, 2)))  # fmt: skip
 
 
 # -- compiled code -----------------------------------------------------------------------------------------------------
@@ -636,34 +736,87 @@ def unpack_ragged(packed):
 
 
 @njit(cache=True)
+def unpack(packed):
+    return nbp.unpack_sequence(packed)
+
+
+@njit(cache=True)
+def check(packed):
+    return nbp.check_packed(packed)
+
+
+@njit(cache=True)
+def pack_two(one, other, enforce_sorted):
+    return nbp.pack_sequence((one, other), enforce_sorted)
+
+
+@njit(cache=True)
+def pad_two(one, other, padding_value, padding_side):
+    return nbp.pad_sequence((one, other), False, padding_value, padding_side)
+
+
+@njit(cache=True)
 def invert(permutation):
     return nbp.invert_permutation(permutation)
 
 
 def compiled_packing():
+    takers = {
+        "unpack_ragged": ("packed", unpack_ragged),
+        "unpack_sequence": ("packed", unpack),
+        "check_packed": ("packed", check),
+        "pad_packed_sequence": ("sequence", lambda packed: pad_packed(packed, 3)),
+    }
     for name, (value, error, words) in BAD_LENGTHS.items():
         if error is ValueError and isinstance(value, np.ndarray) and value.dtype == np.int64 and value.ndim == 1:
-            for function in (pack_padded, unpad):
-                call = lambda f=function, v=value: f(PADDED, v)
-                yield Case(f"@njit {function.__name__}, lengths {name}", ValueError, ("lengths", *words), call)
+            for function, compiled in (("pack_padded_sequence", pack_padded), ("unpad_sequence", unpad)):
+                call = lambda f=compiled, v=value: f(PADDED, v)
+                yield Case(f"@njit {function}, lengths {name}", ValueError, ("lengths", *words), call)
     near = index(1, 2, 2**64 - 1, dtype="u8")
-    yield Case("@njit pack_padded, uint64 near 2**64", ValueError, ("lengths",), lambda: pack_padded(PADDED, near))
+    yield Case(
+        "@njit pack_padded_sequence, uint64 near 2**64", ValueError, ("lengths",), lambda: pack_padded(PADDED, near)
+    )
     for name, (value, words) in BAD_OFFSETS.items():
         call = lambda v=value: pack_ragged(ROWS, v)
         yield Case(f"@njit pack_ragged, offsets {name}", ValueError, ("offsets", *words), call)
     for name, (fields, error, words) in BAD_PACKED.items():
         if error is ValueError and all(isinstance(v, np.ndarray) and v.ndim == PACKED.data.ndim - (k != "data")
                                        for k, v in fields.items()):  # fmt: skip
-            call = lambda f=fields: unpack_ragged(lie(f))
-            yield Case(f"@njit unpack_ragged, {name}", ValueError, ("packed", *words), call)
+            for function, (argument, call) in takers.items():
+                yield Case(f"@njit {function}, {name}", ValueError, (argument, *words),
+                           lambda c=call, f=fields: c(lie(f)))  # fmt: skip
     yield Case("@njit unpack_ragged, pickled lie", ValueError, ("batch_sizes", str(2**60)),
                lambda: unpack_ragged(pickled_lie()))  # fmt: skip
     for value, words in ((2, ("at least 3", "2")), (-1, ("at least 3", "-1")), (2**40, ("memory", str(2**40)))):
-        yield Case(f"@njit total_length = {value}", ValueError, ("total_length", *words),
+        yield Case(f"@njit pad_packed_sequence, total_length = {value}", ValueError, ("total_length", *words),
                    lambda v=value: pad_packed(PACKED, v))  # fmt: skip
     for value in (index(0, 3, 1), index(0, -1), index(1, 1), index(2**62)):
-        yield Case(f"@njit invert_permutation({value})", ValueError, ("permutation",), lambda v=value: invert(v))
+        yield Case(f"@njit invert_permutation, {value}", ValueError, ("permutation",), lambda v=value: invert(v))
+    wide = np.ones((2, 3), F4)
     for name, call, words in (
+        ("pack_sequence, two widths", lambda: pack_two(ROWS, wide, False), ("sequences", "agree in shape", "3")),
+        (
+            "pack_sequence, out of order",
+            lambda: pack_two(ROWS[:1], ROWS, True),
+            ("sequences", "not increase", "index 1"),
+        ),
+        ("pad_sequence, two widths", lambda: pad_two(ROWS, wide, 0.0, "left"), ("sequences", "agree in shape", "3")),
+        ("pad_sequence, padding_side", lambda: pad_two(ROWS, ROWS, 0.0, "top"), ("padding_side", "'right'", "top")),
+        (
+            "pad_sequence, padding_value",
+            lambda: pad_two(index(1), index(2), 0.5, "left"),
+            ("padding_value", "representable"),
+        ),
+    ):
+        yield Case(f"@njit {name}", ValueError, words, call)
+    for name, call, words in (
+        ("two dtypes", lambda: pack_two(ROWS, ROWS.astype("f8"), False), ("sequences", "agree in dtype")),
+        ("two ranks", lambda: pad_two(ROWS, ROWS[0], 0.0, "left"), ("sequences", "number of axes")),
+        ("scalars", lambda: pack_two(1.0, 2.0, False), ("sequences", "array")),
+        ("flag of 1", lambda: pack_two(ROWS, ROWS, 1), ("enforce_sorted", "bool")),
+        ("side of bytes", lambda: pad_two(ROWS, ROWS, 0.0, b"left"), ("padding_side", "'right' or 'left'")),
+        ("array for a batch", lambda: unpack(ROWS), ("packed", "PackedSequence")),
+        ("None for a batch", lambda: check(None), ("packed", "PackedSequence")),
         ("float lengths", lambda: pack_padded(PADDED, np.full(3, np.nan)), ("lengths", "integers", "float64")),
         ("bool lengths", lambda: unpad(PADDED, np.ones(3, bool)), ("lengths", "integers", "bool")),
         ("lengths of no axes", lambda: unpad(PADDED, 3), ("lengths", "integers", "int64")),
@@ -685,6 +838,16 @@ def compiled_lstm(packed, weights, hx):
 
 
 @njit(cache=True)
+def compiled_rnn(packed, weights, hx):
+    return nbp.rnn(packed, weights, hx)
+
+
+@njit(cache=True)
+def compiled_gru_back(tape, d_output, d_state):
+    return nbp.gru_backward(tape, d_output, d_state)
+
+
+@njit(cache=True)
 def compiled_gru_gradients(packed, weights, hx, d_output, d_state):
     tape = nbp.gru_forward(packed, weights, hx)[2]
     return nbp.gru_backward(tape, d_output, d_state)
@@ -694,6 +857,11 @@ def compiled_layers():
     h, c = STATES["LSTM"]
     state, output = STATES["GRU"], GRU(PACKED)[0].data
     callers = {"lstm": nbp.lstm, "@njit lstm": compiled_lstm}
+    for axis in range(3):
+        for change in (-1, 1):
+            wrong = wrong_size(STATES["RNN"], axis, change)
+            yield Case(f"@njit rnn, hx axis {axis} {change:+}", ValueError, ("hx", f"shape[{axis}]"),
+                       lambda v=wrong: compiled_rnn(PACKED, RNN.weights, v))  # fmt: skip
     for name, call in callers.items():
         for what, (value, error, words) in BAD_INPUT.items():
             if isinstance(value, nbp.PackedSequence) and error is ValueError:
@@ -727,6 +895,54 @@ def compiled_layers():
 
     def tape():
         return nbp.gru_forward(PACKED, GRU.weights, state)[2]
+
+    def lstm_tape():
+        return nbp.lstm_forward(PACKED, LSTM.weights, (h, c))[2]
+
+    def damaged(tape, field, damage):
+        """The tape with a field, or a field of a field, that is another."""
+        outer, _, inner = field.partition(".")
+        value = getattr(tape, outer)
+        value = value._replace(**{inner: damage(getattr(value, inner))}) if inner else damage(value)
+        return tape._replace(**{outer: value})
+
+    def shorter(array):
+        return array[:-1].copy() if len(array) else np.ones((1, 1, 1), array.dtype)
+
+    def wild(array):
+        array[-1] = 2**40
+        return array
+
+    def halved(array):
+        return array.astype("f2")
+
+    fields = {
+        shorter: (
+            "packed.data", "packed.batch_sizes", "packed.sorted_indices", "packed.unsorted_indices", "states.h",
+            "record.gates", "record.cells", "record.outputs", "record.unprojected", "output", "used",
+        ),
+        wild: ("packed.batch_sizes", "packed.sorted_indices", "packed.unsorted_indices"),
+        halved: ("packed.data", "states.h", "record.gates", "output", "used"),
+    }  # fmt: skip
+    for name, back, make, error in (
+        ("gru_backward", nbp.gru_backward, tape, TypeError),
+        ("@njit gru_backward", compiled_gru_back, tape, TypingError),
+        ("lstm_backward", nbp.lstm_backward, lstm_tape, TypeError),
+    ):
+        for damage, names in fields.items():
+            for field in names:
+                call = lambda b=back, m=make, f=field, d=damage: b(damaged(m(), f, d), None, None)
+                refusal = error if damage is halved else ValueError
+                yield Case(f"{name}, tape.{field} {damage.__name__}", refusal, ("tape",), call)
+
+        def twice(back=back, make=make):
+            used = make()
+            back(used, None, None)
+            back(used, None, None)
+
+        yield Case(f"{name}, tape used before", ValueError, ("tape must not have been used",), twice)
+    yield Case("lstm_backward, tape.states.c shorter", ValueError, ("tape.states.c", "expected size 1", "got 0"),
+               lambda: nbp.lstm_backward(damaged(lstm_tape(), "states.c", shorter), None))  # fmt: skip
 
     int32 = lie(dict(batch_sizes=index(3, 2, 1, dtype="i4")))
     typed = {
@@ -775,6 +991,7 @@ GROUPS = {
     "layers": layers,
     "cells": cells,
     "others": others,
+    "interop": interop,
     "compiled-packing": compiled_packing,
     "compiled-layers": compiled_layers,
 }

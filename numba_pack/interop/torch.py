@@ -18,6 +18,7 @@ import numpy as np
 
 from .. import layers, step_cells
 from ..cpu import engine
+from ..cpu.kernels import packed_weights, with_gradients
 from ..cpu.scan import Batch, Record, States
 from ..cpu.threads import get_num_threads, threads
 from ..dropout import Dropout
@@ -262,6 +263,7 @@ class _ScanBack(torch.autograd.Function):
 class _Prepared(NamedTuple):
     """A module's parameters as the engine takes them, as they were at some call."""
 
+    #: of the module's kind and sizes; its own parameters do not matter
     layer: Module
     weights: Weights
     #: the parameters that ``weights`` were packed from, one by one
@@ -278,14 +280,15 @@ class _Prepared(NamedTuple):
 
 
 def _prepare(layer: Module, arrays: list[np.ndarray]) -> _Prepared:
-    """Give parameters, which may be infinite or NaN as PyTorch's may, to a layer that belongs to the module alone."""
+    """Pack parameters, which may be infinite or NaN as PyTorch's may, in the order and shapes of a layer's."""
     for (name, expected), array in zip(layer.state_dict().items(), arrays, strict=True):
         if (array.shape, array.dtype) != (expected.shape, expected.dtype):
             raise RuntimeError(
                 f"{name} must have shape {expected.shape} and dtype {expected.dtype}; got {array.shape}, {array.dtype}"
             )
-    layer._set(np.concatenate([array.ravel() for array in arrays]))
-    return _Prepared(layer, layer.weights, list(layer.state_dict().values()))
+    vector = np.concatenate([array.ravel() for array in arrays])
+    weights = with_gradients(packed_weights(layer._kind, vector, layer._sizes))
+    return _Prepared(layer, weights, list(layer.views(vector).values()))
 
 
 #: `_Layer._forward` as `torch.compile` leaves it alone; made when that is in use, since to import it takes seconds
@@ -321,8 +324,11 @@ class _Layer(torch.nn.RNNBase):
     def _forward(self, input: Any, hx: Any) -> tuple[Any, Any]:
         if torch.jit.is_tracing():
             raise RuntimeError("numba_pack's modules cannot be traced or exported; do that with those of torch.nn")
-        packed = isinstance(input, torch.nn.utils.rnn.PackedSequence)
-        return self._forward_packed(input, hx) if packed else self._forward_padded(input, hx)
+        if isinstance(input, torch.nn.utils.rnn.PackedSequence):
+            return self._forward_packed(input, hx)
+        if isinstance(input, torch.Tensor):
+            return self._forward_padded(input, hx)
+        raise TypeError(f"input must be a Tensor or PyTorch's PackedSequence; got {type(input).__name__}")
 
     def _forward_packed(self, packed: Any, hx: Any) -> tuple[Any, Any]:
         data = self._autocast(packed.data)
