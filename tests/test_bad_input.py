@@ -10,7 +10,7 @@ import pytest
 
 import numba_pack as nbp
 
-DEADLINE = 300.0
+DEADLINE = 600.0
 
 
 def run(group):

@@ -199,9 +199,10 @@ def test_a_call_made_twice_gives_the_same(layer):
     assert_same_bits(train(layer, case), train(layer, case))
 
 
-def test_what_earlier_calls_left_in_memory_does_not_matter(layer):
+@pytest.mark.parametrize("with_hx", [False, True], ids=["no-hx", "hx"])
+def test_what_earlier_calls_left_in_memory_does_not_matter(layer, with_hx):
     """Buffers are used again: here they are full of NaN, or of another batch's numbers."""
-    case = make_case(layer, LENGTHS)
+    case = make_case(layer, LENGTHS, with_hx=with_hx)
     expected, plain = train(layer, case), infer(layer, case)
     for lengths in (LENGTHS, [n + 2 for n in LENGTHS]):
         spoilt = make_case(layer, lengths)

@@ -30,8 +30,8 @@ CASES = {
     "wide": (4096, 12, 16, 512, 1, 1),
     "two-layers": (32, 2000, 16, 64, 2, 1),
     "three-layers-one-long-sequence": (1, 100_000, 16, 64, 3, 1),
-    "three-layers-both-directions": (64, 800, 16, 64, 3, 2),
-    "two-layers-both-directions": (64, 1000, 16, 64, 2, 2),
+    "three-layers-both-directions": (64, 1600, 16, 64, 3, 2),
+    "two-layers-both-directions": (64, 1600, 16, 64, 2, 2),
 }
 
 

@@ -168,7 +168,10 @@ def test_threads_that_set_the_number_of_threads_do_not_disturb_each_other(monkey
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_eight_threads_see_one_version_of_the_parameters_each_while_another_assigns(cell, monkeypatch):
-    """Forward and backward passes and ``weights``, on threads of their own: the old parameters, or the new ones."""
+    """Forward and backward passes and ``weights``, on threads of their own: the old parameters, or the new ones.
+
+    And whoever has assigned parameters sees them, not what another thread has packed of the old ones meanwhile.
+    """
     monkeypatch.setattr(engine, "WORTH_A_THREAD", 1.0)
     layer = make_layer(cell, 5, 19, num_layers=2)
     case = make_case(layer, LENGTHS)
@@ -185,11 +188,12 @@ def test_eight_threads_see_one_version_of_the_parameters_each_while_another_assi
     def compiled():
         return function(packed, layer.weights)[0].data.tobytes()
 
-    possible, possible_compiled = set(), set()
+    possible, in_order = set(), []
     for version in versions:
         layer.parameters = version
         possible.add(digest())
-        possible_compiled.add(compiled())
+        in_order.append(compiled())
+    possible_compiled = set(in_order)
     assert len(possible) == len(possible_compiled) == len(versions)
     stop = threading.Event()
 
@@ -197,6 +201,7 @@ def test_eight_threads_see_one_version_of_the_parameters_each_while_another_assi
         count = 0
         while not stop.is_set():
             layer.parameters = versions[count % 5]
+            assert compiled() == in_order[count % 5]
             count += 1
             time.sleep(0)  # the callers have their turn, too
         return count
