@@ -5,8 +5,8 @@ Both rest on one reduction. For any x there is a whole n with ``x = n ln 2 + r``
 weighted to the relative error of p). The number p keeps its relative accuracy near r = 0, and tanh with it.
 
 Errors, measured in units in the last place (see ``bench/activations.py``): over every float32, sigmoid and tanh stay
-within 1.8 ulp; over a dense sample of float64 within 2.2 and 2.6. Both are monotone; tanh is odd and exact at 0; the limits at
-infinity are exact, and NaN stays NaN.
+within 1.8 ulp; over a dense sample of float64 within 2.2 and 2.6. Both are monotone; tanh is odd and exact at 0; the
+limits at infinity are exact, and NaN stays NaN.
 """
 
 from __future__ import annotations
