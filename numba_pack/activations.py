@@ -31,7 +31,7 @@ from .cpu.lanes import (
     select_less,
 )
 
-__all__ = ["relu", "relu_slope", "sigmoid", "sigmoid_slope", "tanh", "tanh_slope"]
+__all__ = ["elu", "relu", "relu_slope", "sigmoid", "sigmoid_slope", "softplus", "softsign", "tanh", "tanh_slope"]
 
 
 class _Reduction(NamedTuple):
@@ -156,3 +156,37 @@ def relu_slope(y):
     """The derivative of relu where it has the value y: 1 above 0, and 0 elsewhere."""
     zero = like(y, 0.0)
     return select_less(zero, y, like(y, 1.0), zero)
+
+
+@inner
+def elu(x):
+    """x where it is at least 0, exp(x) - 1 below; NaN stays NaN."""
+    zero = like(x, 0.0)
+    scale, p = exponential(maximum(minimum(x, zero), like(x, -40.0)), zero)  # exp(-40) - 1 rounds to -1 in both dtypes
+    return select_less(x, zero, fma(scale, p, scale - like(x, 1.0)), x)
+
+
+#: 1 / (2 k + 1): atanh(s) = s (1 + s**2 / 3 + s**4 / 5 + ...), which for s <= 1 / 3 has converged in both dtypes
+_ATANH = tuple(1 / (2 * k + 1) for k in range(17))
+
+
+@inner
+def softplus(x):
+    """log(1 + exp(x)), computed as max(x, 0) + log(1 + u) with u = exp(-|x|), which is at most 1.
+
+    log(1 + u) is 2 atanh(u / (2 + u)), and keeps its relative accuracy where u is small.
+    """
+    scale, p = exponential(maximum(-absolute(x), -reduction(x)[0][3]), like(x, 64.0))
+    u = fma(scale, p, scale) * like(x, 2.0**-64)  # the shift by 64 keeps the power of two from underflow
+    s = u / (u + like(x, 2.0))
+    series = like(x, 0.0)
+    for k in range(len(_ATANH)):
+        series = fma(series, s * s, like(x, _ATANH[len(_ATANH) - 1 - k]))
+    return fma(s + s, series, maximum(x, like(x, 0.0)))
+
+
+@inner
+def softsign(x):
+    """x / (1 + |x|), and so 1 at infinity."""
+    size = minimum(absolute(x), like(x, 1e30))
+    return copy_sign(size / (size + like(x, 1.0)), x)

@@ -23,7 +23,7 @@ from .panels import back_panels_size, pack_back
 from .scan import BLOCK_BYTES, Batch, Record, States
 from .workspace import WORKSPACE
 
-__all__ = ["Saved", "infer", "record", "replay_back"]
+__all__ = ["Saved", "divide", "infer", "record", "replay_back"]
 
 #: floating-point operations that are worth a thread of their own
 WORTH_A_THREAD = 1e7
@@ -93,7 +93,7 @@ def infer(weights: Weights, batch: Batch, states: States) -> tuple[np.ndarray, n
     parts = max(workers, -(-_scratch(weights, batch) * workers // SCRATCH_BYTES))
     data, batch_sizes, order, _ = batch
     given = (weights.forward, *weights[:3], data, batch_sizes, order, *states)
-    _divide(batch, parts, workers, lambda first, last: call_inference(*given, first, last, out, h_n, c_n))
+    divide(batch, parts, workers, lambda first, last: call_inference(*given, first, last, out, h_n, c_n))
     return out, h_n, c_n
 
 
@@ -105,7 +105,7 @@ def record(
     saved = Saved(weights, batch, states, dropout, new_record(weights, batch.rows, batch.data.dtype), out)
     workers = _workers(weights, batch.rows)
     given = _given(weights.forward, saved)
-    _divide(batch, workers, workers, lambda first, last: call_forward(*given, first, last, out, h_n, c_n))
+    divide(batch, workers, workers, lambda first, last: call_forward(*given, first, last, out, h_n, c_n))
     return out, h_n, c_n, saved
 
 
@@ -115,7 +115,7 @@ def _given(kernel: int, saved: Saved) -> tuple[Any, ...]:
     return (kernel, *weights[:3], data, batch_sizes, order, *states, drop_of(dropout, data.dtype), *kept)
 
 
-def _divide(batch: Batch, parts: int, workers: int, task: Callable[[int, int], object]) -> None:
+def divide(batch: Batch, parts: int, workers: int, task: Callable[[int, int], object]) -> None:
     """Call the task for runs of sequences that together are the batch, on ``workers`` threads."""
     if parts == 1:
         task(0, len(batch.order))
@@ -158,7 +158,7 @@ def replay_back(
 
     given = _given(weights.backward, saved)
     rest = (panels, d_out, *d_states, d_between, input_grad, d_x, d_h_0, d_c_0, d_projected)
-    _divide(batch, workers, workers, lambda first, last: call_backward(*given, out, first, last, *rest))
+    divide(batch, workers, workers, lambda first, last: call_backward(*given, out, first, last, *rest))
 
     given = _given(weights.gradients, saved)
     product = partial(call_gradients, *given, out, d_projected)

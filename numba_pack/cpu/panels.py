@@ -25,6 +25,7 @@ __all__ = [
     "back_panels_size",
     "forward_panels",
     "pack_back",
+    "pack_columns",
     "pack_forward",
 ]
 
@@ -188,6 +189,16 @@ def pack_forward(weights):
                 projected = plain_columns(dtype, outputs)
                 _pack_transposed(weights.parameters, place.weight_hr, units, projected, 0, panels, weight_hr)
             _pack_bias(weights, place, panels, bias)
+    return panels
+
+
+@jit
+def pack_columns(matrix):
+    """The panels of the transpose of one matrix (n, k)."""
+    n, k = matrix.shape
+    columns = plain_columns(matrix, n)
+    panels = aligned(matrix, panel_size(matrix, columns, k))
+    _pack_transposed(matrix.reshape(n * k), 0, k, columns, 0, panels, 0)
     return panels
 
 
