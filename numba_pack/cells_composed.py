@@ -56,12 +56,8 @@ def activate(activation, x):
     zero, one = like(x, 0.0), like(x, 1.0)
     if code == _SIGMOID:
         x = sigmoid(x)
-    elif code == _TANH or code == _SCALED_TANH:
-        if code == _SCALED_TANH:
-            x = beta * x
+    elif code == _TANH:
         x = tanh(x)
-        if code == _SCALED_TANH:
-            x = alpha * x
     elif code == _RELU:
         x = relu(x)
     elif code == _AFFINE:
@@ -70,6 +66,8 @@ def activate(activation, x):
         x = select_less(x, zero, alpha * x, x)
     elif code == _THRESHOLDED_RELU:
         x = select_less(x, alpha, zero, x)
+    elif code == _SCALED_TANH:
+        x = alpha * tanh(beta * x)
     elif code == _HARD_SIGMOID:
         x = maximum(minimum(fma(alpha, x, beta), one), zero)
     elif code == _ELU:
@@ -126,10 +124,7 @@ def lstm_step(options, gates, peepholes, c):
     if options.peepholes:
         i, f = fma(p_i, c, i), fma(p_f, c, f)
     i = activate(options.f, _clipped(options, i))
-    if options.input_forget:
-        f = like(i, 1.0) - i
-    else:
-        f = activate(options.f, _clipped(options, f))
+    f = like(i, 1.0) - i if options.input_forget else activate(options.f, _clipped(options, f))
     c = fma(f, c, i * activate(options.g, _clipped(options, g)))
     if options.peepholes:
         o = fma(p_o, c, o)

@@ -61,6 +61,34 @@ def _check_end(name: str, left: Iterator[float], names: list[str]) -> None:
         raise ValueError(f"{name} must hold no more values than {', '.join(names)} take; got {extra[0]} besides")
 
 
+def as_weights(kind: str, D: int, W: Any, R: Any, B: Any, P: Any) -> dict[str, np.ndarray]:
+    """Copies of ONNX's weights by name, checked; zeros for no B, and nothing, (D, 0), for no P."""
+    for name, value in (("W", W), ("R", R)):
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"{name} must be a NumPy array; got {type(value).__name__}")
+        if value.ndim != 3 or 0 in value.shape:
+            raise ValueError(f"{name} must have three dimensions, none of them 0; got shape {value.shape}")
+    if W.dtype not in (np.float32, np.float64):
+        raise TypeError(f"W must have dtype float32 or float64; got {W.dtype}")
+    if P is not None and kind != "LSTM":
+        raise ValueError(f"P must be None for a kind other than LSTM; got it for {kind}")
+    dtype, H = W.dtype.newbyteorder("="), R.shape[2]
+    G = GATES[kind] * H
+    expected = {
+        "W": (W, (D, G, W.shape[2]), f"(D, {GATES[kind]} * H, I)"),
+        "R": (R, (D, G, H), f"(D, {GATES[kind]} * H, H)"),
+        "B": (B, (D, 2 * G), f"(D, {2 * GATES[kind]} * H)"),
+        "P": (P, (D, 3 * H), "(D, 3 * H)"),
+    }
+    weights = {"B": np.zeros((D, 2 * G), dtype), "P": np.zeros((D, 0), dtype)}
+    for name, (value, shape, letters) in expected.items():
+        if value is not None:
+            weights[name] = as_array(value, name, shape, dtype, letters).copy()
+            if not np.isfinite(weights[name]).all():
+                raise ValueError(f"{name} must be finite; got {value[~np.isfinite(value)][0]}")
+    return {name: weights[name] for name in expected}
+
+
 class ComposedLayer:
     """One layer of RNN, LSTM or GRU with the activations and options of ONNX's operators: for inference.
 
@@ -104,11 +132,8 @@ class ComposedLayer:
 
     Notes
     -----
-    With σ for f (LSTM, GRU), an LSTM computes i = f(W_i x + R_i h + P_i c + b_i), o and f (the latter with P_f c) alike,
-    but for P_o c' in o; c' = f c + i g(W_c x + R_c h + b_c); h' = o h(c').
-    A GRU computes z = f(W_z x + R_z h + b_z), r alike; n = g(W_h x + R_h (r h) + b_h), or
-    g(W_h x + Wb_h + r (R_h h + Rb_h)) with ``linear_before_reset``; h' = (1 - z) n + z h. An RNN: h' = f(W x + R h + b).
-    See ONNX's documentation of its operators of these names.
+    The equations are those of ONNX's documentation of the operators RNN, GRU and LSTM; they stand in
+    ``cells_composed.py``.
 
     Examples
     --------
@@ -152,7 +177,10 @@ class ComposedLayer:
         self.kind, self.direction, self.num_directions = kind, direction, DIRECTIONS[direction]
         self.clip, self.input_forget, self.linear_before_reset = clip, input_forget, linear_before_reset
         self.batch_first = as_flag(batch_first, "batch_first")
-        self._read_weights(W, R, B, P)
+        self._weights = as_weights(kind, self.num_directions, W, R, B, P)
+        for array in self._weights.values():
+            array.flags.writeable = False
+        self.dtype, self.input_size, self.hidden_size = W.dtype.newbyteorder("="), W.shape[2], R.shape[2]
         found = as_activations(kind, self.num_directions, activations, activation_alpha, activation_beta)
         #: the activations by ONNX's names
         self.activations = tuple(list(ACTIVATIONS)[activation.code] for activation in found)
@@ -163,36 +191,6 @@ class ComposedLayer:
             bound = np.inf if clip is None else float(clip)
             self._options.append(Options(f, g, h, bound, input_forget, P is not None, linear_before_reset))
         self._packed: list[composed.Direction] | None = None
-
-    def _read_weights(self, W: Any, R: Any, B: Any, P: Any) -> None:
-        """Check and copy the weights."""
-        D, gates = self.num_directions, GATES[self.kind]
-        for name, value in (("W", W), ("R", R)):
-            if not isinstance(value, np.ndarray):
-                raise TypeError(f"{name} must be a NumPy array; got {type(value).__name__}")
-            if value.ndim != 3 or 0 in value.shape:
-                raise ValueError(f"{name} must have three dimensions, none of them 0; got shape {value.shape}")
-        if W.dtype not in (np.float32, np.float64):
-            raise TypeError(f"W must have dtype float32 or float64; got {W.dtype}")
-        self.dtype = W.dtype.newbyteorder("=")
-        self.input_size: int = W.shape[2]
-        self.hidden_size: int = R.shape[2]
-        G, H = gates * self.hidden_size, self.hidden_size
-        if P is not None and self.kind != "LSTM":
-            raise ValueError(f"P must be None for a kind other than LSTM; got {self.kind}")
-        self._weights = {
-            "W": (W, (D, G, self.input_size), "(D, G, I)"),
-            "R": (R, (D, G, H), "(D, G, H)"),
-            "B": (np.zeros((D, 2 * G), self.dtype) if B is None else B, (D, 2 * G), "(D, 2 * G)"),
-            "P": (np.zeros((D, 0), self.dtype) if P is None else P, (D, 0 if P is None else 3 * H), "(D, 3 * H)"),
-        }
-        arrays = {}
-        for name, (value, shape, letters) in self._weights.items():
-            arrays[name] = as_array(value, name, shape, self.dtype, letters).copy()
-            arrays[name].flags.writeable = False
-            if not np.isfinite(arrays[name]).all():
-                raise ValueError(f"{name} must be finite; got {value[~np.isfinite(value)][0]}")
-        self._weights = arrays
 
     def __call__(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
         """Run the layer.
@@ -236,10 +234,8 @@ class ComposedLayer:
         if directions is None:
             reverse = (self.direction == "reverse", True)
             directions = self._packed = [
-                composed.direction_of(self.kind, *weights, options, reverse[number])
-                for number, (*weights, options) in enumerate(
-                    zip(*self._weights.values(), self._options, strict=True)
-                )
+                composed.direction_of(self.kind, W, R, B, P, self._options[number], reverse[number])
+                for number, (W, R, B, P) in enumerate(zip(*self._weights.values(), strict=True))
             ]
         return directions
 

@@ -5,7 +5,8 @@ cell is too long to be the end of a tile. The state h is held beside the output,
 whichever of its sequences have begun; those that have not, in reverse, keep their initial state in it, and those that
 have ended their last.
 
-Letters as in ``scan.py``. A row of sums has H columns for each gate, and of a GRU H more, for what ``gru_step`` calls n_h.
+Letters as in ``scan.py``. A row of sums has H columns for each gate, and of a GRU H more, for what ``gru_step`` calls
+n_h.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ def direction_of(
         after = 3 * H if options.linear_before_reset else 2 * H
         bias[after : after + H] += of_state[split:]
     tile = tile_of(W.dtype).address
-    panels = [pack_columns(np.ascontiguousarray(matrix)) for matrix in (W, R[:split], R[split:])]
-    return Direction(kind, Weights(bias, *panels, P, tile, W.shape[1], H), options, reverse)
+    weights = Weights(bias, pack_columns(W), pack_columns(R[:split]), pack_columns(R[split:]), P, tile, W.shape[1], H)
+    return Direction(kind, weights, options, reverse)
 
 
 # -- one step ----------------------------------------------------------------------------------------------------------
@@ -199,10 +200,11 @@ def infer(directions: list[Direction], batch: Batch, states: States) -> tuple[np
     """The output (N, D * H), h_n (D, B, H) and, of an LSTM, c_n (D, B, H) of a batch."""
     kind, weights, _, _ = directions[0]
     data, batch_sizes, order, N = batch
-    D, B, I, H = len(directions), len(order), weights.input_size, weights.hidden_size
+    D, B, H = len(directions), len(order), weights.hidden_size
     out = np.empty((N, D * H), data.dtype)
     h_n, c_n = np.empty((D, B, H), data.dtype), np.empty((D, B, H if kind == "LSTM" else 0), data.dtype)
-    workers = max(1, min(threads.get_num_threads(), int(2.0 * N * GATES[kind] * H * (I + H) / engine.WORTH_A_THREAD)))
+    operations = 2.0 * N * GATES[kind] * H * (weights.input_size + H)
+    workers = max(1, min(threads.get_num_threads(), int(operations / engine.WORTH_A_THREAD)))
     scratch = 6 * B * H * data.itemsize  # bytes: sums, h and c
     parts = max(workers, -(-scratch * workers // engine.SCRATCH_BYTES))
     for index, (_, weights, options, reverse) in enumerate(directions):

@@ -2,6 +2,8 @@
 
 ========= ================================================================= ==========================
 `torch`   layers from and to PyTorch, and drop-in modules that train faster ``pip install numba_pack[torch]``
+`onnx`    models of ONNX's RNN, LSTM and GRU nodes run on packed input; layers ``pip install numba_pack[onnx]``
+          written as such models
 ========= ================================================================= ==========================
 
 What reads ragged data for `pack_ragged` and `pack_sequence`, and gives it back for `unpack_ragged`:
@@ -22,7 +24,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["arrow", "awkward", "dlpack", "nested", "pandas", "torch"]
+__all__ = ["arrow", "awkward", "dlpack", "nested", "onnx", "pandas", "torch"]
 
 
 def __getattr__(name: str) -> Any:

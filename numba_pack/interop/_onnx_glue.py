@@ -1,0 +1,234 @@
+"""What stands between the recurrent nodes of an ONNX model: operators that move values and compute none.
+
+Each is one function here, written for NumPy arrays. A packed batch goes the same way: `Ragged` stands for the padded
+array that it would be, and has the few methods that the functions need. So nothing is padded between two nodes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from onnx import AttributeProto, helper, numpy_helper
+
+from ..sequences import PackedSequence
+
+__all__ = ["GLUE", "Ragged", "attributes_of"]
+
+
+class Ragged:
+    """A packed batch in the place of a padded array, two of whose axes are time and batch.
+
+    Parameters
+    ----------
+    packed : PackedSequence
+        Its data (N, *) hold the other axes, in their order.
+    time, batch : int
+        Where those two axes are.
+    """
+
+    def __init__(self, packed: PackedSequence, time: int, batch: int) -> None:
+        self.packed, self.time, self.batch = packed, time, batch
+        self.ndim = packed.data.ndim + 1
+        #: the axes that are neither time nor batch
+        self.others = [axis for axis in range(self.ndim) if axis not in (time, batch)]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the padded array."""
+        sizes = {self.time: len(self.packed.batch_sizes), self.batch: len(self.packed.sorted_indices)}
+        sizes |= dict(zip(self.others, self.packed.data.shape[1:], strict=True))
+        return tuple(sizes[axis] for axis in range(self.ndim))
+
+    def _of(self, data: np.ndarray, time: int, batch: int) -> Ragged:
+        return Ragged(PackedSequence(data, *self.packed[1:]), time, batch)
+
+    def transpose(self, perm: Sequence[int]) -> Ragged:
+        """The axes in another order."""
+        order = [1 + self.others.index(axis) for axis in perm if axis in self.others]
+        return self._of(self.packed.data.transpose(0, *order), perm.index(self.time), perm.index(self.batch))
+
+    def reshape(self, shape: Sequence[int]) -> Ragged:
+        """Divide and merge the axes behind the first two, which are time and batch and stay."""
+        T, B, *sizes = self.shape
+        if {self.time, self.batch} != {0, 1} or tuple(shape[:2]) != (T, B) or math.prod(shape[2:]) != math.prod(sizes):
+            raise ValueError(f"time and batch must stay the first two axes; got shape {self.shape} made {tuple(shape)}")
+        return self._of(self.packed.data.reshape(len(self.packed.data), *shape[2:]), self.time, self.batch)
+
+    def __getitem__(self, key: Sequence[slice | int | None]) -> Ragged:
+        """Part of the axes but time and batch: for each axis a slice or an index; None makes one of size 1."""
+        kept: list[Any] = []  # for each axis of the result: the axis that it was, or None
+        rows: list[Any] = [slice(None)]
+        axis = 0
+        for item in key:
+            if item is None:
+                rows.append(None)
+                kept.append(None)
+                continue
+            if axis in self.others:
+                rows.append(item)
+            elif not isinstance(item, slice) or item.indices(self.shape[axis]) != (0, self.shape[axis], 1):
+                raise ValueError("steps or sequences of packed input cannot be taken apart; Y_h has the last step")
+            if isinstance(item, slice):
+                kept.append(axis)
+            axis += 1
+        return self._of(self.packed.data[tuple(rows)], kept.index(self.time), kept.index(self.batch))
+
+    def concatenate(self, parts: Sequence[Any], axis: int) -> Ragged:
+        """Side by side, along an axis that is neither time nor batch; ``self`` is one of the parts."""
+        alike = [isinstance(part, Ragged) and (part.time, part.batch) == (self.time, self.batch) for part in parts]
+        if not all(alike) or axis not in self.others:
+            raise ValueError("packed values are joined to packed values whose axes are alike, and along their units")
+        data = [part.packed.data for part in parts]
+        return self._of(np.concatenate(data, axis=1 + self.others.index(axis)), self.time, self.batch)
+
+
+def attributes_of(node: Any) -> dict[str, Any]:
+    """The attributes of a node by name; strings as str, tensors as arrays."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, bytes):
+            return value.decode("utf-8", "replace")
+        return list(map(plain, value)) if isinstance(value, (list, tuple)) else value
+
+    found = {}
+    for attribute in node.attribute:
+        value = helper.get_attribute_value(attribute)
+        is_tensor = attribute.type == AttributeProto.TENSOR
+        found[attribute.name] = numpy_helper.to_array(value) if is_tensor else plain(value)
+    return found
+
+
+# -- the operators: each takes its inputs, None where one is absent, and its attributes --------------------------------
+
+
+def _given(inputs: Sequence[Any], place: int, attributes: dict[str, Any], name: str) -> list[int] | None:
+    """Integers that are an input, or in older versions of the operator an attribute."""
+    value = inputs[place] if len(inputs) > place else attributes.get(name)
+    return None if value is None else [int(number) for number in value]
+
+
+def _axis(axis: int, ndim: int) -> int:
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"axis must be one of {ndim} axes; got {axis}")
+    return axis % ndim
+
+
+def _constant(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    (name, value), *_ = attributes.items()
+    dtypes = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
+    if name != "value" and name not in dtypes:
+        raise ValueError(f"the attribute must be a dense tensor of numbers; got {name}")
+    return np.asarray(value, dtypes.get(name))
+
+
+def _identity(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    return inputs[0]
+
+
+def _cast(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    if isinstance(inputs[0], Ragged):
+        raise ValueError("packed input cannot be cast; give it in the dtype of the layer")
+    return inputs[0].astype(helper.tensor_dtype_to_np_dtype(attributes["to"]))
+
+
+def _shape(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    return np.array(inputs[0].shape, np.int64)[attributes.get("start", 0) : attributes.get("end")]
+
+
+def _transpose(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    perm = attributes.get("perm", list(range(inputs[0].ndim))[::-1])
+    if sorted(perm) != list(range(inputs[0].ndim)):
+        raise ValueError(f"perm must be a permutation of {inputs[0].ndim} axes; got {perm}")
+    return inputs[0].transpose(perm)
+
+
+def _reshape(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    x, shape = inputs[0], [int(size) for size in inputs[1]]
+    if not attributes.get("allowzero"):
+        if any(size == 0 and axis >= x.ndim for axis, size in enumerate(shape)):
+            raise ValueError(f"shape must copy no axis beyond the {x.ndim} that there are; got {shape}")
+        shape = [x.shape[axis] if size == 0 else size for axis, size in enumerate(shape)]
+    if shape.count(-1) == 1:  # found axis by axis where it can be: sizes may be 0
+        at = shape.index(-1)
+        known, total = math.prod(shape[:at] + shape[at + 1 :]), math.prod(x.shape)
+        if shape[:at] == list(x.shape[:at]):
+            known, total = math.prod(shape[at + 1 :]), math.prod(x.shape[at:])
+        shape[at] = total // known if known else 0
+    return x.reshape(shape)
+
+
+def _squeeze(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    x, axes = inputs[0], _given(inputs, 1, attributes, "axes")
+    if axes is None:
+        axes = [axis for axis, size in enumerate(x.shape) if size == 1]
+    axes = [_axis(axis, x.ndim) for axis in axes]
+    if any(x.shape[axis] != 1 for axis in axes):
+        raise ValueError(f"axes must be of size 1; got {axes} of shape {x.shape}")
+    return x[tuple(0 if axis in axes else slice(None) for axis in range(x.ndim))]
+
+
+def _unsqueeze(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    x, axes = inputs[0], _given(inputs, 1, attributes, "axes") or []
+    ndim = x.ndim + len(axes)
+    new = [_axis(axis, ndim) for axis in axes]
+    return x[tuple(None if axis in new else slice(None) for axis in range(ndim))]
+
+
+def _slice(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    x = inputs[0]
+    starts, ends = _given(inputs, 1, attributes, "starts") or [], _given(inputs, 2, attributes, "ends") or []
+    axes = _given(inputs, 3, attributes, "axes") or range(len(starts))
+    steps = _given(inputs, 4, attributes, "steps") or [1] * len(starts)
+    key = [slice(None)] * x.ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        key[_axis(axis, x.ndim)] = slice(start, end, step)
+    return x[tuple(key)]
+
+
+def _gather(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    x, indices = inputs[0], inputs[1]
+    axis = _axis(attributes.get("axis", 0), x.ndim)
+    if isinstance(x, Ragged):
+        if indices.ndim > 0:
+            raise ValueError(f"from packed input only one unit can be gathered; got indices of shape {indices.shape}")
+        return x[tuple(int(indices) if a == axis else slice(None) for a in range(x.ndim))]
+    return np.take(x, indices, axis=axis)
+
+
+def _concat(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    axis = _axis(attributes["axis"], inputs[0].ndim)
+    ragged = next((part for part in inputs if isinstance(part, Ragged)), None)
+    return np.concatenate(inputs, axis) if ragged is None else ragged.concatenate(inputs, axis)
+
+
+def _expand(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    shape = tuple(int(size) for size in inputs[1])
+    if isinstance(inputs[0], Ragged):
+        raise ValueError("packed input cannot be expanded")
+    return np.broadcast_to(inputs[0], np.broadcast_shapes(inputs[0].shape, shape))
+
+
+def _constant_of_shape(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    value = attributes.get("value", np.zeros(1, np.float32))
+    return np.full(tuple(int(size) for size in inputs[0]), value[0], value.dtype)
+
+
+#: by the name of the operator
+GLUE: dict[str, Callable[[Sequence[Any], dict[str, Any]], Any]] = {
+    "Cast": _cast,
+    "Concat": _concat,
+    "Constant": _constant,
+    "ConstantOfShape": _constant_of_shape,
+    "Expand": _expand,
+    "Gather": _gather,
+    "Identity": _identity,
+    "Reshape": _reshape,
+    "Shape": _shape,
+    "Slice": _slice,
+    "Squeeze": _squeeze,
+    "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
+}

@@ -1,0 +1,504 @@
+"""ONNX: layers and models from its RNN, LSTM and GRU nodes, and layers into its files.
+
+`load` reads a model made of recurrent nodes and runs it on packed input, whatever shapes it was exported for; its
+layers are in ``model.layers``. `export` writes a layer. `Backend` is the interface that ONNX defines for whoever runs
+its models.
+
+All attributes of the operators, in opset 7 and later, are known: direction, layout, clip, activations with alpha and
+beta, input_forget, linear_before_reset, and peepholes. Between the nodes there may be operators that move values but
+compute none, such as Transpose and Reshape; all others are refused by name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+try:
+    import onnx
+    import onnx.backend.base
+except ImportError as error:
+    raise ImportError("numba_pack.interop.onnx needs ONNX: pip install numba_pack[onnx]") from error
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, helper, numpy_helper
+
+from ..composed import ComposedLayer
+from ..layers import GRU, LSTM, RNN
+from ..sequences import PackedSequence
+from ._onnx_glue import GLUE, Ragged, attributes_of
+from ._onnx_nodes import FROM_PYTORCH, RECURRENT, RecurrentNode
+
+__all__ = ["Backend", "ComposedLayer", "Model", "export", "load"]
+
+#: the versions of the recurrent operators that there are, but for the first
+_VERSIONS = (7, 14, 22)
+#: of what `export` writes: the first in which Slice and Squeeze are as they still are
+_OPSET, _IR_VERSION = 13, 7
+
+
+# -- in ----------------------------------------------------------------------------------------------------------------
+
+
+def load(path_or_model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Model:
+    """Read a model made of RNN, LSTM and GRU nodes.
+
+    Parameters
+    ----------
+    path_or_model : str, path, bytes, or onnx.ModelProto
+        The file, what it holds, or the model itself.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no such thing or damaged; if weights do not have the shapes that their node must have, or are neither
+        float32 nor float64; or if the model has another operator, which is named. The recurrent part of such a model
+        can be cut out with ``onnx.utils.extract_model``.
+    OSError
+        If the file cannot be opened.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import numba_pack as nbp
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = os.path.join(folder.name, "tagger.onnx")
+    >>> nbp.interop.onnx.export(nbp.LSTM(3, 5, bidirectional=True), path)
+    >>> model = nbp.interop.onnx.load(path)
+    >>> model.outputs, model.layers
+    (('output', 'h_n', 'c_n'), {'l0': LSTM(3, 5, bidirectional=True)})
+    >>> requests = nbp.pack_sequence([np.ones((n, 3), np.float32) for n in (2, 7, 4)])
+    >>> results = model(requests)
+    >>> results["output"].data.shape, results["h_n"].shape
+    ((13, 10), (2, 3, 5))
+    >>> folder.cleanup()
+    """
+    return Model(_read(path_or_model))
+
+
+def _read(source: Any) -> onnx.ModelProto:
+    if isinstance(source, onnx.ModelProto):
+        model, name = source, "path_or_model"
+    elif isinstance(source, (str, os.PathLike)):
+        name = os.fspath(source)
+        model = _decoded(lambda: onnx.load(name), name)
+    elif isinstance(source, bytes):
+        name = "path_or_model"
+        model = _decoded(lambda: onnx.load_model_from_string(source), name)
+    else:
+        raise TypeError(
+            f"path_or_model must be a path, the bytes of a model, or an onnx.ModelProto; got {type(source).__name__}"
+        )
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise ValueError(f"{name} must be a valid ONNX model: {error}") from error
+    return model
+
+
+def _decoded(read: Any, name: str) -> onnx.ModelProto:
+    try:
+        return read()
+    except (DecodeError, onnx.checker.ValidationError) as error:
+        raise ValueError(f"{name} must be an ONNX model; it is something else, or damaged: {error}") from error
+
+
+class _Step:
+    """A node of the graph, ready to run."""
+
+    def __init__(self, node: Any, constants: Mapping[str, np.ndarray], opset: int) -> None:
+        self.op_type: str = node.op_type
+        self.outputs = tuple(node.output)
+        self.inputs = tuple(node.input)
+        #: its own name or, where it has none, that of its first result
+        self.name: str = node.name or next(filter(None, self.outputs), "")
+        if node.domain not in ("", "ai.onnx") or (node.op_type not in RECURRENT and node.op_type not in GLUE):
+            raise ValueError(
+                f"the operator {'.'.join(filter(None, (node.domain, node.op_type)))} of node {self.name!r} is not "
+                f"supported: a model may have {', '.join(RECURRENT)} and, between them, {', '.join(GLUE)}; "
+                f"onnx.utils.extract_model cuts out the recurrent part of a larger model"
+            )
+        self.layer: Any = None
+        with self._named():
+            if node.op_type in RECURRENT:
+                version = onnx.defs.get_schema(node.op_type, opset).since_version
+                if version not in _VERSIONS:
+                    raise ValueError(f"opset must be 7 or later, with a known {node.op_type}; got {opset}")
+                self.recurrent = RecurrentNode(node)
+                weights = self._weights()
+                if all(name in constants for name in weights.values()):
+                    self.layer = self.recurrent.layer(**{key: constants[name] for key, name in weights.items()})
+            else:
+                self.attributes = attributes_of(node)
+
+    def _named(self) -> _Named:
+        return _Named(f"{self.op_type} node {self.name!r}")
+
+    def _input(self, place: int) -> str:
+        return self.inputs[place] if len(self.inputs) > place else ""
+
+    def state_and_lengths(self) -> tuple[str, str, str]:
+        """The names of sequence_lens, initial_h and initial_c; "" for each that is absent."""
+        return self._input(4), self._input(5), self._input(6) if self.op_type == "LSTM" else ""
+
+    def _weights(self) -> dict[str, str]:
+        """The names of those weights that are not absent."""
+        places = {"W": 1, "R": 2, "B": 3} | ({"P": 7} if self.op_type == "LSTM" else {})
+        return {key: self._input(place) for key, place in places.items() if self._input(place)}
+
+    def run(self, values: dict[str, Any]) -> None:
+        """Put the results among the values."""
+        with self._named():
+            if self.op_type not in RECURRENT:
+                result = GLUE[self.op_type]([values[name] if name else None for name in self.inputs], self.attributes)
+                values[self.outputs[0]] = result if isinstance(result, Ragged) else np.asarray(result)
+                return
+            layer = self.layer
+            if layer is None:
+                layer = self.recurrent.layer(**{key: values[name] for key, name in self._weights().items()})
+            others = [values[name] if name else None for name in self.state_and_lengths()]
+            results = self.recurrent.run(layer, values[self.inputs[0]], *others)
+            values.update((name, result) for name, result in zip(self.outputs, results, strict=False) if name)
+
+
+class _Named:
+    """Says in an error to which node it belongs."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind in (ValueError, TypeError):
+            raise kind(f"{self.name}: {error}") from error
+
+
+class Model:
+    """A model made of recurrent nodes; what `load` returns.
+
+    Called with packed input, it runs packed: each node by the true lengths, whether or not the model has an input for
+    them and whatever batch and length it was exported for, and nothing is padded in between. Called with padded input,
+    it computes what ONNX says, but for one thing: for a sequence of length 0, Y_h and Y_c hold the initial state, where
+    ONNX Runtime has 0.
+
+    Attributes
+    ----------
+    inputs : tuple of str
+        The names of the inputs: the sequences first.
+    outputs : tuple of str
+        The names of the outputs.
+    layers : dict of str to RNN, LSTM, GRU or ComposedLayer
+        By the name of the node or, if it has none, of its first output. They belong to the model: parameters assigned
+        to them are those that it computes with. Default activations, no clip, no peepholes, no input_forget,
+        linear_before_reset (GRU) and a direction other than reverse give an RNN, LSTM or GRU, which can be trained.
+        Nodes whose weights are inputs of the model are not among them.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        graph = model.graph
+        opset = max((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), default=1)
+        self._constants: dict[str, Any] = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+        if graph.sparse_initializer:
+            raise ValueError("weights must be dense; the model has a sparse initializer")
+        self._inputs = {one.name: one.type.tensor_type for one in graph.input if one.name not in self._constants}
+        self.inputs: tuple[str, ...] = tuple(self._inputs)
+        self.outputs: tuple[str, ...] = tuple(one.name for one in graph.output)
+        self._steps = []
+        for node in graph.node:
+            step = _Step(node, self._constants, opset)
+            constant = all(name in self._constants for name in step.inputs if name)
+            if step.op_type in GLUE and constant:
+                step.run(self._constants)
+            else:
+                self._steps.append(step)
+        self.layers: dict[str, Any] = {step.name: step.layer for step in self._steps if step.layer is not None}
+
+    def __call__(self, input: Any, /, **others: np.ndarray) -> dict[str, Any]:
+        """Run the model on sequences.
+
+        Parameters
+        ----------
+        input : PackedSequence or ndarray
+            For the first input of the model: packed sequences with data (N, I), or an array in the shape that the model
+            declares.
+        **others : ndarray
+            The other inputs by name. Those that are lengths of sequences are not given with packed input, which has its
+            own.
+
+        Returns
+        -------
+        dict of str to PackedSequence or ndarray
+            The outputs by name. With packed input, those that have time and batch among their axes are packed: data
+            (N, *) with their other axes. Arrays have the shapes that the model gives them, (D, B, H) as a rule.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an input is missing, not known, or has the wrong kind, dtype or shape.
+
+        Examples
+        --------
+        See `load`.
+        """
+        if not self.inputs:
+            raise ValueError("input must be left out for a model without inputs")
+        first = self.inputs[0]
+        if first in others:
+            raise ValueError(f"{first} must be given once, as the first argument; got it by name, too")
+        if not isinstance(input, PackedSequence):
+            return self.run({first: input, **others})
+        lengths = self._lengths()
+        given = sorted(lengths & others.keys())
+        if given:
+            raise ValueError(f"{given[0]} must not be given with packed input, which has its lengths; got it")
+        time = self._time_axis()
+        feeds = {name: input.lengths.astype(self._dtype(name)) for name in lengths}
+        return self.run({first: Ragged(input, time, 1 - time), **feeds, **others})
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """Run the model on all of its inputs by name, as ONNX says; returns its outputs by name."""
+        missing, extra = self._inputs.keys() - feeds.keys(), feeds.keys() - self._inputs.keys()
+        if missing or extra:
+            raise ValueError(
+                f"inputs must be {', '.join(self.inputs)}; missing: {', '.join(sorted(missing)) or 'none'}, "
+                f"not known: {', '.join(sorted(map(str, extra))) or 'none'}"
+            )
+        values = {**self._constants, **{name: self._checked(name, feeds[name]) for name in self.inputs}}
+        for step in self._steps:
+            step.run(values)
+        results = {name: values[name] for name in self.outputs}
+        return {name: value.packed if isinstance(value, Ragged) else value for name, value in results.items()}
+
+    def _dtype(self, name: str) -> np.dtype[Any]:
+        return np.dtype(helper.tensor_dtype_to_np_dtype(self._inputs[name].elem_type))
+
+    def _checked(self, name: str, value: Any) -> Any:
+        dtype, rows = self._dtype(name), value.packed.data if isinstance(value, Ragged) else value
+        if not isinstance(rows, np.ndarray):
+            raise TypeError(f"{name} must be a NumPy array; got {type(rows).__name__}")
+        if rows.dtype != dtype:
+            raise TypeError(f"{name} must have dtype {dtype}; got {rows.dtype}")
+        tensor = self._inputs[name]
+        if tensor.HasField("shape") and len(tensor.shape.dim) != value.ndim:
+            raise ValueError(f"{name} must have {len(tensor.shape.dim)} dimensions; got shape {value.shape}")
+        return value
+
+    def _time_axis(self) -> int:
+        """Which axis of the first input is time: followed from there to a recurrent node, whose layout tells."""
+        places: dict[str, tuple[int, ...]] = {
+            self.inputs[0]: (0, 1, 2)
+        }  # for values that are the input with its axes in another order: that order
+        for step in self._steps:
+            order = places.get(step.inputs[0]) if step.inputs else None
+            if order is None:
+                continue
+            if step.op_type in RECURRENT:
+                return order[step.recurrent.layout]
+            if step.op_type in ("Identity", "Transpose"):
+                perm = step.attributes.get("perm", (2, 1, 0) if step.op_type == "Transpose" else (0, 1, 2))
+                places[step.outputs[0]] = tuple(order[axis] for axis in perm if axis < len(order))
+        return 0
+
+    def _lengths(self) -> set[str]:
+        """The inputs that reach a recurrent node as its sequence_lens."""
+        made = {step.outputs[0]: step.inputs[0] for step in self._steps if step.op_type in ("Identity", "Cast")}
+        found = set()
+        for step in self._steps:
+            name = step.state_and_lengths()[0] if step.op_type in RECURRENT else ""
+            while name in made:
+                name = made[name]
+            found |= {name} & set(self.inputs)
+        return found
+
+    def __repr__(self) -> str:
+        return f"Model(inputs={self.inputs}, outputs={self.outputs}, layers={self.layers})"
+
+
+# -- ONNX's own interface ----------------------------------------------------------------------------------------------
+
+
+class BackendRep(onnx.backend.base.BackendRep):
+    """A model made ready by `Backend.prepare`."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """The outputs, in the order of the model, of inputs in that order or by name."""
+        if not isinstance(inputs, Mapping):
+            if not isinstance(inputs, Sequence) or len(inputs) != len(self.model.inputs):
+                raise ValueError(f"inputs must be {len(self.model.inputs)} arrays, or a mapping of names to arrays")
+            inputs = dict(zip(self.model.inputs, inputs, strict=True))
+        return tuple(self.model.run(inputs).values())
+
+
+class Backend(onnx.backend.base.Backend):
+    """ONNX's interface for what runs its models: ``Backend.prepare(model).run(inputs)``, on the CPU.
+
+    See ``onnx.backend.base``. Weights may be inputs of the model, too; each run then packs them anew.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import onnx
+    >>> import numba_pack as nbp
+    >>> node = onnx.helper.make_node("RNN", ["X", "W", "R"], ["Y", "Y_h"], hidden_size=2, activations=["Elu"])
+    >>> X, W, R = np.ones((3, 1, 2), "f4"), np.ones((1, 2, 2), "f4"), np.ones((1, 2, 2), "f4")
+    >>> Y, Y_h = nbp.interop.onnx.Backend.run_node(node, [X, W, R])
+    >>> Y_h.tolist()
+    [[[14.0, 14.0]]]
+    """
+
+    @classmethod
+    def is_compatible(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> bool:
+        """Whether `prepare` takes this model."""
+        try:
+            load(model)
+        except (TypeError, ValueError):
+            return False
+        return cls.supports_device(device)
+
+    @classmethod
+    def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> BackendRep:
+        """Make a model ready to run."""
+        if not cls.supports_device(device):
+            raise ValueError(f"device must be 'CPU'; got {device!r}")
+        return BackendRep(load(model))
+
+    @classmethod
+    def run_node(
+        cls, node: Any, inputs: Sequence[np.ndarray], device: str = "CPU", outputs_info: Any = None, **kwargs: Any
+    ) -> tuple[Any, ...]:
+        """Run one node; the inputs are those that are not absent, in their order."""
+        names = [name for name in node.input if name]
+        if len(names) != len(inputs):
+            raise ValueError(f"inputs must be those of the node, {names}; got {len(inputs)}")
+        typed = [
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+            for name, value in zip(names, inputs, strict=True)
+        ]
+        results = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
+        graph = helper.make_graph([node], "node", typed, results)
+        return cls.prepare(helper.make_model(graph), device).run(inputs)
+
+    @classmethod
+    def supports_device(cls, device: str) -> bool:
+        """Whether it is the CPU."""
+        return device == "CPU"
+
+
+# -- out ---------------------------------------------------------------------------------------------------------------
+
+
+def export(layer: Any, path: str | os.PathLike[str], states: bool = False) -> None:
+    """Write a layer as an ONNX model.
+
+    Its inputs are ``input`` (T, B, I), or (B, T, I) if the layer is ``batch_first``, and ``sequence_lens`` (B,) int32;
+    its outputs ``output``, ``h_n`` and, of an LSTM, ``c_n``, in the shapes that the layer gives them, the output being
+    0 behind the end of a sequence. T and B are free. Dropout, which is for training, is left out.
+
+    Parameters
+    ----------
+    layer : RNN, LSTM or GRU
+        With any number of layers and directions, but no projection.
+    path : str or path
+        Of the file, which is replaced if it exists.
+    states : bool
+        Whether the model has inputs ``h_0`` and, of an LSTM, ``c_0`` besides; else the initial state is zero.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no such layer, or has a projection, which ONNX does not know.
+
+    Notes
+    -----
+    For a sequence of length 0, ONNX Runtime gives 0 as h_n and c_n, and not the initial state.
+
+    Examples
+    --------
+    See `load`.
+    """
+    if type(layer) not in (RNN, LSTM, GRU):
+        raise TypeError(f"layer must be an RNN, LSTM or GRU of numba_pack; got {type(layer).__name__}")
+    if getattr(layer, "proj_size", 0):
+        raise ValueError(f"layer must have no projection, which ONNX does not know; got proj_size={layer.proj_size}")
+    onnx.save(_model(layer, bool(states)), os.fspath(path))
+
+
+def _model(layer: Any, states: bool) -> onnx.ModelProto:
+    kind, L, D, H = type(layer).__name__, layer.num_layers, layer.num_directions, layer.hidden_size
+    real = helper.np_dtype_to_tensor_dtype(layer.dtype)
+    time_and_batch = ["B", "T"] if layer.batch_first else ["T", "B"]
+    parts = ["h", "c"] if kind == "LSTM" else ["h"]
+    inputs = [("input", real, [*time_and_batch, layer.input_size]), ("sequence_lens", TensorProto.INT32, ["B"])]
+    inputs += [(f"{part}_0", real, [L * D, "B", H]) for part in parts if states]
+    outputs = [("output", real, [*time_and_batch, D * H]), *[(f"{part}_n", real, [L * D, "B", H]) for part in parts]]
+    attributes: dict[str, Any] = {"hidden_size": H, "direction": "bidirectional" if D == 2 else "forward"}
+    if kind == "GRU":
+        attributes["linear_before_reset"] = 1
+    if kind == "RNN":
+        attributes["activations"] = [layer.nonlinearity.capitalize()] * D
+
+    constants = {"rows": np.array([0, 0, D * H]), "first_axis": np.array([0])}
+    nodes, below = [], "input"
+    if layer.batch_first:
+        nodes.append(helper.make_node("Transpose", [below], ["time_first"], perm=[1, 0, 2]))
+        below = "time_first"
+    for k in range(L):
+        constants |= {f"{name}_l{k}": value for name, value in _weights(layer, kind, k).items()}
+        first = [f"{part}_0_l{k}" if states else "" for part in parts]
+        if states:
+            constants |= {f"begin_l{k}": np.array([k * D]), f"end_l{k}": np.array([(k + 1) * D])}
+            for part, name in zip(parts, first, strict=True):
+                takes = [f"{part}_0", f"begin_l{k}", f"end_l{k}", "first_axis"]
+                nodes.append(helper.make_node("Slice", takes, [name]))
+        takes = [below, f"W_l{k}", f"R_l{k}", f"B_l{k}" if layer.bias else "", "sequence_lens", *first]
+        gives = [f"Y_l{k}", *[f"{part}_n_l{k}" for part in parts]]
+        below = "output" if k == L - 1 and not layer.batch_first else f"output_l{k}"
+        nodes += [
+            helper.make_node(kind, takes, gives, name=f"l{k}", **attributes),
+            helper.make_node("Transpose", [f"Y_l{k}"], [f"turned_l{k}"], perm=[0, 2, 1, 3]),  # (T, B, D, H)
+            helper.make_node("Reshape", [f"turned_l{k}", "rows"], [below]),
+        ]
+    if layer.batch_first:
+        nodes.append(helper.make_node("Transpose", [below], ["output"], perm=[1, 0, 2]))
+    for part in parts:
+        nodes.append(helper.make_node("Concat", [f"{part}_n_l{k}" for k in range(L)], [f"{part}_n"], axis=0))
+    graph = helper.make_graph(
+        nodes,
+        kind,
+        [helper.make_tensor_value_info(*one) for one in inputs],
+        [helper.make_tensor_value_info(*one) for one in outputs],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION, producer_name="numba_pack"
+    )
+
+
+def _weights(layer: Any, kind: str, k: int) -> dict[str, np.ndarray]:
+    """W (D, G, I), R (D, G, H) and, if the layer has biases, B (D, 2 G) of one layer, in ONNX's order of gates."""
+    parameters, order = layer.state_dict(), FROM_PYTORCH[kind]
+    ends = [f"_l{k}{suffix}" for suffix in ("", "_reverse")[: layer.num_directions]]
+
+    def turned(name: str) -> np.ndarray:
+        value = parameters[name]
+        return value.reshape(len(order), -1, *value.shape[1:])[order].reshape(value.shape)
+
+    weights = {
+        "W": np.stack([turned("weight_ih" + end) for end in ends]),
+        "R": np.stack([turned("weight_hh" + end) for end in ends]),
+    }
+    if layer.bias:
+        weights["B"] = np.stack([np.concatenate([turned("bias_ih" + end), turned("bias_hh" + end)]) for end in ends])
+    return weights
