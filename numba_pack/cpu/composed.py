@@ -1,7 +1,7 @@
 """Inference with composed cells: a scan of its own, over the products and the layout of the plain ones.
 
-Each step takes the sums of all gates from the products with input and state, and then applies the cell to them; the
-cell is too long to be the end of a tile. The state h is held beside the output, so that a step reads one matrix,
+Each step adds the product with the state to that with the input, and then applies the cell to the sums of all gates;
+the cell is too long to be the end of a tile. The state h is held beside the output, so that a step reads one matrix,
 whichever of its sequences have begun; those that have not, in reverse, keep their initial state in it, and those that
 have ended their last.
 
@@ -28,6 +28,8 @@ __all__ = ["GATES", "Direction", "direction_of", "infer"]
 
 #: products with the input, by the name of the operator
 GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
+#: rows of input that are projected at once, if a step has fewer: enough for a tile to be worth reading the weights
+BLOCK_ROWS = 24
 
 
 class Weights(NamedTuple):
@@ -101,9 +103,8 @@ def _put(dtype, out, h, r, u, value, count):
 
 
 @inner
-def _rnn_rows(weights, options, rows, x, h, c, sums, out):
+def _rnn_rows(weights, options, rows, h, c, sums, out):
     dtype, H = weights.parameters, weights.hidden_size
-    _of_input(weights, rows, x, sums, 1)
     _of_state(weights, rows, h, weights.weight_hh, sums, sums, 1)
     for r in range(rows):
         for u in range(0, H, width(dtype)):
@@ -112,10 +113,9 @@ def _rnn_rows(weights, options, rows, x, h, c, sums, out):
 
 
 @inner
-def _lstm_rows(weights, options, rows, x, h, c, sums, out):
+def _lstm_rows(weights, options, rows, h, c, sums, out):
     dtype, H = weights.parameters, weights.hidden_size
     size = dtype.itemsize
-    _of_input(weights, rows, x, sums, 4)
     _of_state(weights, rows, h, weights.weight_hh, sums, sums, 4)
     for r in range(rows):
         for u in range(0, H, width(dtype)):
@@ -129,10 +129,9 @@ def _lstm_rows(weights, options, rows, x, h, c, sums, out):
 
 
 @inner
-def _gru_rows(weights, options, rows, x, h, c, sums, out):
+def _gru_rows(weights, options, rows, h, c, sums, out):
     dtype, H = weights.parameters, weights.hidden_size
     size = dtype.itemsize
-    _of_input(weights, rows, x, sums, 3)
     _of_state(weights, rows, h, weights.weight_hh, sums, sums, 2)
     n, n_h = shifted(dtype, sums, 2 * H), shifted(dtype, sums, 3 * H)
     if options.linear_before_reset:
@@ -155,7 +154,25 @@ def _gru_rows(weights, options, rows, x, h, c, sums, out):
 # -- over time ---------------------------------------------------------------------------------------------------------
 
 
-def _scan_of(step_rows):
+@inner
+def _block(steps, done, reverse):
+    """The steps ``low`` to ``high`` that are projected at once, the scan having done so many, and their rows.
+
+    It is one step, and those that come after it in the scan as long as their rows of input adjoin and are few.
+    """
+    T, sizes, places = steps.sizes.size, steps.sizes, steps.places
+    low = T - 1 - done if reverse else done
+    high, rows = low + 1, sizes[low]
+    while (low > 0) if reverse else (high < T):
+        before, t = (low - 1, low - 1) if reverse else (high - 1, high)
+        if places[before] + sizes[before] != places[before + 1] or rows + sizes[t] > BLOCK_ROWS:
+            break
+        rows += sizes[t]
+        low, high = min(low, t), max(high, t + 1)
+    return low, high, rows
+
+
+def _scan_of(gates, step_rows):
     def scan(
         weights, options, reverse, data, batch_sizes, order, h_0, c_0, given, index, first, last, out, column, h_n, c_n
     ):
@@ -167,7 +184,7 @@ def _scan_of(step_rows):
         steps = steps_of(batch_sizes, first, last)
         T, H_padded = steps.sizes.size, padded(dtype, H)
         W = padded(dtype, dtype.size) + width(dtype)  # as in `row_width`
-        sums = aligned(dtype, (last - first) * W)
+        sums = aligned(dtype, max(last - first, BLOCK_ROWS) * W)
         h, c = aligned(dtype, (last - first) * H_padded), aligned(dtype, (last - first) * H_padded)
         take_states(dtype, h_0, given, index, order, first, h, H)
         take_states(dtype, c_0, given and c_0.size > 0, index, order, first, c, H)
@@ -175,12 +192,15 @@ def _scan_of(step_rows):
         x = Rows(address(data, 0), weights.input_size, places)
         y = Rows(address(out, column), out.shape[1], places)
         h_rows, c_rows = Matrix(address(h, 0), H_padded), Matrix(address(c, 0), H_padded)
-        for i in range(T):
-            t = T - 1 - i if reverse else i
-            step_rows(
-                weights, options, steps.sizes[t], row_at(dtype, x, t, 0), h_rows, c_rows, Matrix(address(sums, 0), W),
-                row_at(dtype, y, t, 0),
-            )  # fmt: skip
+        done = 0
+        while done < T:
+            low, high, rows = _block(steps, done, reverse)
+            _of_input(weights, rows, row_at(dtype, x, low, 0), Matrix(address(sums, 0), W), gates)
+            for i in range(high - low):
+                t = high - 1 - i if reverse else low + i
+                own = Matrix(address(sums, (steps.alone[t] - steps.alone[low]) * W), W)
+                step_rows(weights, options, steps.sizes[t], h_rows, c_rows, own, row_at(dtype, y, t, 0))
+            done += high - low
         give_states(dtype, h, index, order, first, h_n, H)
         if c_n.size > 0:
             give_states(dtype, c, index, order, first, c_n, H)
@@ -189,7 +209,8 @@ def _scan_of(step_rows):
     return jit(scan)
 
 
-_SCANS = {kind: _scan_of(rows) for kind, rows in (("RNN", _rnn_rows), ("LSTM", _lstm_rows), ("GRU", _gru_rows))}
+_STEPS = {"RNN": _rnn_rows, "LSTM": _lstm_rows, "GRU": _gru_rows}
+_SCANS = {kind: _scan_of(GATES[kind], step_rows) for kind, step_rows in _STEPS.items()}
 
 
 def _divided(scan, given, results, first, last):
