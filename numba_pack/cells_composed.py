@@ -88,7 +88,8 @@ class Options(NamedTuple):
     g: Activation
     #: of the c that an LSTM puts out
     h: Activation
-    #: sums are kept between -clip and clip before they are activated; infinity for no bound
+    #: sums are kept between -clip and clip before they are activated; infinity for no bound. The c of an LSTM is none:
+    #: ONNX's text can be read otherwise, but ONNX Runtime and OpenVINO do not bound it either.
     clip: float
     #: LSTM: the forget gate is one minus the input gate
     input_forget: bool
@@ -129,7 +130,7 @@ def lstm_step(options, gates, peepholes, c):
     if options.peepholes:
         o = fma(p_o, c, o)
     o = activate(options.f, _clipped(options, o))
-    return o * activate(options.h, _clipped(options, c)), c
+    return o * activate(options.h, c), c
 
 
 @inner

@@ -117,7 +117,8 @@ class ComposedLayer:
         alpha is 0.01 for LeakyRelu, 1 for ThresholdedRelu and Elu, 0.2 for HardSigmoid, whose beta is 0.5. Affine and
         ScaledTanh have none.
     clip : float, optional
-        What is activated is kept between -clip and clip.
+        The sums of the gates are kept between -clip and clip. The c of an LSTM is not bounded on its way through h, nor
+        is it by ONNX Runtime and OpenVINO.
     input_forget : bool
         LSTM: the forget gate is one minus the input gate.
     linear_before_reset : bool

@@ -58,7 +58,7 @@ def step(kind, functions, clip, input_forget, linear_before_reset, W, R, B, P, x
         i = f(clipped(i_sum + p_i * c))
         forget = 1 - i if input_forget else f(clipped(f_sum + p_f * c))
         c = forget * c + i * g(clipped(c_sum))
-        return f(clipped(o_sum + p_o * c)) * h_function(clipped(c)), c
+        return f(clipped(o_sum + p_o * c)) * h_function(c), c  # c is no sum: other runtimes do not clip it either
     f, g = functions
     z, r = f(clipped((wx + rh + wb + rb)[:H])), f(clipped((wx + rh + wb + rb)[H : 2 * H]))
     hidden = slice(2 * H, 3 * H)
