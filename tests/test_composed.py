@@ -19,14 +19,14 @@ from numba_pack.cpu import threads as pool
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 #: unsorted, two alike, two empty
 LENGTHS = (4, 0, 9, 1, 4, 0, 6)
-I, H = 3, 19  # more than one vector of units in either dtype, and no whole number of them
+K, H = 3, 19  # inputs; units: more than one vector in either dtype, and no whole number of them
 #: alpha and beta of activations that have no default, or are tried with others than that
 ALPHA = {"Affine": 0.6, "LeakyRelu": 0.2, "ThresholdedRelu": 0.3, "ScaledTanh": 1.3, "HardSigmoid": 0.3, "Elu": 0.7}
 BETA = {"Affine": 0.1, "ScaledTanh": 0.8, "HardSigmoid": 0.4}
 NO_DEFAULT = ("Affine", "ScaledTanh")
 
 
-def weights(kind, D=1, peepholes=False, dtype=np.float32, inputs=I, units=H, rng=0):
+def weights(kind, D=1, peepholes=False, dtype=np.float32, inputs=K, units=H, rng=0):
     """W, R, B and P, small enough for activations without bounds to stay in range."""
     rng, G = np.random.default_rng(rng), GATES[kind] * units
     shapes = [(D, G, inputs), (D, G, units), (D, 2 * G), (D, 3 * units if peepholes else 0)]
@@ -45,7 +45,7 @@ def check(kind, options, dtype=np.float32, peepholes=False, lengths=LENGTHS, wit
     D = 2 if options.get("direction") == "bidirectional" else 1
     W, R, B, P = weights(kind, D, peepholes, dtype)
     layer = ComposedLayer(kind, W, R, B, P, **options)
-    sequences = [normal(np.random.default_rng(i), (n, I), dtype) for i, n in enumerate(lengths)]
+    sequences = [normal(np.random.default_rng(i), (n, K), dtype) for i, n in enumerate(lengths)]
     hx = states(kind, D, len(lengths), dtype) if with_hx else None
     output, state = layer(nbp.pack_sequence(sequences), hx)
     h_0, c_0 = np.zeros((2, D, len(lengths), H)) if hx is None else hx if kind == "LSTM" else (hx, np.zeros_like(hx))
@@ -55,7 +55,7 @@ def check(kind, options, dtype=np.float32, peepholes=False, lengths=LENGTHS, wit
         options.pop("activation_alpha"), options.pop("activation_beta"), **options,
     )  # fmt: skip
     sizes = SimpleNamespace(
-        input_size=I, hidden_size=H, output_size=H, num_layers=1, num_directions=D, dtype=np.dtype(dtype)
+        input_size=K, hidden_size=H, output_size=H, num_layers=1, num_directions=D, dtype=np.dtype(dtype)
     )
     got = [*nbp.unpack_sequence(output), *(state if kind == "LSTM" else (state,))]
     assert len(got) == len(lengths) + (2 if kind == "LSTM" else 1)
@@ -130,11 +130,11 @@ def test_a_sequence_of_length_0_keeps_its_initial_state(kind):
         D = 2 if direction == "bidirectional" else 1
         layer = ComposedLayer(kind, *weights(kind, D), direction=direction)
         hx = states(kind, D, 3, np.float32)
-        output, state = layer(nbp.pack_sequence([np.ones((n, I), np.float32) for n in (0, 5, 0)]), hx)
+        _output, state = layer(nbp.pack_sequence([np.ones((n, K), np.float32) for n in (0, 5, 0)]), hx)
         for before, after in zip(*((hx, state) if kind == "LSTM" else ([hx], [state])), strict=True):
             np.testing.assert_array_equal(after[:, [0, 2]], before[:, [0, 2]])
             assert not np.array_equal(after[:, 1], before[:, 1])
-        only, _ = layer(nbp.pack_sequence([np.empty((0, I), np.float32)]))
+        only, _ = layer(nbp.pack_sequence([np.empty((0, K), np.float32)]))
         assert only.data.shape == (0, D * H)
 
 
@@ -165,7 +165,7 @@ def test_limits_and_nan(name, dtype):
 def test_with_default_options_the_bits_are_those_of_the_plain_layer(kind, dtype):
     order = {"RNN": [0], "GRU": [1, 0, 2], "LSTM": [0, 2, 3, 1]}[kind]
     W, R, B, _ = weights(kind, 2, dtype=dtype)
-    plain = getattr(nbp, kind)(I, H, bidirectional=True, dtype=dtype)
+    plain = getattr(nbp, kind)(K, H, bidirectional=True, dtype=dtype)
     of_input, of_state = np.split(B, 2, axis=1)
     turned = [a.reshape(2, GATES[kind], H, -1)[:, order].reshape(a.shape) for a in (W, R, of_input, of_state)]
     names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
@@ -174,7 +174,7 @@ def test_with_default_options_the_bits_are_those_of_the_plain_layer(kind, dtype)
     )
     options = {"linear_before_reset": True} if kind == "GRU" else {}
     layer = ComposedLayer(kind, W, R, B, direction="bidirectional", **options)
-    packed = nbp.pack_sequence([normal(np.random.default_rng(n), (n, I), dtype) for n in LENGTHS])
+    packed = nbp.pack_sequence([normal(np.random.default_rng(n), (n, K), dtype) for n in LENGTHS])
     hx = states(kind, 2, len(LENGTHS), dtype)
     for first in (None, hx):
         one, other = layer(packed, first), plain(packed, first)
@@ -214,7 +214,7 @@ def run(layer, sequences, hx):
 )
 def test_a_sequence_gives_the_same_in_any_choice_and_order_of_the_others(composed, lengths, data):
     layer = make(*composed)
-    sequences = [normal(np.random.default_rng(i), (n, I), np.float32) for i, n in enumerate(lengths)]
+    sequences = [normal(np.random.default_rng(i), (n, K), np.float32) for i, n in enumerate(lengths)]
     hx = states(layer.kind, 2, len(lengths), np.float32)
     chosen = data.draw(st.lists(st.sampled_from(range(len(lengths))), min_size=1, unique=True), label="chosen")
     outputs, state = run(layer, sequences, hx)
@@ -226,7 +226,7 @@ def test_a_sequence_gives_the_same_in_any_choice_and_order_of_the_others(compose
 @pytest.mark.parametrize("kind, options", COMPOSED)
 def test_any_number_of_threads_and_parts_gives_the_same(kind, options, monkeypatch):
     layer = make(kind, options)
-    sequences = [normal(np.random.default_rng(n), (n, I), np.float32) for n in LENGTHS * 2]
+    sequences = [normal(np.random.default_rng(n), (n, K), np.float32) for n in LENGTHS * 2]
     hx = states(kind, 2, len(sequences), np.float32)
     expected = run(layer, sequences, hx)
     calls, run_as_ever = [], pool.run
@@ -245,7 +245,7 @@ def test_any_number_of_threads_and_parts_gives_the_same(kind, options, monkeypat
 @pytest.mark.parametrize("kind, options", COMPOSED)
 def test_chunks_with_the_state_carried_give_the_whole(kind, options):
     layer = make(kind, options, D=1)
-    sequences = [normal(np.random.default_rng(n), (8, I), np.float32) for n in range(5)]
+    sequences = [normal(np.random.default_rng(n), (8, K), np.float32) for n in range(5)]
     whole = run(layer, sequences, None)
     first, state = run(layer, [sequence[:3] for sequence in sequences], None)
     second, state = run(layer, [sequence[3:] for sequence in sequences], state if kind == "LSTM" else state[0])
@@ -255,7 +255,7 @@ def test_chunks_with_the_state_carried_give_the_whole(kind, options):
 @pytest.mark.parametrize("kind, options", COMPOSED)
 def test_nan_in_one_sequence_reaches_no_other(kind, options):
     layer = make(kind, options)
-    sequences = [normal(np.random.default_rng(n), (n, I), np.float32) for n in LENGTHS]
+    sequences = [normal(np.random.default_rng(n), (n, K), np.float32) for n in LENGTHS]
     clean, _ = run(layer, sequences, None)
     sequences[2][3] = np.nan
     spoilt, _ = run(layer, sequences, None)
@@ -267,7 +267,7 @@ def test_nan_in_one_sequence_reaches_no_other(kind, options):
 @pytest.mark.parametrize("kind, options", COMPOSED)
 def test_padded_single_and_packed_input_give_the_same(kind, options):
     layer, batch_first = make(kind, options), make(kind, {**options, "batch_first": True})
-    x = normal(np.random.default_rng(0), (5, 4, I), np.float32)
+    x = normal(np.random.default_rng(0), (5, 4, K), np.float32)
     outputs, state = run(layer, list(x.swapaxes(0, 1)), None)
     padded, _ = layer(x)
     assert_same_bits(padded, np.stack(outputs, axis=1))
@@ -282,7 +282,7 @@ def test_padded_single_and_packed_input_give_the_same(kind, options):
 
 def test_it_is_pickled_without_what_is_good_in_one_process_only():
     layer = make("LSTM", {})
-    x = np.ones((4, I), np.float32)
+    x = np.ones((4, K), np.float32)
     expected = layer(x)
     again = pickle.loads(pickle.dumps(layer))
     assert again._packed is None
@@ -293,13 +293,13 @@ def test_it_is_pickled_without_what_is_good_in_one_process_only():
 def test_its_weights_are_copies_and_read_only():
     W, R, B, _ = weights("GRU")
     layer = ComposedLayer("GRU", W, R, B)
-    x = np.ones((4, I), np.float32)
+    x = np.ones((4, K), np.float32)
     expected = layer(x)[0]
     W[:] = 0
     assert_same_bits(layer(x)[0], expected)
     assert not any(value.flags.writeable for value in layer.state_dict().values())
     assert {name: value.shape for name, value in layer.state_dict().items()} == {
-        "W": (1, 3 * H, I), "R": (1, 3 * H, H), "B": (1, 6 * H), "P": (1, 0),
+        "W": (1, 3 * H, K), "R": (1, 3 * H, H), "B": (1, 6 * H), "P": (1, 0),
     }  # fmt: skip
 
 
@@ -307,11 +307,11 @@ def test_it_shows_its_options():
     W, R, B, P = weights("LSTM", 2, peepholes=True)
     layer = ComposedLayer("LSTM", W, R, B, P, direction="bidirectional", clip=2.5, input_forget=True)
     assert repr(layer) == (
-        f"ComposedLayer('LSTM', input_size={I}, hidden_size={H}, direction='bidirectional', clip=2.5, peepholes, "
+        f"ComposedLayer('LSTM', input_size={K}, hidden_size={H}, direction='bidirectional', clip=2.5, peepholes, "
         "input_forget)"
     )
 
 
 def test_training_is_refused_with_what_to_do():
     with pytest.raises(NotImplementedError, match=r"inference.*nbp\.RNN, LSTM and GRU"):
-        make("GRU", {}).forward(np.ones((2, I), np.float32))
+        make("GRU", {}).forward(np.ones((2, K), np.float32))

@@ -22,7 +22,7 @@ from numba_pack.interop import onnx as interop  # noqa: E402
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 #: unsorted, two alike, two empty
 LENGTHS = (4, 0, 9, 1, 4, 0, 6)
-T, B, I, H = max(LENGTHS), len(LENGTHS), 3, 19
+T, B, K, H = max(LENGTHS), len(LENGTHS), 3, 19  # K inputs, H units: more than one vector, and no whole number
 
 
 # -- models ------------------------------------------------------------------------------------------------------------
@@ -31,21 +31,19 @@ T, B, I, H = max(LENGTHS), len(LENGTHS), 3, 19
 def weights(kind, D=1, peepholes=False, dtype=np.float32, rng=0):
     """W, R, B and, if wanted, P by name."""
     rng, G = np.random.default_rng(rng), GATES[kind] * H
-    shapes = {"W": (D, G, I), "R": (D, G, H), "B": (D, 2 * G)} | ({"P": (D, 3 * H)} if peepholes else {})
+    shapes = {"W": (D, G, K), "R": (D, G, H), "B": (D, 2 * G)} | ({"P": (D, 3 * H)} if peepholes else {})
     return {name: (0.5 / np.sqrt(H) * rng.standard_normal(shape)).astype(dtype) for name, shape in shapes.items()}
 
 
 def model_of(nodes, inputs, outputs, constants, opset=14):
-    """A model; inputs and outputs are (name, dtype, shape)."""
-
-    def typed(values):
-        return [
-            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)
-            for name, dtype, shape in values
-        ]
-
+    """A model. Inputs are (name, dtype, shape), where a shape of None is three free axes; outputs are names."""
+    declared = [*inputs, *[(name, inputs[0][1], [None] * (4 if name == "Y" else 3)) for name in outputs]]
+    typed = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape or [None] * 3)
+        for name, dtype, shape in declared
+    ]
     initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
-    graph = helper.make_graph(nodes, "test", typed(inputs), typed(outputs), initializers)
+    graph = helper.make_graph(nodes, "test", typed[: len(inputs)], typed[len(inputs) :], initializers)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
@@ -62,18 +60,16 @@ def node_model(kind, constants, states=False, opset=14, lengths=True, **attribut
     names = ["initial_h", "initial_c"] if kind == "LSTM" else ["initial_h"]
     takes = ["X", "W", "R", "B" if "B" in constants else "", "sequence_lens" if lengths else ""]
     takes += [name if states else "" for name in names] + ["P"] * ("P" in constants)
-    inputs = [("X", dtype, [*axes, I])] + [("sequence_lens", np.int32, ["B"])] * lengths
+    inputs = [("X", dtype, [*axes, K])] + [("sequence_lens", np.int32, ["B"])] * lengths
     inputs += [(name, dtype, state) for name in names] if states else []
-    Y = ["B", "T", D, H] if first else ["T", D, "B", H]
-    outputs = [(name, dtype, Y if name == "Y" else state) for name in results_of(kind)]
     attributes = {name: value for name, value in attributes.items() if value is not None}
     node = helper.make_node(kind, takes, results_of(kind), name="cell", hidden_size=H, **attributes)
-    return model_of([node], inputs, outputs, constants, opset)
+    return model_of([node], inputs, results_of(kind), constants, opset)
 
 
 def batch(dtype=np.float32, rng=5):
-    """Sequences; the same padded, (T, B, I); and their lengths, int32."""
-    sequences = [normal(np.random.default_rng(rng + i), (n, I), dtype) for i, n in enumerate(LENGTHS)]
+    """Sequences; the same padded, (T, B, K); and their lengths, int32."""
+    sequences = [normal(np.random.default_rng(rng + i), (n, K), dtype) for i, n in enumerate(LENGTHS)]
     return sequences, nbp.pad_sequence(sequences), np.array(LENGTHS, np.int32)
 
 
@@ -183,3 +179,548 @@ def test_ragged_batches_agree_with_onnx_runtime(kind, direction, clip, names, ot
     for i, rows in enumerate(nbp.unpack_sequence(packed["Y"])):  # (T_i, D, H)
         assert_same_bits(rows, got["Y"][: LENGTHS[i], :, i])
         np.testing.assert_array_equal(got["Y"][LENGTHS[i] :, :, i], 0)
+
+
+def test_a_thresholded_relu_without_alpha_has_that_of_its_operator_and_not_0_as_in_onnx_runtime():
+    def model(**attributes):
+        return node_model("RNN", weights("RNN"), activations=["ThresholdedRelu"], **attributes)
+
+    _, padded, lengths = batch()
+    feeds = {"X": padded, "sequence_lens": lengths}
+    assert helper.get_attribute_value(onnx.defs.get_schema("ThresholdedRelu").attributes["alpha"].default_value) == 1
+    assert_same_bits(interop.load(model()).run(feeds), interop.load(model(activation_alpha=[1.0])).run(feeds))
+    assert_near(interop.load(model(activation_alpha=[0.0])).run(feeds), runtime(model(), feeds), 2e-5)
+
+
+@pytest.mark.parametrize("kind", GATES)
+def test_what_onnx_runtime_refuses_is_as_the_definition_says(kind):
+    """float64, and layout 1."""
+    D, dtype = 2, np.float64
+    constants = weights(kind, D, kind == "LSTM", dtype)
+    sequences, padded, lengths = batch(dtype)
+    h_0, c_0 = normal(np.random.default_rng(1), (2, D, B, H), dtype)
+    given = {"initial_h": h_0, "initial_c": c_0} if kind == "LSTM" else {"initial_h": h_0}
+    outputs, h_n, c_n = naive_onnx.forward(
+        kind, constants["W"], constants["R"], constants["B"], constants.get("P", np.zeros((D, 3 * H))), sequences,
+        h_0, c_0, DEFAULTS[kind] * D, direction="bidirectional", clip=0.75,
+    )  # fmt: skip
+    Y = nbp.pad_sequence([output.reshape(-1, D, H) for output in outputs], batch_first=True)
+    options = {"direction": "bidirectional", "clip": 0.75, "states": True}
+    proto = node_model(kind, constants, **options)
+    with pytest.raises(Exception, match=r"double|implementation"):
+        runtime(proto, {"X": padded, "sequence_lens": lengths, **given})
+    got = interop.load(proto).run({"X": padded, "sequence_lens": lengths, **given})
+    expected = {"Y": Y.transpose(1, 2, 0, 3), "Y_h": h_n} | ({"Y_c": c_n} if kind == "LSTM" else {})
+    assert_near(got, expected, 1e-13)
+
+    turned = {name: np.ascontiguousarray(state.swapaxes(0, 1)) for name, state in given.items()}
+    turned |= {"X": np.ascontiguousarray(padded.swapaxes(0, 1)), "sequence_lens": lengths}
+    other = interop.load(node_model(kind, constants, layout=1, **options)).run(turned)
+    expected = {name: value.swapaxes(0, 1) for name, value in expected.items() if name != "Y"} | {"Y": Y}
+    assert_near(other, expected, 1e-13)
+    assert_same_bits(np.ascontiguousarray(other["Y"].transpose(1, 2, 0, 3)), got["Y"])
+
+
+# -- layers of nodes ---------------------------------------------------------------------------------------------------
+
+PLAIN = [
+    ("RNN", {}, "RNN(3, 19)"),
+    ("RNN", {"activations": ["relu"]}, "RNN(3, 19, nonlinearity='relu')"),
+    ("GRU", {"linear_before_reset": 1}, "GRU(3, 19)"),
+    ("LSTM", {"layout": 1, "activations": ["Sigmoid", "Tanh", "Tanh"]}, "LSTM(3, 19, batch_first=True)"),
+    ("GRU", {}, "ComposedLayer('GRU', input_size=3, hidden_size=19)"),
+    ("RNN", {"clip": 3.0}, "ComposedLayer('RNN', input_size=3, hidden_size=19, clip=3)"),
+    ("LSTM", {"direction": "reverse"},
+     "ComposedLayer('LSTM', input_size=3, hidden_size=19, direction='reverse')"),
+    ("LSTM", {"input_forget": 1}, "ComposedLayer('LSTM', input_size=3, hidden_size=19, input_forget)"),
+    ("LSTM", {"activations": ["Sigmoid", "Tanh", "Elu"]},
+     "ComposedLayer('LSTM', input_size=3, hidden_size=19, activations=('Sigmoid', 'Tanh', 'Elu'))"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind, attributes, shown", PLAIN, ids=lambda value: str(value)[:40])
+def test_nodes_become_plain_layers_where_one_computes_the_same(kind, attributes, shown):
+    model = interop.load(node_model(kind, weights(kind), **attributes))
+    assert {name: repr(layer) for name, layer in model.layers.items()} == {"cell": shown}
+    assert isinstance(model.layers["cell"], ComposedLayer) == shown.startswith("Composed")
+
+
+def test_a_model_computes_with_what_is_assigned_to_its_layers():
+    model = interop.load(node_model("LSTM", weights("LSTM")))
+    packed = nbp.pack_sequence(batch()[0])
+    layer = model.layers["cell"]
+    before = model(packed)["Y_h"]
+    output, _, tape = layer.forward(packed)
+    layer.parameters = layer.parameters - np.float32(0.1) * layer.backward(tape, output).parameters
+    after = model(packed)["Y_h"]
+    assert not np.array_equal(before, after)
+    assert_same_bits(after, layer(packed)[1][0])
+
+
+def test_a_node_without_a_name_has_that_of_its_result_and_absent_results_are_left_out():
+    constants = weights("LSTM")
+    node = helper.make_node("LSTM", ["X", "W", "R"], ["", "", "last_c"])
+    model = interop.load(model_of([node], [("X", "f4", None)], ["last_c"], constants))
+    assert list(model.layers) == ["last_c"]
+    assert not model.layers["last_c"].bias
+    x = batch()[1]
+    assert_same_bits(model(x), {"last_c": model.layers["last_c"](x)[1][1]})
+
+
+@pytest.mark.parametrize("opset", [7, 11, 14, 22])
+def test_opsets(opset):
+    _, padded, lengths = batch()
+    feeds = {"X": padded, "sequence_lens": lengths}
+    got, expected = (interop.load(node_model("GRU", weights("GRU"), opset=number)).run(feeds) for number in (opset, 14))
+    assert_same_bits(got, expected)
+
+
+def test_the_older_form_of_the_operators_is_refused():
+    node = helper.make_node("RNN", ["X", "W", "R"], ["Y"], hidden_size=H)
+    proto = model_of([node], [("X", "f4", [T, B, K])], ["Y"], weights("RNN"), opset=6)
+    with pytest.raises(ValueError, match=r"RNN node 'Y': opset must be 7 or later.*got 6"):
+        interop.load(proto)
+
+
+# -- what stands between nodes -----------------------------------------------------------------------------------------
+
+X = np.arange(24.0, dtype=np.float32).reshape(4, 1, 6)
+#: operator, attributes, inputs besides X (None for none), opset
+GLUE = [
+    ("Identity", {}, [], 13), ("Cast", {"to": onnx.TensorProto.INT64}, [], 13), ("Shape", {}, [], 13),
+    ("Shape", {"start": 1, "end": -1}, [], 15), ("Shape", {"start": -2}, [], 15),
+    ("Transpose", {"perm": [2, 0, 1]}, [], 13), ("Transpose", {}, [], 13),
+    ("Reshape", {}, [[0, 0, -1]], 13), ("Reshape", {}, [[2, -1]], 13), ("Reshape", {}, [[0, -1, 2, 3]], 13),
+    ("Squeeze", {}, [[1]], 13), ("Squeeze", {}, [[-2]], 13), ("Squeeze", {}, [], 13),
+    ("Squeeze", {"axes": [1]}, [], 11),
+    ("Unsqueeze", {}, [[0, -1]], 13), ("Unsqueeze", {"axes": [1, 3]}, [], 11),
+    ("Slice", {}, [[1], [3]], 13), ("Slice", {}, [[-1, 0], [-100, 2], [0, 2], [-1, 1]], 13),
+    ("Slice", {}, [[0], [2**63 - 1], [-1], [2]], 13), ("Slice", {"starts": [1], "ends": [5], "axes": [2]}, [], 9),
+    ("Gather", {"axis": 2}, [[1, -1]], 13), ("Gather", {}, [2], 13), ("Gather", {"axis": -1}, [[[0], [3]]], 13),
+    ("Expand", {}, [[4, 5, 6]], 13), ("Expand", {}, [[2, 1, 1, 1]], 13),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("op, attributes, others, opset", GLUE, ids=lambda value: str(value))
+def test_operators_that_move_values_do_as_the_reference_of_onnx_does(op, attributes, others, opset):
+    from onnx.reference import ReferenceEvaluator
+
+    constants = {f"other{i}": np.array(value, np.int64) for i, value in enumerate(others)}
+    node = helper.make_node(op, ["X", *constants], ["Y"], **attributes)
+    proto = model_of([node], [("X", "f4", None)], ["Y"], constants, opset)
+    (expected,) = ReferenceEvaluator(proto).run(None, {"X": X})
+    assert_same_bits(interop.load(proto)(X)["Y"], expected)
+
+
+def test_constants_and_concat_do_as_the_reference_of_onnx_does():
+    from onnx.reference import ReferenceEvaluator
+
+    def constant(name, **value):
+        return helper.make_node("Constant", [], [name], **value)
+
+    nodes = [
+        constant("a", value_ints=[4, 1, 2]),
+        constant("b", value=numpy_helper.from_array(np.full((4, 1, 3), 2.5, np.float32))),
+        constant("one", value_int=1),
+        constant("half", value_float=0.5),
+        helper.make_node("ConstantOfShape", ["a"], ["c"], value=numpy_helper.from_array(np.array([7.0], np.float32))),
+        helper.make_node("ConstantOfShape", ["a"], ["zeros"]),
+        helper.make_node("Concat", ["b", "X", "c", "zeros"], ["Y"], axis=-1),
+    ]
+    names = ("Y", "one", "half")
+    proto = model_of(nodes, [("X", "f4", None)], names, {})
+    expected = dict(zip(names, ReferenceEvaluator(proto).run(None, {"X": X}), strict=True))
+    assert_same_bits(interop.load(proto)(X), {name: np.asarray(value) for name, value in expected.items()})
+
+
+def test_between_two_nodes_packed_input_moves_as_padded_input_does():
+    """Two nodes, one in each direction, side by side; cut, turned, and read by a third with another layout."""
+    forward, backward = weights("LSTM"), weights("LSTM", rng=1)
+    top = weights("GRU", rng=2) | {"W": normal(np.random.default_rng(3), (1, 3 * H, 2 * H - 4), np.float32)}
+    constants = {f"{name}{i}": value for i, node in enumerate((forward, backward, top)) for name, value in node.items()}
+    constants |= {"one": np.array([1]), "two": np.array(2), "rest": np.array([0, 0, -1]), "from": np.array([1])}
+    constants |= {"to": np.array([H - 1]), "units": np.array([3]), "wide": np.array([0, 0, 2, -1])}
+    nodes = [
+        helper.make_node("Transpose", ["X"], ["time_first"], perm=[1, 0, 2]),
+        helper.make_node("LSTM", ["time_first", "W0", "R0", "B0"], ["Y0"]),
+        helper.make_node("LSTM", ["time_first", "W1", "R1", "B1"], ["Y1", "last_1"], direction="reverse"),
+        helper.make_node("Concat", ["Y0", "Y1"], ["both"], axis=1),  # (T, 2, B, H)
+        helper.make_node("Slice", ["both", "from", "to", "units"], ["cut"]),  # (T, 2, B, H - 2)
+        helper.make_node("Transpose", ["cut"], ["turned"], perm=[0, 2, 1, 3]),
+        helper.make_node("Reshape", ["turned", "rest"], ["flat"]),  # (T, B, 2 * H - 4)
+        helper.make_node("Transpose", ["flat"], ["batch_first"], perm=[1, 0, 2]),
+        helper.make_node("GRU", ["batch_first", "W2", "R2", "B2"], ["Y2", "last"], layout=1),  # (B, T, 1, H)
+        helper.make_node("Identity", ["Y2"], ["same"]),
+        helper.make_node("Gather", ["same", "two"], ["unit"], axis=3),
+        helper.make_node("Squeeze", ["unit", "two_axis"], ["tag"]),  # (B, T)
+        helper.make_node("Squeeze", ["Y2", "two_axis"], ["squeezed"]),
+        helper.make_node("Unsqueeze", ["squeezed", "one"], ["wider"]),  # (B, 1, T, H)
+    ]
+    constants["two_axis"] = np.array([2])
+    outputs = ["tag", "wider", "last", "last_1"]
+    model = interop.load(model_of(nodes, [("X", "f4", [None, None, K])], outputs, constants, opset=14))
+    sequences = [normal(np.random.default_rng(n), (n, K), np.float32) for n in (5, 5, 5)]
+    padded, packed = model(np.stack(sequences)), model(nbp.pack_sequence(sequences))
+    assert padded["wider"].shape == (3, 1, 5, H)
+    assert_same_bits(np.stack(nbp.unpack_sequence(packed["tag"])), padded["tag"])
+    rows = nbp.unpack_sequence(packed["wider"])  # of each sequence (T_i, 1, H)
+    assert_same_bits(np.stack(rows), np.ascontiguousarray(padded["wider"].swapaxes(1, 2)))
+    assert_same_bits({name: packed[name] for name in ("last", "last_1")},
+                     {name: padded[name] for name in ("last", "last_1")})  # fmt: skip
+    # ragged, and each request alone
+    ragged = [normal(np.random.default_rng(i), (n, K), np.float32) for i, n in enumerate((3, 0, 7, 1))]
+    together = model(nbp.pack_sequence(ragged))
+    for i, sequence in enumerate(ragged):
+        alone = model(nbp.pack_sequence([sequence]))
+        assert_same_bits(nbp.unpack_sequence(together["tag"])[i], alone["tag"].data)
+        assert_same_bits(together["last"][[i]], alone["last"])
+
+
+REFUSED_PACKED = {
+    "Slice of time": (helper.make_node("Slice", ["Y", "zero", "one"], ["Z"]), "Slice.*cannot be taken apart"),
+    "one step": (helper.make_node("Gather", ["Y", "number"], ["Z"], axis=0), "Gather.*cannot be taken apart"),
+    "one sequence": (helper.make_node("Gather", ["Y", "number"], ["Z"], axis=2), "Gather.*cannot be taken apart"),
+    "units by number": (helper.make_node("Gather", ["Y", "zero"], ["Z"], axis=3), "Gather.*one unit"),
+    "time and units merged": (helper.make_node("Reshape", ["Y", "flat"], ["Z"]), "Reshape.*first two axes"),
+    "batch and units merged": (helper.make_node("Reshape", ["Y", "same"], ["Z"]), "Reshape.*first two axes"),
+    "with another array": (helper.make_node("Concat", ["Y", "array"], ["Z"], axis=3), "Concat.*packed values"),
+    "along time": (helper.make_node("Concat", ["Y", "Y"], ["Z"], axis=0), "Concat.*packed values"),
+    "expanded": (helper.make_node("Expand", ["Y", "same"], ["Z"]), "Expand.*cannot be expanded"),
+    "cast": (helper.make_node("Cast", ["Y"], ["Z"], to=onnx.TensorProto.DOUBLE), "Cast.*cannot be cast"),
+    "read with units as time": (helper.make_node("RNN", ["turned", "W", "R"], ["Z"], layout=1), "time must be axis 1"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_PACKED)
+def test_what_cannot_be_done_to_packed_input_is_refused_by_the_name_of_the_node(name):
+    node, message = REFUSED_PACKED[name]
+    constants = weights("RNN") | {"zero": np.array([0]), "one": np.array([1]), "number": np.array(1)}
+    constants |= {"flat": np.array([-1]), "same": np.array([0, 0, 0, -1]), "array": np.zeros((2, 1, 2, H), np.float32)}
+    nodes = [
+        helper.make_node("RNN", ["X", "W", "R"], ["Y"]),
+        helper.make_node("Transpose", ["X"], ["turned"], perm=[0, 1, 2]),
+        node,
+    ]
+    model = interop.load(model_of(nodes, [("X", "f4", None)], ["Y", "Z"], constants))
+    with pytest.raises(ValueError, match=message):
+        model(nbp.pack_sequence([np.ones((2, K), np.float32), np.ones((1, K), np.float32)]))
+
+
+# -- models of PyTorch -------------------------------------------------------------------------------------------------
+
+
+class Tagger:
+    """Made where PyTorch is: a module whose forward packs, so that its model has lengths."""
+
+    def __new__(cls, torch):
+        class Module(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = torch.nn.GRU(K, H, bidirectional=True)
+
+            def forward(self, x, lengths):
+                packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths)
+                output, h_n = self.layer(packed)
+                return torch.nn.utils.rnn.pad_packed_sequence(output)[0], h_n
+
+        return Module()
+
+
+FREE = {"x": {0: "T", 1: "B"}}
+EXPORTED = {
+    "LSTM, two layers, both ways, batch first, free shapes": (
+        lambda torch: torch.nn.LSTM(K, H, 2, bidirectional=True, batch_first=True), {"dynamic_axes": FREE}, 2),
+    "LSTM, one shape": (lambda torch: torch.nn.LSTM(K, H), {}, 1),
+    "RNN, relu, one shape, batch first": (
+        lambda torch: torch.nn.RNN(K, H, nonlinearity="relu", batch_first=True), {}, 1),
+    "GRU, weights not folded": (
+        lambda torch: torch.nn.GRU(K, H, 3), {"dynamic_axes": FREE, "do_constant_folding": False}, 3),
+}  # fmt: skip
+
+
+def export_of_torch(torch, module, arguments, path, **options):
+    with warnings.catch_warnings():  # that this exporter is the older one, which needs no further package
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module.eval(), arguments, path, input_names=["x", "lengths"][: len(arguments)], dynamo=False,
+                          output_names=["output", "h_n"], **options)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_models_that_pytorch_writes_run_on_ragged_requests(name, tmp_path):
+    torch = pytest.importorskip("torch", reason="it writes the model")
+    make, options, count = EXPORTED[name]
+    torch.manual_seed(0)
+    module = make(torch)
+    export_of_torch(torch, module, (torch.zeros(4, 2, K),), tmp_path / "model.onnx", **options)
+    model = interop.load(tmp_path / "model.onnx")
+    assert [type(layer).__name__ for layer in model.layers.values()] == [type(module).__name__] * count
+    sequences = batch()[0]
+    results = model(nbp.pack_sequence(sequences))
+    outputs = nbp.unpack_sequence(results["output"])
+    for i, sequence in enumerate(sequences):
+        if len(sequence):
+            with torch.no_grad():
+                output, state = module(torch.from_numpy(sequence))
+            np.testing.assert_allclose(outputs[i], output.numpy(), rtol=0, atol=1e-5)
+            h_n = state[0] if isinstance(state, tuple) else state
+            np.testing.assert_allclose(results["h_n"][:, i], h_n.numpy(), rtol=0, atol=1e-5)
+
+
+def test_a_model_of_pytorch_that_packs_takes_its_lengths_from_packed_input(tmp_path):
+    torch = pytest.importorskip("torch", reason="it writes the model")
+    module = Tagger(torch)
+    arguments = (torch.zeros(4, 2, K), torch.tensor([4, 3]))
+    axes = {**FREE, "lengths": {0: "B"}}
+    export_of_torch(torch, module, arguments, tmp_path / "model.onnx", dynamic_axes=axes)
+    model = interop.load(tmp_path / "model.onnx")
+    sequences = sorted((s for s in batch()[0] if len(s)), key=len, reverse=True)
+    lengths = np.array([len(sequence) for sequence in sequences])
+    packed, padded = model(nbp.pack_sequence(sequences)), nbp.pad_sequence(sequences)
+    expected, h_n = (value.detach().numpy() for value in module(torch.from_numpy(padded), torch.from_numpy(lengths)))
+    np.testing.assert_allclose(nbp.pad_packed_sequence(packed["output"])[0], expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(packed["h_n"], h_n, rtol=0, atol=1e-5)
+    assert_same_bits(model(padded, lengths=lengths)["h_n"], packed["h_n"])
+    with pytest.raises(ValueError, match="lengths must not be given with packed input"):
+        model(nbp.pack_sequence(sequences), lengths=lengths)
+
+
+# -- out ---------------------------------------------------------------------------------------------------------------
+
+LAYERS = {
+    "RNN": lambda **more: nbp.RNN(K, H, rng=0, **more),
+    "RNN relu": lambda **more: nbp.RNN(K, H, nonlinearity="relu", rng=0, **more),
+    "LSTM": lambda **more: nbp.LSTM(K, H, rng=0, **more),
+    "GRU": lambda **more: nbp.GRU(K, H, rng=0, **more),
+}
+
+
+@pytest.mark.parametrize("states", [False, True], ids=["zero", "states"])
+@pytest.mark.parametrize("batch_first", [False, True], ids=["time-first", "batch-first"])
+@pytest.mark.parametrize("layers, bidirectional, bias", [(1, False, True), (1, True, False), (3, True, True)])
+@pytest.mark.parametrize("name", LAYERS)
+def test_exported_layers_run_in_onnx_runtime_to_equal_results(
+    name, layers, bidirectional, bias, batch_first, states, tmp_path
+):
+    layer = LAYERS[name](num_layers=layers, bidirectional=bidirectional, bias=bias, batch_first=batch_first)
+    interop.export(layer, tmp_path / "layer.onnx", states=states)
+    proto = onnx.load(tmp_path / "layer.onnx")
+    onnx.checker.check_model(proto, full_check=True)
+    sequences, _, lengths = batch()
+    packed = nbp.pack_sequence(sequences)
+    shape = (layers * layer.num_directions, B, H)
+    parts = {f"{part}_0": normal(np.random.default_rng(i), shape, np.float32)
+             for i, part in enumerate("hc" if name == "LSTM" else "h")} if states else {}  # fmt: skip
+    hx = (tuple(parts.values()) if name == "LSTM" else parts["h_0"]) if states else None
+    output, state = layer(packed, hx)
+    padded, _ = nbp.pad_packed_sequence(output, batch_first=batch_first)
+    expected = {"output": padded}
+    expected |= dict(zip(("h_n", "c_n"), state if name == "LSTM" else (state,), strict=False))
+
+    feeds = {"input": nbp.pad_sequence(sequences, batch_first=batch_first), "sequence_lens": lengths, **parts}
+    got = runtime(proto, feeds)
+    others = lengths > 0  # of empty ones, ONNX Runtime gives no states
+    for label in set(expected) - {"output"}:
+        np.testing.assert_array_equal(got[label][:, ~others], 0)
+        got[label][:, ~others] = expected[label][:, ~others]
+    assert_near(got, expected, 1e-5 * max(1.0, largest(expected.values())))
+
+    model = interop.load(tmp_path / "layer.onnx")  # and back, to the same bits
+    assert_same_bits(model.run(feeds), expected)
+    again = model(packed, **parts)
+    assert_same_bits(again["output"].data, output.data)
+    assert_same_bits({label: again[label] for label in expected if label != "output"},
+                     {label: expected[label] for label in expected if label != "output"})  # fmt: skip
+    parameters = layer.state_dict()
+    for k in range(layers):
+        for key, value in model.layers[f"l{k}"].state_dict().items():
+            assert_same_bits(value, parameters[key.replace("_l0", f"_l{k}")])
+
+
+def test_a_layer_in_float64_goes_out_and_comes_back(tmp_path):
+    layer = nbp.GRU(K, H, 2, bidirectional=True, dtype=np.float64, rng=0)
+    interop.export(layer, tmp_path / "layer.onnx")
+    packed = nbp.pack_sequence(batch(np.float64)[0])
+    assert_same_bits(interop.load(tmp_path / "layer.onnx")(packed)["output"].data, layer(packed)[0].data)
+
+
+def test_what_cannot_be_exported_is_refused(tmp_path):
+    path = tmp_path / "layer.onnx"
+    with pytest.raises(ValueError, match=r"no projection.*proj_size=2"):
+        interop.export(nbp.LSTM(3, 5, proj_size=2), path)
+    for what in (nbp.LSTMCell(3, 5), interop.load(node_model("GRU", weights("GRU"))).layers["cell"], None):
+        with pytest.raises(TypeError, match=f"layer must be an RNN, LSTM or GRU.*got {type(what).__name__}"):
+            interop.export(what, path)
+    assert not path.exists()
+    with pytest.raises(OSError):
+        interop.export(nbp.GRU(3, 5), tmp_path / "nowhere" / "layer.onnx")
+
+
+# -- what is wrong -----------------------------------------------------------------------------------------------------
+
+
+def test_other_operators_are_refused_by_name():
+    def refuse(node, message, **more):
+        proto = model_of([node], [("X", "f4", [2, 3])], ["Y"], {"W": np.ones((3, 4), "f4")}, **more)
+        with pytest.raises(ValueError, match=message):
+            interop.load(proto)
+        assert not interop.Backend.is_compatible(proto)
+
+    refuse(helper.make_node("MatMul", ["X", "W"], ["Y"], name="head"),
+           "operator MatMul of node 'head'.*RNN, GRU, LSTM.*Reshape.*extract_model")  # fmt: skip
+    refuse(helper.make_node("Softmax", ["X"], ["Y"]), "operator Softmax of node 'Y'")
+    value = helper.make_node("Constant", [], ["V"], value_float=1.0)
+    branch = helper.make_graph([value], "branch", [], [helper.make_tensor_value_info("V", 1, [])])
+    refuse(helper.make_node("If", ["X"], ["Y"], then_branch=branch, else_branch=branch), "operator If of node 'Y'")
+    proto = model_of([helper.make_node("LSTM", ["X", "W"], ["Y"], domain="com.microsoft")], [("X", "f4", [2, 3])],
+                     ["Y"], {"W": np.ones((3, 4), "f4")})  # fmt: skip
+    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    with pytest.raises(ValueError, match=r"operator com\.microsoft\.LSTM of node 'Y'"):
+        interop.load(proto)
+
+
+BAD_NODES = {
+    "unknown activation": ("RNN", {}, {"activations": ["Swish"]}, "activations must be of Sigmoid.*got 'Swish'"),
+    "too few activations": ("LSTM", {}, {"activations": ["Tanh"]}, "3 names.*got"),
+    "too many alphas": ("RNN", {}, {"activations": ["Elu"], "activation_alpha": [1.0, 2.0]}, "alpha.*no more.*got 2"),
+    "no alpha": ("RNN", {}, {"activations": ["Affine"]}, "activation_alpha must hold a value for Affine"),
+    "no beta": ("RNN", {}, {"activations": ["ScaledTanh"], "activation_alpha": [1.0]}, "activation_beta.*ScaledTanh"),
+    "alpha that is NaN": ("RNN", {}, {"activations": ["Elu"], "activation_alpha": [np.nan]}, "activation_alpha.*nan"),
+    "clip of zero": ("RNN", {}, {"clip": 0.0}, "clip must be above 0"),
+    "clip that is NaN": ("RNN", {}, {"clip": np.nan}, "clip must be above 0"),
+    "direction": ("RNN", {}, {"direction": "sideways"}, "direction must be.*got 'sideways'"),
+    "layout": ("RNN", {}, {"layout": 2}, "layout must be 0 or 1; got 2"),
+    "two directions and weights of one": (
+        "GRU",
+        {},
+        {"direction": "bidirectional"},
+        r"W must have shape \(D, 3 \* H, I",
+    ),
+    "W of other gates": ("LSTM", {"W": np.ones((1, 3 * H, K), "f4")}, {}, r"W must have shape .*\(1, 76, 3\)"),
+    "W of two dimensions": ("LSTM", {"W": np.ones((4 * H, K), "f4")}, {}, "W must have three dimensions"),
+    "W without inputs": ("RNN", {"W": np.ones((1, H, 0), "f4")}, {}, "W must have three dimensions, none of them 0"),
+    "R": ("RNN", {"R": np.ones((1, H, H + 1), "f4")}, {}, r"W must have shape .*\(1, 20, 3\)"),
+    "B of one bias": ("GRU", {"B": np.ones((1, 3 * H), "f4")}, {}, r"B must have shape .*\(1, 114\); got \(1, 57\)"),
+    "P": ("LSTM", {"P": np.ones((1, H), "f4")}, {}, r"P must have shape .*\(1, 57\); got \(1, 19\)"),
+    "float16": ("RNN", {"W": np.ones((1, H, K), "f2")}, {}, "W must have dtype float32 or float64; got float16"),
+    "two dtypes": ("RNN", {"R": np.ones((1, H, H))}, {}, "R must have dtype float32; got float64"),
+    "weights that are not finite": ("RNN", {"B": np.full((1, 2 * H), np.inf, "f4")}, {}, "B must be finite; got inf"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_NODES)
+def test_nodes_that_make_no_layer_are_refused_by_name(name):
+    kind, others, attributes, message = BAD_NODES[name]
+    proto = node_model(kind, weights(kind) | others, **attributes)
+    with pytest.raises((ValueError, TypeError), match=f"{kind} node 'cell': .*{message}"):
+        interop.load(proto)
+
+
+def test_hidden_size_must_be_that_of_the_weights():
+    node = helper.make_node("RNN", ["X", "W", "R"], ["Y"], hidden_size=5)
+    proto = model_of([node], [("X", "f4", None)], ["Y"], weights("RNN"))
+    with pytest.raises(ValueError, match="hidden_size must be that of R, 19; got 5"):
+        interop.load(proto)
+
+
+def bad_calls():
+    sequences, padded, lengths = batch()
+    packed = nbp.pack_sequence(sequences)
+    h = np.zeros((1, B, H), np.float32)
+    yield "no lengths", {"X": padded, "initial_h": h}, ValueError, "inputs must be X, .*missing: sequence_lens"
+    yield "too many", {"X": padded, "sequence_lens": lengths, "initial_h": h, "h": h}, ValueError, "not known: h"
+    yield "no array", {"X": packed, "sequence_lens": lengths, "initial_h": h}, TypeError, "X must be a NumPy array"
+    yield "float64", {"X": padded.astype("f8"), "sequence_lens": lengths, "initial_h": h}, TypeError, "float64"
+    yield "dimensions", {"X": padded[0], "sequence_lens": lengths, "initial_h": h}, ValueError, "X must have 3"
+    yield "columns", {"X": padded[:, :, :2], "sequence_lens": lengths, "initial_h": h}, ValueError, "input"
+    yield (
+        "int64",
+        {"X": padded, "sequence_lens": lengths.astype("i8"), "initial_h": h},
+        TypeError,
+        "must have dtype int32",
+    )
+    yield "few", {"X": padded, "sequence_lens": lengths[1:], "initial_h": h}, ValueError, r"shape \(B,\) = \(7,\)"
+    yield "negative", {"X": padded, "sequence_lens": lengths - 1, "initial_h": h}, ValueError, "from 0 to 9"
+    yield "beyond T", {"X": padded, "sequence_lens": lengths + 1, "initial_h": h}, ValueError, "from 0 to 9"
+    yield (
+        "state",
+        {"X": padded, "sequence_lens": lengths, "initial_h": h[:, 1:]},
+        ValueError,
+        "initial_h must have shape",
+    )
+
+
+@pytest.mark.parametrize("feeds, error, message", [pytest.param(*case[1:], id=case[0]) for case in bad_calls()])
+def test_bad_input_of_a_model_is_refused_by_name(feeds, error, message):
+    model = interop.load(node_model("GRU", weights("GRU"), states=True))
+    with pytest.raises(error, match=message):
+        model.run(feeds)
+
+
+def test_bad_calls():
+    model = interop.load(node_model("RNN", weights("RNN")))
+    packed = nbp.pack_sequence(batch()[0])
+    with pytest.raises(ValueError, match="X must be given once"):
+        model(packed, X=packed)
+    with pytest.raises(TypeError, match="X must be a NumPy array; got list"):
+        model([1, 2], sequence_lens=np.array([1], np.int32))
+    with pytest.raises(ValueError, match="inputs must be 2 arrays"):
+        interop.Backend.prepare(node_model("RNN", weights("RNN"))).run([packed.data])
+    with pytest.raises(ValueError, match="device must be 'CPU'; got 'CUDA'"):
+        interop.Backend.prepare(node_model("RNN", weights("RNN")), "CUDA")
+    with pytest.raises(ValueError, match="inputs must be those of the node"):
+        interop.Backend.run_node(helper.make_node("Identity", ["X"], ["Y"]), [])
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(TypeError, match=r"path_or_model must be a path, .* got int"):
+        interop.load(3)
+    with pytest.raises(OSError):
+        interop.load(tmp_path / "nowhere.onnx")
+    for content in (b"", b"not a model", b"\x08\x08"):
+        (tmp_path / "bad.onnx").write_bytes(content)
+        with pytest.raises(ValueError, match=r"bad\.onnx must be"):
+            interop.load(tmp_path / "bad.onnx")
+        with pytest.raises(ValueError, match="path_or_model must be"):
+            interop.load(content)
+
+
+def test_damaged_files_are_refused_or_run():
+    """A file cut off anywhere is refused; with one byte changed it may still be a model, but nothing else happens."""
+    whole = node_model("GRU", weights("GRU")).SerializeToString()
+    feeds = dict(zip(("X", "sequence_lens"), batch()[1:], strict=True))
+    rng = np.random.default_rng(0)
+    for end in [*range(0, 60), *rng.integers(60, len(whole), 40)]:
+        with pytest.raises(ValueError, match=r"path_or_model must be|GRU node|inputs must be"):
+            interop.load(whole[:end]).run(feeds)
+    outside = [at for at in range(len(whole)) if at < 150 or at > len(whole) - 400]
+    for at in rng.choice(outside, 150):
+        changed = bytearray(whole)
+        changed[at] ^= 1 << rng.integers(8)
+        try:
+            interop.load(bytes(changed)).run(feeds)
+        except (ValueError, TypeError) as error:
+            assert str(error)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bits_do_not_depend_on_the_other_requests(dtype):
+    """Through a model of two composed nodes, and so through what stands between them."""
+    constants = {f"{name}0": value for name, value in weights("GRU", 2, dtype=dtype).items()}
+    second = weights("LSTM", dtype=dtype)
+    constants |= {"W1": normal(np.random.default_rng(0), (1, 4 * H, 2 * H), dtype), "R1": second["R"]}
+    nodes = [
+        helper.make_node("GRU", ["X", "W0", "R0", "B0"], ["Y0"], direction="bidirectional", hidden_size=H),
+        helper.make_node("Transpose", ["Y0"], ["turned"], perm=[0, 2, 1, 3]),
+        helper.make_node("Reshape", ["turned", "flat"], ["X1"]),
+        helper.make_node("LSTM", ["X1", "W1", "R1"], ["Y", "Y_h"], direction="reverse", clip=0.7, hidden_size=H),
+    ]
+    constants["flat"] = np.array([0, 0, -1])
+    model = interop.load(model_of(nodes, [("X", dtype, None)], ["Y", "Y_h"], constants))
+    sequences = batch(dtype)[0]
+    together = model(nbp.pack_sequence(sequences))
+    with nbp.threads(2):
+        assert_same_bits(model(nbp.pack_sequence(sequences))["Y"].data, together["Y"].data)
+    for i, sequence in enumerate(sequences):
+        alone = model(nbp.pack_sequence([sequence]))
+        assert_same_bits(alone["Y"].data, nbp.unpack_sequence(together["Y"])[i])
+        assert_same_bits(alone["Y_h"], together["Y_h"][:, [i]])

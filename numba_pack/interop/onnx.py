@@ -115,8 +115,8 @@ class _Step:
 
     def __init__(self, node: Any, constants: Mapping[str, np.ndarray], opset: int) -> None:
         self.op_type: str = node.op_type
-        self.outputs = tuple(node.output)
-        self.inputs = tuple(node.input)
+        self.outputs = list(node.output)
+        self.inputs = list(node.input)
         #: its own name or, where it has none, that of its first result
         self.name: str = node.name or next(filter(None, self.outputs), "")
         if node.domain not in ("", "ai.onnx") or (node.op_type not in RECURRENT and node.op_type not in GLUE):
@@ -153,6 +153,12 @@ class _Step:
         places = {"W": 1, "R": 2, "B": 3} | ({"P": 7} if self.op_type == "LSTM" else {})
         return {key: self._input(place) for key, place in places.items() if self._input(place)}
 
+    def gives_zero(self, zero: set[str]) -> bool:
+        """Whether the results are zero where those values are; of an operator that moves values."""
+        if self.op_type == "ConstantOfShape":
+            return not np.any(self.attributes.get("value", 0))
+        return self.op_type != "Shape" and set(self.inputs if self.op_type == "Concat" else self.inputs[:1]) <= zero
+
     def run(self, values: dict[str, Any]) -> None:
         """Put the results among the values."""
         with self._named():
@@ -166,6 +172,18 @@ class _Step:
             others = [values[name] if name else None for name in self.state_and_lengths()]
             results = self.recurrent.run(layer, values[self.inputs[0]], *others)
             values.update((name, result) for name, result in zip(self.outputs, results, strict=False) if name)
+
+
+class _Input:
+    """What a model declares of an input."""
+
+    def __init__(self, declared: Any) -> None:
+        tensor = declared.type.tensor_type
+        try:
+            self.dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"input {declared.name!r} must be an array of numbers; it has another type") from error
+        self.ndim = len(tensor.shape.dim)
 
 
 class _Named:
@@ -209,18 +227,41 @@ class Model:
         self._constants: dict[str, Any] = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
         if graph.sparse_initializer:
             raise ValueError("weights must be dense; the model has a sparse initializer")
-        self._inputs = {one.name: one.type.tensor_type for one in graph.input if one.name not in self._constants}
+        self._inputs = {one.name: _Input(one) for one in graph.input if one.name not in self._constants}
         self.inputs: tuple[str, ...] = tuple(self._inputs)
         self.outputs: tuple[str, ...] = tuple(one.name for one in graph.output)
-        self._steps = []
-        for node in graph.node:
-            step = _Step(node, self._constants, opset)
-            constant = all(name in self._constants for name in step.inputs if name)
-            if step.op_type in GLUE and constant:
-                step.run(self._constants)
-            else:
-                self._steps.append(step)
+        self._steps = self._needed(self._prepared(graph.node, opset))
         self.layers: dict[str, Any] = {step.name: step.layer for step in self._steps if step.layer is not None}
+
+    def _prepared(self, nodes: Any, opset: int) -> list[_Step]:
+        """The nodes whose results depend on the input; those of the others are put among the constants.
+
+        Initial states that are zero are left out: then it does not matter for which batch they were made.
+        """
+        steps, zero = [], {name for name, value in self._constants.items() if not value.any()}
+        for node in nodes:
+            step = _Step(node, self._constants, opset)
+            if step.op_type in RECURRENT:
+                step.inputs = [
+                    "" if place in (5, 6) and name in zero else name for place, name in enumerate(step.inputs)
+                ]
+            elif all(name in self._constants for name in step.inputs if name):
+                step.run(self._constants)
+                zero |= {name for name in step.outputs if not self._constants[name].any()}
+                continue
+            elif step.gives_zero(zero):
+                zero |= set(step.outputs)
+            steps.append(step)
+        return steps
+
+    def _needed(self, steps: list[_Step]) -> list[_Step]:
+        """The nodes that the outputs need."""
+        names, needed = set(self.outputs), []
+        for step in reversed(steps):
+            if names & set(step.outputs):
+                names |= set(step.inputs)
+                needed.append(step)
+        return needed[::-1]
 
     def __call__(self, input: Any, /, **others: np.ndarray) -> dict[str, Any]:
         """Run the model on sequences.
@@ -261,7 +302,7 @@ class Model:
         if given:
             raise ValueError(f"{given[0]} must not be given with packed input, which has its lengths; got it")
         time = self._time_axis()
-        feeds = {name: input.lengths.astype(self._dtype(name)) for name in lengths}
+        feeds = {name: input.lengths.astype(self._inputs[name].dtype) for name in lengths}
         return self.run({first: Ragged(input, time, 1 - time), **feeds, **others})
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
@@ -278,18 +319,14 @@ class Model:
         results = {name: values[name] for name in self.outputs}
         return {name: value.packed if isinstance(value, Ragged) else value for name, value in results.items()}
 
-    def _dtype(self, name: str) -> np.dtype[Any]:
-        return np.dtype(helper.tensor_dtype_to_np_dtype(self._inputs[name].elem_type))
-
     def _checked(self, name: str, value: Any) -> Any:
-        dtype, rows = self._dtype(name), value.packed.data if isinstance(value, Ragged) else value
+        dtype, rows = self._inputs[name].dtype, value.packed.data if isinstance(value, Ragged) else value
         if not isinstance(rows, np.ndarray):
             raise TypeError(f"{name} must be a NumPy array; got {type(rows).__name__}")
         if rows.dtype != dtype:
             raise TypeError(f"{name} must have dtype {dtype}; got {rows.dtype}")
-        tensor = self._inputs[name]
-        if tensor.HasField("shape") and len(tensor.shape.dim) != value.ndim:
-            raise ValueError(f"{name} must have {len(tensor.shape.dim)} dimensions; got shape {value.shape}")
+        if value.ndim != self._inputs[name].ndim:
+            raise ValueError(f"{name} must have {self._inputs[name].ndim} dimensions; got shape {value.shape}")
         return value
 
     def _time_axis(self) -> int:
@@ -386,9 +423,9 @@ class Backend(onnx.backend.base.Backend):
             helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
             for name, value in zip(names, inputs, strict=True)
         ]
+        onnx.checker.check_node(node)
         results = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
-        graph = helper.make_graph([node], "node", typed, results)
-        return cls.prepare(helper.make_model(graph), device).run(inputs)
+        return BackendRep(Model(helper.make_model(helper.make_graph([node], "node", typed, results)))).run(inputs)
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
