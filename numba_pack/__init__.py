@@ -9,7 +9,7 @@ layers               `RNN`, `LSTM`, `GRU`; their `Tape` and `Gradients`
 one step             `RNNCell`, `LSTMCell`, `GRUCell`
 in compiled code     all of the packing functions; `rnn`, `lstm`, `gru`, each with ``_forward`` and ``_backward``
 training             the modules `optim` and `losses`
-in and out           `load` and `save`, files of layers; the module `interop`, for PyTorch and for ragged data
+in and out           `load` and `save`, files of layers; the module `interop`: PyTorch, ONNX, and ragged data
 how it runs          `threads`, `set_num_threads`, `get_num_threads`, `warmup`, `backend`; ``python -m numba_pack``
 ==================== ===============================================================================================
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from ._checks import as_flag
+from .composed import ComposedLayer
 from .layers import GRU, LSTM, RNN, Layer
 from .ragged import pack_ragged
 
 __all__ = ["warmup"]
 
 
-def warmup(*layers: Layer, training: bool = False) -> None:
+def warmup(*layers: Layer | ComposedLayer, training: bool = False) -> None:
     """Compile what these layers run, or load it from the cache, by running each on a few zeros.
 
     Compiled code is kept on disk (in ``NUMBA_CACHE_DIR``, or beside the package), so that it is compiled once, by the
@@ -19,7 +20,7 @@ def warmup(*layers: Layer, training: bool = False) -> None:
 
     Parameters
     ----------
-    *layers : RNN, LSTM or GRU
+    *layers : RNN, LSTM, GRU, or what the ``layers`` of an ONNX model hold
         What is compiled depends on the kind of layer and its dtype, not on its sizes. Without any: one of each kind,
         in float32.
     training : bool
@@ -37,11 +38,11 @@ def warmup(*layers: Layer, training: bool = False) -> None:
     """
     as_flag(training, "training")
     for layer in layers or (LSTM(1, 1), GRU(1, 1), RNN(1, 1)):
-        if not isinstance(layer, Layer):
+        if not isinstance(layer, (Layer, ComposedLayer)):
             raise TypeError(f"layers must be of RNN, LSTM and GRU; got {type(layer).__name__}")
         rows = np.zeros((1, layer.input_size), layer.dtype)
         packed = pack_ragged(rows, np.array([0, 1]))
         layer(packed)
-        if training:
+        if training and isinstance(layer, Layer):
             output, _, tape = layer.forward(packed)
             layer.backward(tape, output)

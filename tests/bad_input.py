@@ -707,6 +707,50 @@ def interop():
                lambda: gru(packed)[0].data.backward(torch.ones(2, 2)))  # fmt: skip
 
 
+def onnx_files():
+    if not importlib.util.find_spec("onnx"):
+        return
+    nowhere = os.path.join(__file__, "nowhere")
+    onnx = nbp.interop.onnx
+    for what, value, error, words in (
+        ("number", 3, TypeError, ("path_or_model", "int")),
+        ("another kind of file", __file__, ValueError, ("bad_input.py", "ONNX model")),
+        ("no file", nowhere, OSError, ("nowhere",)),
+        ("empty", b"", ValueError, ("path_or_model", "valid ONNX model")),
+        ("bytes that are no model", b"model", ValueError, ("path_or_model", "damaged")),
+    ):
+        yield Case(f"onnx.load, {what}", error, words, lambda v=value: onnx.load(v))
+    yield Case("onnx.export, an array", TypeError, ("layer", "ndarray"), lambda: onnx.export(ROWS, nowhere))
+    yield Case("onnx.export, a projection", ValueError, ("layer", "proj_size=3"), lambda: onnx.export(LSTM, nowhere))
+    W, R = np.ones((1, 6, 2), F4), np.ones((1, 6, 2), F4)
+    for what, arguments, options, error, words in (
+        ("kind", ("CNN", W, R), {}, ValueError, ("kind", "CNN")),
+        ("a list", ("GRU", [[1.0]], R), {}, TypeError, ("W", "list")),
+        ("W of other gates", ("LSTM", W, R), {}, ValueError, ("W must have shape", "(1, 8, 2)", "(1, 6, 2)")),
+        ("integers", ("GRU", W.astype(int), R), {}, TypeError, ("W", "int64")),
+        ("two dtypes", ("GRU", W, R.astype(float)), {}, TypeError, ("R", "float32", "float64")),
+        ("not finite", ("GRU", W * F4(np.nan), R), {}, ValueError, ("W", "finite", "nan")),
+        ("P", ("GRU", W, R, None, np.ones((1, 6), F4)), {}, ValueError, ("P must be None", "GRU")),
+        ("direction", ("GRU", W, R), {"direction": "up"}, ValueError, ("direction", "'up'")),
+        ("activation", ("GRU", W, R), {"activations": ("Tanh", 3)}, ValueError, ("activations", "3")),
+        ("alpha", ("GRU", W, R), {"activation_alpha": (1.0,)}, ValueError, ("activation_alpha", "1.0")),
+        ("clip", ("GRU", W, R), {"clip": -1.0}, ValueError, ("clip", "above 0")),
+        ("clip of text", ("GRU", W, R), {"clip": "1"}, TypeError, ("clip", "number", "'1'")),
+        ("input_forget", ("GRU", W, R), {"input_forget": True}, ValueError, ("input_forget", "GRU")),
+        ("flag", ("GRU", W, R), {"linear_before_reset": 1}, TypeError, ("linear_before_reset", "bool")),
+    ):
+        call = lambda a=arguments, o=options: onnx.ComposedLayer(*a, **o)
+        yield Case(f"ComposedLayer, {what}", error, words, call)
+    composed = onnx.ComposedLayer("GRU", W, R)
+    for what, arguments, error, words in (
+        ("float64", (PADDED.astype(float),), TypeError, ("input", "float64")),
+        ("columns", (PADDED[:, :, :1],), ValueError, ("input", "(4, 3, 2)")),
+        ("tuple of states", (PADDED, (PADDED, PADDED)), TypeError, ("hx", "tuple")),
+        ("state", (PADDED, np.ones((1, 2, 2), F4)), ValueError, ("hx", "(1, 3, 2)", "(1, 2, 2)")),
+    ):
+        yield Case(f"ComposedLayer, called with {what}", error, words, lambda a=arguments: composed(*a))
+
+
 # -- compiled code -----------------------------------------------------------------------------------------------------
 
 
@@ -992,6 +1036,7 @@ GROUPS = {
     "cells": cells,
     "others": others,
     "interop": interop,
+    "onnx": onnx_files,
     "compiled-packing": compiled_packing,
     "compiled-layers": compiled_layers,
 }

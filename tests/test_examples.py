@@ -1,5 +1,6 @@
 """The examples run as their docstrings say, and do what they are there to show."""
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -107,3 +108,14 @@ def test_the_awkward_example_gives_back_what_awkward_can_use(tmp_path):
     assert "in:  370 * var * 12 * float32" in printed
     assert "out: 370 * var * 9 * float32" in printed
     assert number(r"from an utterance: ([\d.]+)% right", printed) > 90
+
+
+def test_the_onnx_example_answers_ragged_requests_and_counts_the_rows_it_saves(tmp_path):
+    pytest.importorskip("onnx", reason="the example writes and reads an ONNX file")
+    printed = run_example("onnx_requests.py", tmp_path, "--requests", "5", "--hidden-size", "24")
+    assert re.search(r"node l1: GRU\(48, 24, bidirectional=True\)", printed)
+    assert 5 < number(r"packed [\d,]+: (\d+)% of the rows saved", printed) < 60
+    assert "bit for bit" in printed
+    assert number(r"numba_pack, packed +([\d.]+) ms", printed) > 0
+    if importlib.util.find_spec("onnxruntime"):
+        assert number(r"ONNX Runtime, padded +([\d.]+) ms", printed) > 0

@@ -205,8 +205,12 @@ class Model:
 
     Called with packed input, it runs packed: each node by the true lengths, whether or not the model has an input for
     them and whatever batch and length it was exported for, and nothing is padded in between. Called with padded input,
-    it computes what ONNX says, but for one thing: for a sequence of length 0, Y_h and Y_c hold the initial state, where
-    ONNX Runtime has 0.
+    it computes what ONNX says, from the same bits on.
+
+    ONNX Runtime gives the same to rounding, but for what ONNX leaves open: the last state of a sequence of length 0 is
+    here its initial state, there 0; ThresholdedRelu without an alpha has here that of the operator of this name, 1,
+    there 0; Affine and ScaledTanh, which are no operators any more, must have their alpha and beta here, and there
+    have 0. float64 and layout 1 it does not run.
 
     Attributes
     ----------
@@ -486,7 +490,7 @@ def _model(layer: Any, states: bool) -> onnx.ModelProto:
     if kind == "RNN":
         attributes["activations"] = [layer.nonlinearity.capitalize()] * D
 
-    constants = {"rows": np.array([0, 0, D * H]), "first_axis": np.array([0])}
+    constants = {"rows": np.array([0, 0, D * H])} | ({"first_axis": np.array([0])} if states else {})
     nodes, below = [], "input"
     if layer.batch_first:
         nodes.append(helper.make_node("Transpose", [below], ["time_first"], perm=[1, 0, 2]))
