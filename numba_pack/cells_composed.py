@@ -28,6 +28,11 @@ class Activation(NamedTuple):
     alpha: float
     beta: float
 
+    @property
+    def name(self) -> str:
+        """ONNX's."""
+        return list(ACTIVATIONS)[self.code]
+
 
 #: ONNX's names, and the defaults of alpha and beta; None where there is no default, and the value must be given.
 ACTIVATIONS: dict[str, dict[str, float | None]] = {
@@ -143,8 +148,8 @@ def gru_reset(options, r, h):
 def gru_step(options, gates, h):
     """h' = (1 - z) n + z h, where n = g(n_x + n_h).
 
-    The last of the gates is n_h: with ``linear_before_reset`` the product with the state, still to be multiplied by r,
-    and else zero, its sum being in n_x.
+    With ``linear_before_reset`` n_h is r times its sum, which is the last of the gates; else the product with the reset
+    state is in the sum of n_x already.
     """
     z, r, n, n_h = gates
     z = activate(options.f, _clipped(options, z))

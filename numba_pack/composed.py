@@ -179,12 +179,11 @@ class ComposedLayer:
         self.clip, self.input_forget, self.linear_before_reset = clip, input_forget, linear_before_reset
         self.batch_first = as_flag(batch_first, "batch_first")
         self._weights = as_weights(kind, self.num_directions, W, R, B, P)
-        for array in self._weights.values():
-            array.flags.writeable = False
+        _protect(self._weights)
         self.dtype, self.input_size, self.hidden_size = W.dtype.newbyteorder("="), W.shape[2], R.shape[2]
         found = as_activations(kind, self.num_directions, activations, activation_alpha, activation_beta)
         #: the activations by ONNX's names
-        self.activations = tuple(list(ACTIVATIONS)[activation.code] for activation in found)
+        self.activations = tuple(activation.name for activation in found)
         each = len(DEFAULTS[kind])
         self._options = []
         for first in range(0, len(found), each):
@@ -192,6 +191,11 @@ class ComposedLayer:
             bound = np.inf if clip is None else float(clip)
             self._options.append(Options(f, g, h, bound, input_forget, P is not None, linear_before_reset))
         self._packed: list[composed.Direction] | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and name in self.__dict__:
+            raise AttributeError(f"{name} is fixed when the ComposedLayer is made")
+        super().__setattr__(name, value)
 
     def __call__(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
         """Run the layer.
@@ -265,3 +269,12 @@ class ComposedLayer:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_packed": None}  # addresses are good in this process only
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        _protect(self._weights)
+
+
+def _protect(weights: dict[str, np.ndarray]) -> None:
+    for array in weights.values():
+        array.flags.writeable = False

@@ -717,7 +717,7 @@ def onnx_files():
         ("another kind of file", __file__, ValueError, ("bad_input.py", "ONNX model")),
         ("no file", nowhere, OSError, ("nowhere",)),
         ("empty", b"", ValueError, ("path_or_model", "valid ONNX model")),
-        ("bytes that are no model", b"model", ValueError, ("path_or_model", "damaged")),
+        ("bytes that are no model", b"model", ValueError, ("path_or_model", "ONNX model")),
     ):
         yield Case(f"onnx.load, {what}", error, words, lambda v=value: onnx.load(v))
     yield Case("onnx.export, an array", TypeError, ("layer", "ndarray"), lambda: onnx.export(ROWS, nowhere))

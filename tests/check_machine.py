@@ -8,6 +8,7 @@ import sys
 import helpers
 import numpy as np
 import test_activations
+import test_composed
 from helpers import assert_same_bits, infer, make_case, make_layer, of_sequences, train
 
 import numba_pack as nbp
@@ -34,6 +35,14 @@ def check_layer(cell, dtype, inputs, units):
         assert_same_bits(train(layer, case), results)
 
 
+def check_composed():
+    for kind, names, options in (
+        ("LSTM", ("Softplus", "Elu", "Softsign"), {"clip": 0.8}),
+        ("GRU", ("HardSigmoid", "ScaledTanh"), {"direction": "reverse"}),
+    ):
+        test_composed.check(kind, {**test_composed.composition(names), **options}, np.float32, kind == "LSTM")
+
+
 def check_activation(name, dtype):
     """Error, shape, limits; without fused multiply-adds the error is larger, and tanh is not quite monotone."""
     x = test_activations.dense(dtype)[::10]
@@ -57,6 +66,8 @@ if __name__ == "__main__":
         for cell, dtype in LAYERS:
             for size in SIZES:
                 check_layer(cell, dtype, *size)
+    elif sys.argv[1] == "composed":
+        check_composed()
     else:
         for dtype in (np.float32, np.float64):
             for name in ("sigmoid", "tanh"):

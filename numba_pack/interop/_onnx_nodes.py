@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cells_composed import ACTIVATIONS
-from ..composed import DIRECTIONS, ComposedLayer, as_activations, as_weights
+from ..composed import DEFAULTS, DIRECTIONS, ComposedLayer, as_activations, as_weights
 from ..layers import GRU, LSTM, RNN
 from ..sequences import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from ._onnx_glue import Ragged, attributes_of
@@ -66,11 +65,10 @@ class RecurrentNode:
         """The activation of the state where the cell is one of the plain ones, else None."""
         said = self.attributes
         found = as_activations(self.kind, self.num_directions, *composition.values())
-        names = [list(ACTIVATIONS)[activation.code] for activation in found]
-        each = len(names) // self.num_directions
-        plain = {"RNN": (["Tanh"], ["Relu"]), "GRU": (["Sigmoid", "Tanh"],), "LSTM": (["Sigmoid", "Tanh", "Tanh"],)}
+        names = [activation.name for activation in found]
+        known = [DEFAULTS[self.kind], ("Relu",)] if self.kind == "RNN" else [DEFAULTS[self.kind]]
         if (
-            names not in [one * self.num_directions for one in plain[self.kind]]
+            tuple(names) not in [one * self.num_directions for one in known]
             or self.direction == "reverse"
             or "clip" in said
             or peepholes
@@ -78,7 +76,7 @@ class RecurrentNode:
             or (self.kind == "GRU" and not said.get("linear_before_reset", 0))
         ):
             return None
-        return names[each - 1]
+        return names[-1]
 
     def run(self, layer: Any, X: Any, sequence_lens: Any, initial_h: Any, initial_c: Any) -> tuple[Any, Any, Any]:
         """Y, Y_h and Y_c (None where there is none) of X, which is padded or a `Ragged`."""
