@@ -257,6 +257,24 @@ def test_a_model_computes_with_what_is_assigned_to_its_layers():
     assert_same_bits(after, layer(packed)[1][0])
 
 
+def test_packed_input_goes_to_the_node_also_where_another_input_comes_first():
+    constants, packed = weights("RNN"), nbp.pack_sequence(batch()[0])
+    h = normal(np.random.default_rng(0), (1, B, H), np.float32)
+    nodes = [
+        helper.make_node("Transpose", ["X"], ["turned"], perm=[1, 0, 2]),
+        helper.make_node("RNN", ["turned", "W", "R", "", "", "h"], ["Y", "Y_h"]),
+    ]
+    model = interop.load(model_of(nodes, [("h", "f4", [1, None, H]), ("X", "f4", None)], ["Y", "Y_h"], constants))
+    assert_same_bits(model(packed, h=h)["Y_h"], model.layers["Y"](packed, h)[1])
+
+
+def test_nodes_with_one_name_are_both_there():
+    names = ["W", "R"]
+    nodes = [helper.make_node("RNN", ["X", *names], [f"Y{i}"], name="cell") for i in range(2)]
+    model = interop.load(model_of(nodes, [("X", "f4", None)], ["Y0", "Y1"], weights("RNN")))
+    assert list(model.layers) == ["cell", "Y1"]
+
+
 def test_a_node_without_a_name_has_that_of_its_result_and_absent_results_are_left_out():
     constants = weights("LSTM")
     node = helper.make_node("LSTM", ["X", "W", "R"], ["", "", "last_c"])
@@ -566,7 +584,7 @@ def test_other_operators_are_refused_by_name():
         assert not interop.Backend.is_compatible(proto)
 
     refuse(helper.make_node("MatMul", ["X", "W"], ["Y"], name="head"),
-           "operator MatMul of node 'head'.*RNN, GRU, LSTM.*Reshape.*extract_model")  # fmt: skip
+           "operator MatMul of node 'head'.*RNN, LSTM, GRU.*Reshape.*extract_model")  # fmt: skip
     refuse(helper.make_node("Softmax", ["X"], ["Y"]), "operator Softmax of node 'Y'")
     value = helper.make_node("Constant", [], ["V"], value_float=1.0)
     branch = helper.make_graph([value], "branch", [], [helper.make_tensor_value_info("V", 1, [])])
@@ -661,6 +679,8 @@ def test_bad_calls():
     packed = nbp.pack_sequence(batch()[0])
     with pytest.raises(ValueError, match="X must be given once"):
         model(packed, X=packed)
+    with pytest.raises(ValueError, match=r"input\.batch_sizes must sum to the rows of data"):
+        model(packed._replace(batch_sizes=packed.batch_sizes[:-1]))
     with pytest.raises(TypeError, match="X must be a NumPy array; got list"):
         model([1, 2], sequence_lens=np.array([1], np.int32))
     with pytest.raises(ValueError, match="inputs must be 2 arrays"):

@@ -13,11 +13,10 @@ from ._onnx_glue import Ragged, attributes_of
 
 __all__ = ["FROM_PYTORCH", "RECURRENT", "RecurrentNode"]
 
-#: the inputs of each operator behind X, W, R, B and sequence_lens
-RECURRENT = {"RNN": ("initial_h",), "GRU": ("initial_h",), "LSTM": ("initial_h", "initial_c", "P")}
 #: PyTorch's number of each of ONNX's gates: LSTM i, o, f, c among i, f, g, o; GRU z, r, h among r, z, n
 FROM_PYTORCH = {"RNN": [0], "LSTM": [0, 3, 1, 2], "GRU": [1, 0, 2]}
 _LAYERS: dict[str, Any] = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
+RECURRENT = tuple(_LAYERS)
 
 
 class RecurrentNode:

@@ -12,7 +12,8 @@ compute none, such as Transpose and Reshape; all others are refused by name.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,10 @@ except ImportError as error:
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
+from .._checks import as_flag
 from ..composed import ComposedLayer
 from ..layers import GRU, LSTM, RNN
-from ..sequences import PackedSequence
+from ..sequences import PackedSequence, check_packed
 from ._onnx_glue import GLUE, Ragged, attributes_of
 from ._onnx_nodes import FROM_PYTORCH, RECURRENT, RecurrentNode
 
@@ -117,8 +119,8 @@ class _Step:
         self.op_type: str = node.op_type
         self.outputs = list(node.output)
         self.inputs = list(node.input)
-        #: its own name or, where it has none, that of its first result
-        self.name: str = node.name or next(filter(None, self.outputs), "")
+        self.result: str = next(filter(None, self.outputs), "")
+        self.name: str = node.name or self.result
         if node.domain not in ("", "ai.onnx") or (node.op_type not in RECURRENT and node.op_type not in GLUE):
             raise ValueError(
                 f"the operator {'.'.join(filter(None, (node.domain, node.op_type)))} of node {self.name!r} is not "
@@ -126,7 +128,7 @@ class _Step:
                 f"onnx.utils.extract_model cuts out the recurrent part of a larger model"
             )
         self.layer: Any = None
-        with self._named():
+        with self._naming():
             if node.op_type in RECURRENT:
                 version = onnx.defs.get_schema(node.op_type, opset).since_version
                 if version not in _VERSIONS:
@@ -138,8 +140,15 @@ class _Step:
             else:
                 self.attributes = attributes_of(node)
 
-    def _named(self) -> _Named:
-        return _Named(f"{self.op_type} node {self.name!r}")
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Says in an error to which node it belongs."""
+        try:
+            yield
+        except TypeError as error:
+            raise TypeError(f"{self.op_type} node {self.name!r}: {error}") from error
+        except (ValueError, IndexError) as error:
+            raise ValueError(f"{self.op_type} node {self.name!r}: {error}") from error
 
     def _input(self, place: int) -> str:
         return self.inputs[place] if len(self.inputs) > place else ""
@@ -161,7 +170,7 @@ class _Step:
 
     def run(self, values: dict[str, Any]) -> None:
         """Put the results among the values."""
-        with self._named():
+        with self._naming():
             if self.op_type not in RECURRENT:
                 result = GLUE[self.op_type]([values[name] if name else None for name in self.inputs], self.attributes)
                 values[self.outputs[0]] = result if isinstance(result, Ragged) else np.asarray(result)
@@ -186,41 +195,27 @@ class _Input:
         self.ndim = len(tensor.shape.dim)
 
 
-class _Named:
-    """Says in an error to which node it belongs."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if kind in (ValueError, TypeError):
-            raise kind(f"{self.name}: {error}") from error
-
-
 class Model:
     """A model made of recurrent nodes; what `load` returns.
 
     Called with packed input, it runs packed: each node by the true lengths, whether or not the model has an input for
     them and whatever batch and length it was exported for, and nothing is padded in between. Called with padded input,
-    it computes what ONNX says, from the same bits on.
+    it computes what ONNX says, and the same bits.
 
-    ONNX Runtime gives the same to rounding, but for what ONNX leaves open: the last state of a sequence of length 0 is
-    here its initial state, there 0; ThresholdedRelu without an alpha has here that of the operator of this name, 1,
-    there 0; Affine and ScaledTanh, which are no operators any more, must have their alpha and beta here, and there
-    have 0. float64 and layout 1 it does not run.
+    ONNX Runtime gives the same to rounding, but for this. The last state of a sequence of length 0 is here its initial
+    state, there 0. ThresholdedRelu without an alpha has here that of ONNX's operator of this name, 1, there 0. Affine
+    and ScaledTanh, which ONNX has as operators no more, must have their alpha and beta here; there they are 0 if not
+    given. And float64 and layout 1 run only here.
 
     Attributes
     ----------
     inputs : tuple of str
-        The names of the inputs: the sequences first.
+        The names of the inputs.
     outputs : tuple of str
         The names of the outputs.
     layers : dict of str to RNN, LSTM, GRU or ComposedLayer
-        By the name of the node or, if it has none, of its first output. They belong to the model: parameters assigned
-        to them are those that it computes with. Default activations, no clip, no peepholes, no input_forget,
+        By the name of the node or, if it has none of its own, of its first output. They belong to the model: parameters
+        assigned to them are those that it computes with. Default activations, no clip, no peepholes, no input_forget,
         linear_before_reset (GRU) and a direction other than reverse give an RNN, LSTM or GRU, which can be trained.
         Nodes whose weights are inputs of the model are not among them.
     """
@@ -235,7 +230,12 @@ class Model:
         self.inputs: tuple[str, ...] = tuple(self._inputs)
         self.outputs: tuple[str, ...] = tuple(one.name for one in graph.output)
         self._steps = self._needed(self._prepared(graph.node, opset))
-        self.layers: dict[str, Any] = {step.name: step.layer for step in self._steps if step.layer is not None}
+        self.layers: dict[str, Any] = {}
+        for step in self._steps:
+            if step.layer is not None:
+                self.layers[step.result if step.name in self.layers else step.name] = step.layer
+        self._sequence_input, self._time_axis = self._sequences()
+        self._length_inputs = self._lengths()
 
     def _prepared(self, nodes: Any, opset: int) -> list[_Step]:
         """The nodes whose results depend on the input; those of the others are put among the constants.
@@ -273,8 +273,8 @@ class Model:
         Parameters
         ----------
         input : PackedSequence or ndarray
-            For the first input of the model: packed sequences with data (N, I), or an array in the shape that the model
-            declares.
+            For the input that the first recurrent node reads: packed sequences with data (N, I), or an array in the
+            shape that the model declares.
         **others : ndarray
             The other inputs by name. Those that are lengths of sequences are not given with packed input, which has its
             own.
@@ -296,18 +296,17 @@ class Model:
         """
         if not self.inputs:
             raise ValueError("input must be left out for a model without inputs")
-        first = self.inputs[0]
-        if first in others:
-            raise ValueError(f"{first} must be given once, as the first argument; got it by name, too")
+        name, time = self._sequence_input, self._time_axis
+        if name in others:
+            raise ValueError(f"{name} must be given once, as the first argument; got it by name, too")
         if not isinstance(input, PackedSequence):
-            return self.run({first: input, **others})
-        lengths = self._lengths()
-        given = sorted(lengths & others.keys())
+            return self.run({name: input, **others})
+        input = check_packed(input, "input")
+        given = sorted(self._length_inputs & others.keys())
         if given:
             raise ValueError(f"{given[0]} must not be given with packed input, which has its lengths; got it")
-        time = self._time_axis()
-        feeds = {name: input.lengths.astype(self._inputs[name].dtype) for name in lengths}
-        return self.run({first: Ragged(input, time, 1 - time), **feeds, **others})
+        feeds = {length: input.lengths.astype(self._inputs[length].dtype) for length in self._length_inputs}
+        return self.run({name: Ragged(input, time, 1 - time), **feeds, **others})
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """Run the model on all of its inputs by name, as ONNX says; returns its outputs by name."""
@@ -333,21 +332,19 @@ class Model:
             raise ValueError(f"{name} must have {self._inputs[name].ndim} dimensions; got shape {value.shape}")
         return value
 
-    def _time_axis(self) -> int:
-        """Which axis of the first input is time: followed from there to a recurrent node, whose layout tells."""
-        places: dict[str, tuple[int, ...]] = {
-            self.inputs[0]: (0, 1, 2)
-        }  # for values that are the input with its axes in another order: that order
+    def _sequences(self) -> tuple[str, int]:
+        """The input that a recurrent node reads as its X, and which of its axes is time, as the layout tells."""
+        turned = {step.outputs[0]: step for step in self._steps if step.op_type in ("Identity", "Transpose")}
         for step in self._steps:
-            order = places.get(step.inputs[0]) if step.inputs else None
-            if order is None:
-                continue
             if step.op_type in RECURRENT:
-                return order[step.recurrent.layout]
-            if step.op_type in ("Identity", "Transpose"):
-                perm = step.attributes.get("perm", (2, 1, 0) if step.op_type == "Transpose" else (0, 1, 2))
-                places[step.outputs[0]] = tuple(order[axis] for axis in perm if axis < len(order))
-        return 0
+                name, axis = step.inputs[0], step.recurrent.layout
+                while name in turned:
+                    step = turned[name]
+                    default = (2, 1, 0) if step.op_type == "Transpose" else (0, 1, 2)
+                    name, axis = step.inputs[0], dict(enumerate(step.attributes.get("perm", default))).get(axis, 0)
+                if name in self._inputs and axis < 2:
+                    return name, axis
+        return next(iter(self.inputs), ""), 0
 
     def _lengths(self) -> set[str]:
         """The inputs that reach a recurrent node as its sequence_lens."""
@@ -473,7 +470,7 @@ def export(layer: Any, path: str | os.PathLike[str], states: bool = False) -> No
         raise TypeError(f"layer must be an RNN, LSTM or GRU of numba_pack; got {type(layer).__name__}")
     if getattr(layer, "proj_size", 0):
         raise ValueError(f"layer must have no projection, which ONNX does not know; got proj_size={layer.proj_size}")
-    onnx.save(_model(layer, bool(states)), os.fspath(path))
+    onnx.save(_model(layer, as_flag(states, "states")), os.fspath(path))
 
 
 def _model(layer: Any, states: bool) -> onnx.ModelProto:
