@@ -301,6 +301,12 @@ def test_its_weights_are_copies_and_read_only():
     }  # fmt: skip
 
 
+def test_warmup_takes_it():
+    layer = make("GRU", {})
+    nbp.warmup(layer, training=True)
+    assert layer._packed is not None
+
+
 def test_it_shows_its_options():
     W, R, B, P = weights("LSTM", 2, peepholes=True)
     layer = ComposedLayer("LSTM", W, R, B, P, direction="bidirectional", clip=2.5, input_forget=True)

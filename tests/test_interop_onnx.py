@@ -245,6 +245,12 @@ def test_nodes_become_plain_layers_where_one_computes_the_same(kind, attributes,
     assert isinstance(model.layers["cell"], ComposedLayer) == shown.startswith("Composed")
 
 
+def test_a_constant_among_the_outputs_is_not_the_callers_to_change():
+    node = helper.make_node("RNN", ["X", "W", "R"], ["Y"])
+    model = interop.load(model_of([node], [("X", "f4", None)], ["Y", "W"], weights("RNN")))
+    assert not model(batch()[1])["W"].flags.writeable
+
+
 def test_a_model_computes_with_what_is_assigned_to_its_layers():
     model = interop.load(node_model("LSTM", weights("LSTM")))
     packed = nbp.pack_sequence(batch()[0])

@@ -199,8 +199,9 @@ class Model:
     """A model made of recurrent nodes; what `load` returns.
 
     Called with packed input, it runs packed: each node by the true lengths, whether or not the model has an input for
-    them and whatever batch and length it was exported for, and nothing is padded in between. Called with padded input,
-    it computes what ONNX says, and the same bits.
+    them and whatever batch and length it was exported for, as long as it holds neither as a number (in a Reshape, or in
+    a first state that is not zero), and nothing is padded in between. Called with padded input, it computes what ONNX
+    says, and the same bits.
 
     ONNX Runtime gives the same to rounding, but for this. The last state of a sequence of length 0 is here its initial
     state, there 0. ThresholdedRelu without an alpha has here that of ONNX's operator of this name, 1, there 0. Affine
@@ -230,6 +231,8 @@ class Model:
         self.inputs: tuple[str, ...] = tuple(self._inputs)
         self.outputs: tuple[str, ...] = tuple(one.name for one in graph.output)
         self._steps = self._needed(self._prepared(graph.node, opset))
+        for value in self._constants.values():  # which may be among the outputs, too
+            value.flags.writeable = False
         self.layers: dict[str, Any] = {}
         for step in self._steps:
             if step.layer is not None:
