@@ -400,6 +400,19 @@ def test_between_two_nodes_packed_input_moves_as_padded_input_does():
         assert_same_bits(together["last"][[i]], alone["last"])
 
 
+def test_directions_and_units_of_packed_input_change_places_as_those_of_padded_input_do():
+    nodes = [
+        helper.make_node("RNN", ["X", "W", "R"], ["Y"], direction="bidirectional"),
+        helper.make_node("Transpose", ["Y"], ["turned"], perm=[0, 2, 3, 1]),  # (T, B, H, 2)
+        helper.make_node("Reshape", ["turned", "flat"], ["Z"]),
+    ]
+    constants = weights("RNN", 2) | {"flat": np.array([0, 0, 2 * H])}
+    model = interop.load(model_of(nodes, [("X", "f4", None)], ["Z"], constants))
+    x = normal(np.random.default_rng(0), (5, 3, K), np.float32)
+    packed = nbp.unpack_sequence(model(nbp.pack_sequence(list(x.swapaxes(0, 1))))["Z"])
+    assert_same_bits(np.stack(packed, axis=1), model(x)["Z"])
+
+
 REFUSED_PACKED = {
     "Slice of time": (helper.make_node("Slice", ["Y", "zero", "one"], ["Z"]), "Slice.*cannot be taken apart"),
     "one step": (helper.make_node("Gather", ["Y", "number"], ["Z"], axis=0), "Gather.*cannot be taken apart"),
