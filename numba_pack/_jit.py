@@ -14,13 +14,51 @@ every level of the functions around it; what is large and used everywhere is bet
 
 from __future__ import annotations
 
-import functools
+import os
+import zlib
+from collections.abc import Callable
+from typing import Any
 
 from numba import cfunc, njit
 from numba.extending import register_jitable
 
 __all__ = ["by_address", "inner", "jit"]
 
-jit = functools.partial(njit, cache=True, nogil=True, error_model="numpy")
+
+def _state(package: str) -> str:
+    """A number, in hexadecimal, that another state of a package's sources does not have."""
+    stats = []
+    for folder, folders, files in os.walk(package):
+        folders[:] = sorted(set(folders) - {"__pycache__"})
+        for file in sorted(files):
+            if file.endswith(".py"):
+                stat = os.stat(os.path.join(folder, file))
+                stats.append((file, stat.st_size, int(stat.st_mtime)))
+    return format(zlib.crc32(repr(stats).encode()), "08x")
+
+
+_STATE = _state(os.path.dirname(__file__))
+
+
+def _of_this_state(function: Any) -> Any:
+    """Have the disk cache find only what was compiled from the sources as they are.
+
+    Numba looks at one file to judge whether something is stale, the one that defines the entry; but an entry is made of
+    functions of many files. So its name, under which the cache keeps it, tells the state of all of them.
+    """
+    function.__qualname__ += "_" + _STATE
+    return function
+
+
+def jit(function: Any) -> Any:
+    """Make an entry: see above."""
+    return njit(cache=True, nogil=True, error_model="numpy")(_of_this_state(function))
+
+
+def by_address(signature: Any) -> Callable[[Any], Any]:
+    """Make a C function of this signature: see above."""
+    make = cfunc(signature, cache=True, error_model="numpy")
+    return lambda function: make(_of_this_state(function))
+
+
 inner = register_jitable(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-by_address = functools.partial(cfunc, cache=True, error_model="numpy")

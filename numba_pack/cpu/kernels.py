@@ -8,6 +8,7 @@ little to unbox; or a user's ``@njit`` function, which need not compile it anew.
 from __future__ import annotations
 
 import functools
+import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,8 +35,8 @@ __all__ = [
 class _Header(NamedTuple):
     """What every kernel needs; the head of every block."""
 
-    #: set to 1 by a kernel that came to its end: it cannot raise what it runs into
-    done: int
+    #: `_LAYOUT` at first; a kernel sets it to `_BEGUN`, and to `_DONE` at its end: it cannot raise what it runs into
+    progress: int
     parameters: int
     panels: int
     tile: int
@@ -108,6 +109,9 @@ class _Gradients(NamedTuple):
 
 _HEAD = len(_Header._fields)
 _FORWARD, _BACKWARD, _GRADIENTS = len(_Forward._fields), len(_Backward._fields), len(_Gradients._fields)
+#: A caller of another version, as a user's function from a disk cache may be, would lay out its block in another way.
+_LAYOUT = zlib.crc32(repr([block._fields for block in (_Header, _Forward, _Backward, _Gradients)]).encode())
+_BEGUN, _DONE = -1, -2
 _EVERYTHING = 1 << 40  # the length of arrays of which only the address is known: they are not indexed beyond their end
 
 
@@ -151,12 +155,24 @@ def _weights(kind, head, number):
 
 
 @inner
+def _begin(block):
+    """Whether the block is one for these kernels."""
+    progress = _array(block, np.int64(0), 1)
+    if progress[0] != _LAYOUT:
+        return False
+    progress[0] = _BEGUN
+    return True
+
+
+@inner
 def _done(block):
-    _array(block, np.int64(0), 1)[0] = 1
+    _array(block, np.int64(0), 1)[0] = _DONE
 
 
 def _forward_kernel(kind, number):
     def forward(block):
+        if not _begin(block):
+            return
         head = _Header(*integers_at(block, _HEAD))
         call = _Forward(*integers_at(block + 8 * _HEAD, _FORWARD))
         forward_stack(
@@ -172,6 +188,8 @@ def _forward_kernel(kind, number):
 
 def _backward_kernel(kind, number):
     def backward(block):
+        if not _begin(block):
+            return
         head = _Header(*integers_at(block, _HEAD))
         call = _Backward(*integers_at(block + 8 * _HEAD, _BACKWARD))
         backward_stack(
@@ -189,6 +207,8 @@ def _backward_kernel(kind, number):
 
 def _gradients_kernel(kind, number):
     def gradients(block):
+        if not _begin(block):
+            return
         head = _Header(*integers_at(block, _HEAD))
         call = _Gradients(*integers_at(block + 8 * _HEAD, _GRADIENTS))
         weight_gradients(
@@ -234,7 +254,9 @@ def with_gradients(weights: Weights) -> Weights:
 @inner
 def _run(kernel, block):
     call_address(kernel, address(block, 0))
-    if block[0] != 1:
+    if block[0] == _LAYOUT:
+        raise RuntimeError("numba_pack has changed since this function was compiled: remove it from Numba's cache")
+    if block[0] != _DONE:
         raise MemoryError("not enough memory for this batch")
 
 
@@ -250,10 +272,10 @@ def _head(parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, 
         sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6]
     )  # fmt: skip
     return (
-        0, address(parameters, 0), address(panels, 0), tile, input_size, hidden_size, output_size, layers, directions,
-        bias, address(data, 0), data.shape[0], address(batch_sizes, 0), batch_sizes.size, address(order, 0), order.size,
-        address(h_0, 0), address(c_0, 0), int(given), drop, int(keep), address(record[0], 0), address(record[1], 0),
-        address(record[2], 0), address(record[3], 0), address(out, 0),
+        _LAYOUT, address(parameters, 0), address(panels, 0), tile, input_size, hidden_size, output_size, layers,
+        directions, bias, address(data, 0), data.shape[0], address(batch_sizes, 0), batch_sizes.size,
+        address(order, 0), order.size, address(h_0, 0), address(c_0, 0), int(given), drop, int(keep),
+        address(record[0], 0), address(record[1], 0), address(record[2], 0), address(record[3], 0), address(out, 0),
     )  # fmt: skip
 
 
