@@ -1,8 +1,8 @@
 """The whole comparison, measured: a dictionary of plain numbers, which `report.py` keeps as JSON.
 
-Keys: "machine", "versions", "date", "quick"; "forward", "training", "fill", "packing", "streaming": lists of rows, each
-with its "id", the "median", "min" and "rounds" of each contender, and why others were "left_out"; "ceilings", "threads"
-and "startup": what `ceilings.py`, `scaling.py` and `startup.py` measure.
+Keys: "machine", "versions", "date", "quick"; "forward", "training", "fill", "packing", "streaming", "symbols": lists of
+rows, each with its "id", the "median", "min" and "rounds" of each contender, and why others were "left_out";
+"ceilings", "threads" and "startup": what `ceilings.py`, `scaling.py` and `startup.py` measure.
 """
 
 import datetime
@@ -14,6 +14,7 @@ import workloads
 from contenders import LAYERS, NumbaPack, NumbaPackPadded, TorchPacked, TorchPadded, layer_rounding, line_up
 from contenders_packing import PACKERS
 from contenders_streaming import STREAMS
+from contenders_symbols import EMBEDDED
 from environment import machine, versions
 from timing import interleave, summary
 from tqdm import tqdm
@@ -25,7 +26,7 @@ class Plan:
     def __init__(self, quick, pattern, seconds):
         self.quick = quick
         self.seconds = 0.8 if quick else seconds
-        chosen = [self._forward, self._training, self._fill, self._packing, self._streaming]
+        chosen = [self._forward, self._training, self._fill, self._packing, self._streaming, self._symbols]
         self.steps = [step for steps in chosen for step in steps() if not pattern or pattern in step[1]]
         whole = [("ceilings", "ceilings"), ("threads", "threads"), ("startup", "startup")]
         self.steps += [step for step in whole if not pattern or pattern in step[1]]
@@ -45,6 +46,9 @@ class Plan:
     def _streaming(self):
         return [("streaming", str(s), s) for s in workloads.STREAMING if not self.quick or str(s) == "LSTM-step-B1-H64"]
 
+    def _symbols(self):
+        return [("symbols", str(w), w) for w in workloads.SYMBOLS if not self.quick or w.V == 256]
+
 
 def run(quick=False, pattern=None, seconds=4.0):
     """Measure all of it, or what a quick run needs, or the rows whose ids contain a pattern."""
@@ -54,7 +58,7 @@ def run(quick=False, pattern=None, seconds=4.0):
         "versions": versions(),
         "date": datetime.date.today().isoformat(),
         "quick": quick,
-        **{part: [] for part in ("forward", "training", "fill", "packing", "streaming")},
+        **{part: [] for part in ("forward", "training", "fill", "packing", "streaming", "symbols")},
     }
     progress = tqdm(plan.steps)
     for part, name, *workload in progress:
@@ -109,12 +113,20 @@ def _streaming_row(step, plan):
     return {"id": str(step), "left_out": left_out, **summary(times)}
 
 
+def _symbols_row(workload, plan):
+    problem, training = workloads.SymbolsProblem(workload), workload.training
+    ready, left_out = line_up(EMBEDDED, problem, training, rounding=layer_rounding(problem, training))
+    times = interleave({contender.name: contender.run for contender in ready}, plan.seconds)
+    return {"id": str(workload), "N": problem.N, "left_out": left_out, **summary(times)}
+
+
 _ROWS = {
     "forward": lambda workload, plan: _layer_row(workload, plan, training=False),
     "training": lambda workload, plan: _layer_row(workload, plan, training=True),
     "fill": _fill_row,
     "packing": _packing_row,
     "streaming": _streaming_row,
+    "symbols": _symbols_row,
 }
 _WHOLE = {
     "ceilings": lambda plan: ceilings.measure(plan.seconds / 2),

@@ -16,6 +16,8 @@ def markdown(results, figures):
         parts += ["## Packing", _PACKING_TEXT, _packing(results["packing"])]
     if results["streaming"]:
         parts += ["## One step of one sequence", _STREAMING_TEXT, _streaming(results["streaming"])]
+    if results["symbols"]:
+        parts += ["## Symbols", _SYMBOLS_TEXT, _symbols(results["symbols"])]
     if "threads" in results:
         parts += ["## Threads", _threads(results["threads"])]
     if "startup" in results:
@@ -39,6 +41,13 @@ _LAYERS_TEXT = {
 _PACKING_TEXT = "float32, lengths log-normal up to 50 steps. Microseconds: median, and the least in brackets."
 _STREAMING_TEXT = (
     "A call is one step, B = 1, I = H, with the state carried over. Microseconds: median, and the least in brackets."
+)
+
+
+_SYMBOLS_TEXT = (
+    "An embedding of E columns for V symbols, the n-th drawn with a probability of 1 / n, and an LSTM over it."
+    " Milliseconds: median, and the least in brackets. *numba_pack*: the table folded into the input weights, all of"
+    " which training assigns anew in each call. *looked up*: by NumPy, and given to the LSTM as rows."
 )
 
 
@@ -129,6 +138,16 @@ def _streaming(rows):
     return table(("step", *names), [(row["id"], *[_time(row, name, 1e-6) for name in names]) for row in rows])
 
 
+def _symbols(rows):
+    names = (OURS, f"{OURS}, looked up", "PyTorch packed")
+    body = []
+    for row in rows:
+        ratio = against(row, "PyTorch packed")
+        times = [_time(row, name, 1e-3) for name in names]
+        body.append((row["id"], row["N"], *times, f"{ratio:.2f}" if ratio else "-"))
+    return table(("shape", "N", OURS, "looked up", "PyTorch packed", "against PyTorch"), body)
+
+
 def _threads(threads):
     body = [
         (name, _time(row, "1", 1e-3), _time(row, "2", 1e-3), f"{row['median']['1'] / row['median']['2']:.2f}")
@@ -158,7 +177,7 @@ def _ceilings(ceilings):
 def _left_out(results):
     """Who took no part, why, and where."""
     where = {}
-    for part in ("forward", "training", "packing", "streaming"):
+    for part in ("forward", "training", "packing", "streaming", "symbols"):
         for row in results[part]:
             for name, reason in row["left_out"].items():
                 where.setdefault((name, reason), {})[row["id"]] = None

@@ -267,3 +267,42 @@ class Step:
 
 
 STREAMING = [Step("LSTM", 32), Step("LSTM", 64), Step("LSTM", 128), Step("LSTM", 256), Step("GRU", 64), Step("RNN", 64)]
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """Sequences of V symbols, an embedding of E columns, and an LSTM over it."""
+
+    V: int
+    E: int
+    training: bool
+
+    def __str__(self):
+        return f"LSTM-symbols-V{self.V}-E{self.E}-B32-H128" + "-training" * self.training
+
+
+class SymbolsProblem(Problem):
+    """The same for symbols. Sequences are (T_i,); the n-th symbol comes 1 / n as often as the first, as words do."""
+
+    def __init__(self, symbols):
+        super().__init__(Workload("LSTM", 32, 128, inputs=symbols.E))
+        self.symbols = symbols
+        rng = np.random.default_rng(2)
+        share = 1 / np.arange(1, symbols.V + 1)
+        names = rng.permutation(symbols.V)
+        self.sequences = [names[rng.choice(symbols.V, n, p=share / share.sum())] for n in self.lengths]
+        #: (V, E)
+        self.table = rng.standard_normal((symbols.V, symbols.E), dtype=np.float32)
+
+    def __str__(self):
+        return str(self.symbols)
+
+
+@lru_cache(maxsize=1)
+def symbols_problem(symbols):
+    """As `problem`."""
+    return SymbolsProblem(symbols)
+
+
+#: bytes or characters, and words
+SYMBOLS = [Symbols(V, E, training) for training in (False, True) for V, E in ((256, 64), (32000, 128))]

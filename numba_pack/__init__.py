@@ -5,7 +5,7 @@ to pack              `pack_sequence`, `pack_padded_sequence`, `pack_ragged`, and
 to unpack            `unpack_sequence`, `pad_packed_sequence`, `unpack_ragged`
 between padded, list `pad_sequence`, `unpad_sequence`
 small things         `invert_permutation`, `check_packed`, `packing_report`
-layers               `RNN`, `LSTM`, `GRU`; their `Tape` and `Gradients`
+layers               `RNN`, `LSTM`, `GRU`; their `Tape` and `Gradients`; `fold_embedding`
 one step             `RNNCell`, `LSTMCell`, `GRUCell`
 in compiled code     all of the packing functions; `rnn`, `lstm`, `gru`, each with ``_forward`` and ``_backward``
 training             the modules `optim` and `losses`
@@ -33,6 +33,7 @@ from .compiled import (
     rnn_forward,
 )
 from .cpu.threads import get_num_threads, set_num_threads, threads
+from .embedding import fold_embedding
 from .layers import GRU, LSTM, RNN, Gradients, Tape
 from .ragged import pack_ragged, unpack_ragged
 from .report import PackingReport, packing_report
@@ -67,6 +68,7 @@ __all__ = [
     "Tape",
     "backend",
     "check_packed",
+    "fold_embedding",
     "get_num_threads",
     "gru",
     "gru_backward",

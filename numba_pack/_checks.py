@@ -25,6 +25,7 @@ from .foreign import Ragged, arrays_of_lists, library_of, refuse_missing
 from .interop.dlpack import as_numpy
 
 __all__ = [
+    "OUTSIDE",
     "ArgumentError",
     "address_of",
     "as_dtype",
@@ -43,6 +44,7 @@ __all__ = [
     "lengths_fault",
     "native",
     "offsets_fault",
+    "outside",
     "packed_fault",
     "padding_of",
     "refuse",
@@ -209,6 +211,19 @@ def total_length_fault(total_length, longest, bytes_a_step):
     if total_length > most:
         return " must give an array that fits into memory: expected at most", total_length, most, -1
     return "", 0, 0, -1
+
+
+#: what is wrong where `outside` finds something, up to the ``count``
+OUTSIDE = " must hold symbols of at least 0 and less than input_size ="
+
+
+@jit
+def outside(symbols, count):
+    """The index of the first symbol that is not at least 0 and less than ``count``; -1 if all are."""
+    for i in range(len(symbols)):
+        if symbols[i] < 0 or symbols[i] >= count:
+            return i
+    return -1
 
 
 # ---- types, shapes and dtypes: by Python, or by Numba while it types a call ------------------------------------------

@@ -14,7 +14,7 @@ from numba import typeof, types
 from numba.core.errors import TypingError
 from numba.extending import overload
 
-from ._checks import ArgumentError
+from ._checks import OUTSIDE, ArgumentError, outside
 from ._jit import inner, jit
 from .cpu.kernels import call_backward, call_forward, call_gradients, call_inference
 from .cpu.panels import aligned, back_panels_size, pack_back
@@ -52,8 +52,8 @@ class CompiledTape(NamedTuple):
 class CompiledGradients(NamedTuple):
     """What a compiled backward pass returns."""
 
-    #: the gradient of the input, a PackedSequence
-    input: PackedSequence
+    #: the gradient of the input, a PackedSequence; None for symbols
+    input: Any
     #: of the initial state: h (L * D, B, P), for an LSTM (h, c)
     hx: Any
     #: laid out like ``weights.parameters``
@@ -65,6 +65,12 @@ class CompiledGradients(NamedTuple):
 
 def _is_array(ty, dtype, ndim):
     return isinstance(ty, types.Array) and ty.ndim == ndim and ty.dtype == dtype
+
+
+def _is_input(ty, dtype):
+    """Rows (N, I), or symbols (N,)."""
+    symbols = isinstance(ty, types.Array) and ty.ndim == 1 and isinstance(ty.dtype, types.Integer)
+    return symbols or _is_array(ty, dtype, 2)
 
 
 def _typed_state(given, name, dtype, two):
@@ -88,8 +94,9 @@ def _typed_call(function, kinds, packed, weights):
         names = " or ".join(kind.__name__ for kind in kinds)
         raise TypingError(f"weights of {function} must be the weights of its layer, {names}; got {weights}")
     typed_packed(packed, "packed")
-    if not _is_array(packed[0], weights[0].dtype, 2):
-        raise TypingError(f"packed.data must be a {weights[0].dtype} array (N, input_size); got {packed[0]}")
+    if not _is_input(packed[0], weights[0].dtype):
+        expected = f"a {weights[0].dtype} array (N, input_size) or symbols, integers (N,)"
+        raise TypingError(f"packed.data must be {expected}; got {packed[0]}")
 
 
 def _typed_tape(function, kinds, tape):
@@ -100,9 +107,10 @@ def _typed_tape(function, kinds, tape):
         if classes[0] in kinds and classes[1:] == [PackedSequence, States, Record]:
             typed_packed(packed, "tape.packed")
             dtype = weights[0].dtype
-            arrays = [(packed[0], 2), (output, 2), *((array, 3) for array in (*states[:2], *record))]
+            arrays = [(output, 2), *((array, 3) for array in (*states[:2], *record))]
             floats = all(_is_array(array, dtype, ndim) and array.layout == "C" for array, ndim in arrays)
-            if floats and _is_array(used, types.boolean, 1):
+            rows = _is_array(packed[0], dtype, 2) or _is_array(packed[0], types.int64, 1)
+            if floats and rows and packed[0].layout == "C" and _is_array(used, types.boolean, 1):
                 return
     raise TypingError(f"tape must be what {function}_forward returned third; got {tape}")
 
@@ -135,6 +143,45 @@ def _plain_in_njit(array):
     if array.layout == "C" and array.mutable:
         return lambda array: array
     return lambda array: array.copy()
+
+
+@inner
+def _check_symbols(name, symbols, given, weights):
+    at = outside(symbols, weights.input_size)
+    if at >= 0:
+        raise ArgumentError(name, OUTSIDE, given[at], weights.input_size, at)
+
+
+def _input(data, weights):
+    raise NotImplementedError
+
+
+@overload(_input)
+def _input_in_njit(data, weights):
+    """The input as the kernels take it: rows (N, I), or a copy of symbols (N,)."""
+
+    def rows(data, weights):
+        _check_axis("packed", ".data.shape[1] must be the input size: expected", data.shape[1], weights.input_size)
+        return _plain(data)
+
+    def symbols(data, weights):
+        copy = data.astype(np.int64)
+        _check_symbols("packed.data", copy, data, weights)
+        return copy
+
+    return rows if data.ndim == 2 else symbols
+
+
+def _as_gradient(packed, d_x):
+    raise NotImplementedError
+
+
+@overload(_as_gradient)
+def _as_gradient_in_njit(packed, d_x):
+    """The gradient of the input in its form; symbols have none."""
+    if packed[0].ndim == 1:
+        return lambda packed, d_x: None
+    return lambda packed, d_x: _with_rows(packed, d_x)
 
 
 # -- states as the kernels take them -----------------------------------------------------------------------------------
@@ -209,9 +256,7 @@ def _forward(packed, weights, states, record, keep):
 @inner
 def _checked(packed, weights):
     packed = check_packed(packed)
-    data = _plain(packed.data)
-    _check_axis("packed", ".data.shape[1] must be the input size: expected", data.shape[1], weights.input_size)
-    return PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
+    return _with_rows(packed, _input(packed.data, weights))
 
 
 @inner
@@ -294,6 +339,18 @@ def _check_left(name, array, shape):
         _check_axis(name, " must be as forward left it: expected size", array.shape[axis], shape[axis])
 
 
+def _check_input_left(data, weights):
+    raise NotImplementedError
+
+
+@overload(_check_input_left)
+def _check_input_left_in_njit(data, weights):
+    """The same for the input."""
+    if data.ndim == 2:
+        return lambda data, weights: _check_left("tape.packed.data", data, (len(data), weights.input_size))
+    return lambda data, weights: _check_symbols("tape.packed.data", data, data, weights)
+
+
 @inner
 def _check_tape(tape):
     """Refuse a tape whose arrays are not, or no longer, what a forward pass leaves: the caller can reach them."""
@@ -304,7 +361,7 @@ def _check_tape(tape):
     check_packed(packed, "tape.packed")
     N, B = len(packed.data), len(packed.sorted_indices)
     gates, cells, outputs, unprojected = _record_shapes(weights, N)
-    _check_left("tape.packed.data", packed.data, (N, weights.input_size))
+    _check_input_left(packed.data, weights)
     _check_left("tape.record.gates", record.gates, gates)
     _check_left("tape.record.cells", record.cells, cells)
     _check_left("tape.record.outputs", record.outputs, outputs)
@@ -326,19 +383,20 @@ def _replay_back(tape, d_output, d_state):
     d_states = _states(d_state, weights, "d_state", B)
     rows = _gradient_rows(d_output, out)
     used[0] = True  # all arguments are right
-    d_x = np.empty_like(packed.data)
+    input_grad = packed.data.ndim == 2  # symbols have none
+    d_x = np.empty((N if input_grad else 0, weights.input_size), dtype)
     d_h = np.empty((scans, B, P), dtype)
     d_c = np.empty((scans, B, weights.hidden_size if has_c(weights) else 0), dtype)
     d_between = np.empty((min(2, weights.num_layers - 1), N, D * P), dtype)
     d_projected = np.empty((scans if weights.hidden_size != P else 0, N, P), dtype)
     panels = aligned(weights.parameters, back_panels_size(weights))
-    pack_back(weights, panels)
+    pack_back(weights, panels, input_grad)
     no_dropout = np.empty(0, np.int64)
     call_backward(
         weights.backward, weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
         packed.sorted_indices, states.h, states.c, states.given, no_dropout, record.gates, record.cells, record.outputs,
-        record.unprojected, out, 0, B, panels, rows, d_states.h, d_states.c, d_states.given, d_between, True, d_x, d_h,
-        d_c, d_projected,
+        record.unprojected, out, 0, B, panels, rows, d_states.h, d_states.c, d_states.given, d_between, input_grad, d_x,
+        d_h, d_c, d_projected,
     )  # fmt: skip
     gradient = np.zeros(weights.parameters.size, dtype)
     call_gradients(
@@ -346,7 +404,7 @@ def _replay_back(tape, d_output, d_state):
         packed.sorted_indices, states.h, states.c, states.given, no_dropout, record.gates, record.cells, record.outputs,
         record.unprojected, out, d_projected, 0, 1, gradient,
     )  # fmt: skip
-    return CompiledGradients(_with_rows(packed, d_x), _as_state(weights, d_h, d_c), gradient)
+    return CompiledGradients(_as_gradient(packed, d_x), _as_state(weights, d_h, d_c), gradient)
 
 
 # -- the public functions ----------------------------------------------------------------------------------------------
@@ -373,7 +431,7 @@ _DOC = {
     Parameters
     ----------
     packed : PackedSequence
-        Data of shape (N, I), in the dtype of the weights.
+        Data of shape (N, I), in the dtype of the weights; or symbols (N,), integers that stand for one-hot rows.
     weights : {kinds}
         ``layer.weights``.
     hx : {state}, optional
@@ -389,7 +447,8 @@ _DOC = {
     Raises
     ------
     ValueError
-        If a shape is wrong or the batch is none; wrong kinds and dtypes are a TypingError of the calling function.
+        If a shape or a symbol is wrong or the batch is none; wrong kinds and dtypes are a TypingError of the calling
+        function.
 
     See Also
     --------

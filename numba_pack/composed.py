@@ -221,6 +221,8 @@ class ComposedLayer:
             If an argument has the wrong kind, dtype or shape.
         """
         form = form_of(input, self.input_size, self.dtype, self.batch_first)
+        if form.batch.symbols:
+            raise TypeError(f"input must have dtype {self.dtype}: a ComposedLayer takes no symbols; got integers")
         out, h_n, c_n = composed.infer(self._directions(), form.batch, self._states(form, hx))
         h_n = form.state_back(h_n)
         return form.back(out), (h_n, form.state_back(c_n)) if self.kind == "LSTM" else h_n

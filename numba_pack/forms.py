@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ._checks import OUTSIDE, outside
 from .cpu.scan import Batch, States
 from .sequences import PackedSequence, check_packed
 
@@ -31,12 +32,30 @@ def as_array(value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
     return value
 
 
+def as_input(value: np.ndarray, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], letters: str) -> np.ndarray:
+    """The input of a layer: rows, in an array of this shape, or symbols, which have no columns, in int64.
+
+    Symbols are copied, so that they stay what they were when they were checked.
+    """
+    axes, input_size = len(shape) - 1, shape[-1]
+    if value.ndim != axes or value.dtype.kind not in "iu":
+        return as_array(value, name, shape, dtype, letters)
+    symbols = np.array(as_array(value, name, value.shape, value.dtype), np.int64)
+    at = outside(symbols.reshape(-1), input_size)
+    if at >= 0:
+        index = tuple(map(int, np.unravel_index(at, value.shape)))
+        raise ValueError(f"{name}{OUTSIDE} {input_size}; got {value[index]} at index {at if axes == 1 else index}")
+    return symbols
+
+
 class Form:
     """How a batch came, and so how what belongs to it goes."""
 
     batch: Batch
     #: sequences
     B: int
+    #: of everything but symbols
+    dtype: np.dtype[Any]
 
     def check_again(self) -> None:
         """Refuse index arrays of the caller that are no longer what they were when they were checked: valid."""
@@ -51,9 +70,7 @@ class Form:
 
     def state(self, value: Any, name: str, scans: int, columns: int) -> np.ndarray:
         """A state (scans, B, columns) as the kernels take it."""
-        return as_array(
-            value, name, (scans, self.B, columns), self.batch.data.dtype, "(num_layers * num_directions, B, H)"
-        )
+        return as_array(value, name, (scans, self.B, columns), self.dtype, "(num_layers * num_directions, B, H)")
 
     def state_back(self, state: np.ndarray) -> np.ndarray:
         """A state as the caller takes it."""
@@ -65,9 +82,9 @@ class Packed(Form):
 
     def __init__(self, packed: PackedSequence, input_size: int, dtype: np.dtype[Any]) -> None:
         packed = check_packed(packed, "input")
-        data = as_array(packed.data, "input.data", (len(packed.data), input_size), dtype, "(N, input_size)")
-        self.packed = packed
-        self.batch = Batch(data, packed.batch_sizes, packed.sorted_indices, len(data))
+        data = as_input(packed.data, "input.data", (len(packed.data), input_size), dtype, "(N, input_size)")
+        self.packed, self.dtype = packed, dtype
+        self.batch = Batch(data, packed.batch_sizes, packed.sorted_indices, len(data), data.ndim == 1)
         self.B = len(packed.sorted_indices)
 
     def check_again(self) -> None:
@@ -80,30 +97,31 @@ class Packed(Form):
                 if theirs is not mine and not np.array_equal(theirs, mine):
                     raise ValueError(f"{name}.{field} must be those of the input, {mine}; got {theirs}")
             value, name = value.data, f"{name}.data"
-        return as_array(value, name, (len(self.batch.data), columns), self.batch.data.dtype, "(N, num_directions * H)")
+        return as_array(value, name, (len(self.batch.data), columns), self.dtype, "(N, num_directions * H)")
 
     def back(self, rows: np.ndarray) -> PackedSequence:
         return PackedSequence(rows, *self.packed[1:])
 
 
 class Padded(Form):
-    """An array (T, B, I), or (B, T, I) with ``batch_first``: B sequences of length T."""
+    """An array (T, B, I) or (B, T, I) with ``batch_first``, without I if it holds symbols: B sequences of length T."""
 
     def __init__(self, array: np.ndarray, input_size: int, dtype: np.dtype[Any], batch_first: bool) -> None:
-        self.batch_first = batch_first
+        self.batch_first, self.dtype = batch_first, dtype
         letters = "(B, T, input_size)" if batch_first else "(T, B, input_size)"
-        array = as_array(array, "input", (*array.shape[:2], input_size), dtype, letters)
+        array = as_input(array, "input", (*array.shape[:2], input_size), dtype, letters)
         if batch_first:
             array = np.ascontiguousarray(array.swapaxes(0, 1))
         self.T, self.B = array.shape[:2]
         sizes = np.full(self.T if self.B else 0, self.B)
-        self.batch = Batch(array.reshape(self.T * self.B, input_size), sizes, np.arange(self.B), self.T * self.B)
+        data = array.reshape(self.T * self.B, *array.shape[2:])
+        self.batch = Batch(data, sizes, np.arange(self.B), len(data), data.ndim == 1)
 
     def rows(self, value: Any, name: str, columns: int) -> np.ndarray:
         shape, letters = (self.T, self.B, columns), "(T, B, num_directions * H)"
         if self.batch_first:
             shape, letters = (self.B, self.T, columns), "(B, T, num_directions * H)"
-        value = as_array(value, name, shape, self.batch.data.dtype, letters)
+        value = as_array(value, name, shape, self.dtype, letters)
         if self.batch_first:
             value = np.ascontiguousarray(value.swapaxes(0, 1))
         return value.reshape(self.T * self.B, columns)
@@ -114,21 +132,21 @@ class Padded(Form):
 
 
 class Single(Form):
-    """One sequence (T, I)."""
+    """One sequence (T, I), or (T,) of symbols."""
 
     def __init__(self, array: np.ndarray, input_size: int, dtype: np.dtype[Any]) -> None:
-        data = as_array(array, "input", (len(array), input_size), dtype, "(T, input_size)")
-        self.B = 1
-        self.batch = Batch(data, np.ones(len(data), np.int64), np.zeros(1, np.int64), len(data))
+        data = as_input(array, "input", (len(array), input_size), dtype, "(T, input_size)")
+        self.B, self.dtype = 1, dtype
+        self.batch = Batch(data, np.ones(len(data), np.int64), np.zeros(1, np.int64), len(data), data.ndim == 1)
 
     def rows(self, value: Any, name: str, columns: int) -> np.ndarray:
-        return as_array(value, name, (len(self.batch.data), columns), self.batch.data.dtype, "(T, num_directions * H)")
+        return as_array(value, name, (len(self.batch.data), columns), self.dtype, "(T, num_directions * H)")
 
     def back(self, rows: np.ndarray) -> np.ndarray:
         return rows
 
     def state(self, value: Any, name: str, scans: int, columns: int) -> np.ndarray:
-        value = as_array(value, name, (scans, columns), self.batch.data.dtype, "(num_layers * num_directions, H)")
+        value = as_array(value, name, (scans, columns), self.dtype, "(num_layers * num_directions, H)")
         return value.reshape(scans, 1, columns)
 
     def state_back(self, state: np.ndarray) -> np.ndarray:
@@ -141,9 +159,12 @@ def form_of(value: Any, input_size: int, dtype: np.dtype[Any], batch_first: bool
         return Packed(value, input_size, dtype)
     if not isinstance(value, np.ndarray):
         raise TypeError(f"input must be a PackedSequence or a NumPy array; got {type(value).__name__}")
-    if value.ndim == 3:
+    axes = value.ndim
+    if axes < 3 and value.dtype.kind in "iu":  # symbols, which have no columns
+        axes += 1
+    if axes == 3:
         return Padded(value, input_size, dtype, batch_first)
-    if value.ndim == 2:
+    if axes == 2:
         return Single(value, input_size, dtype)
     raise ValueError(f"input must be a PackedSequence or have 2 or 3 dimensions; got shape {value.shape}")
 

@@ -29,7 +29,7 @@ MOST_LAYERS = 4096
 class Gradients(NamedTuple):
     """What `backward` returns: the gradient of the loss with respect to each argument of `forward`, in its form."""
 
-    #: like the input; None if ``input_grad`` was False
+    #: like the input; None if that was symbols, or ``input_grad`` False
     input: Any
     #: like the state that `forward` returned, whether a first state was given or zero: an array, or (h, c) for an LSTM
     hx: Any
@@ -40,11 +40,11 @@ class Gradients(NamedTuple):
 class Tape:
     """What `forward` keeps for one `backward`.
 
-    It holds the input and the initial state themselves, not copies: do not change them before `backward`. The output
-    that `forward` returned is read-only for the same reason. Besides, N rows keep, for each layer and direction, 4 H
-    numbers (LSTM: the gates; GRU: the gates and the hidden part of n) or H (RNN), an LSTM H more for c and with a
-    projection another H, each rounded up to whole vector registers, and for each layer but the last its output.
-    Dropout masks are not kept. ``nbytes`` tells the sum.
+    It holds the input (a copy, if it is symbols) and the initial state (no copy): do not change them before `backward`.
+    The output that `forward` returned is read-only for the same reason. Besides, N rows keep, for each layer and
+    direction, 4 H numbers (LSTM: the gates; GRU: the gates and the hidden part of n) or H (RNN), an LSTM H more for c
+    and with a projection another H, each rounded up to whole vector registers, and for each layer but the last its
+    output. Dropout masks are not kept. ``nbytes`` tells the sum.
 
     `backward` turns the gates into their gradients in place, and so uses the tape up. It differentiates the call that
     was made: parameters assigned since then do not matter.
@@ -125,7 +125,8 @@ class Layer(Module):
         Parameters
         ----------
         input : PackedSequence with data (N, I), or ndarray, shape (T, B, I), (B, T, I) with batch_first, or (T, I)
-            In the dtype of the layer.
+            In the dtype of the layer. Or symbols: any of these without I, of an integer dtype, which stand for one-hot
+            rows. They are at least 0 and less than I.
         hx : ndarray, or tuple of two for an LSTM, optional
             The initial state: h_0 of shape (L * D, B, P), and c_0 of shape (L * D, B, H), without B for input (T, I).
             Zeros if omitted. P is ``proj_size`` if there is a projection, else H.
@@ -187,7 +188,8 @@ class Layer(Module):
         d_state : like the state that `forward` returned, or None
             The gradient with respect to the last state; for an LSTM either of both may be None, too.
         input_grad : bool
-            Whether the gradient of the input is wanted. In a first layer it seldom is, and costs a product.
+            Whether the gradient of the input is wanted. In a first layer it seldom is, and costs a product. Symbols
+            have none.
 
         Returns
         -------
@@ -221,6 +223,7 @@ class Layer(Module):
             else:
                 d_rows = form.rows(d_output, "d_output", columns)
         form, saved = tape.take(self)
+        input_grad = input_grad and not form.batch.symbols
         d_input, d_h, d_c, gradient = engine.replay_back(saved, d_rows, d_states, input_grad)
         return Gradients(form.back(d_input) if input_grad else None, self._state_back(form, d_h, d_c), gradient)
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 import numpy as np
 
 from ._checks import MEMORY_BYTES, as_flag, as_integer
-from .cpu.kernels import packed_weights, with_gradients
+from .cpu.kernels import packed_weights, with_gradients, with_symbols
 from .forms import as_array
 from .parameters import WEIGHTS, RNNReluWeights, RNNTanhWeights, Weights
 
-__all__ = ["Module", "as_size"]
+__all__ = ["Module", "as_floats", "as_size", "named_shapes", "option_names"]
 
 RNN_WEIGHTS = {"tanh": RNNTanhWeights, "relu": RNNReluWeights}
 
@@ -70,6 +71,17 @@ def as_nonlinearity(value: Any) -> str:
     if value not in RNN_WEIGHTS:
         raise ValueError(f"nonlinearity must be 'tanh' or 'relu'; got {value!r}")
     return value
+
+
+def as_floats(value: Any, name: str) -> np.ndarray:
+    """An array of real floats; PyTorch's tensors will do."""
+    try:
+        array = np.asarray(value.detach() if hasattr(value, "detach") else value)  # a tensor with a gradient
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} must be an array; got {type(value).__name__}: {error}") from error
+    if array.dtype.kind != "f":
+        raise TypeError(f"{name} must hold real floats; got dtype {array.dtype}")
+    return array
 
 
 class _Version:
@@ -207,15 +219,7 @@ class Module:
             )
         vector = np.empty_like(self.parameters)
         for name, view in self.views(vector).items():
-            value = state_dict[name]
-            try:
-                value = np.asarray(value.detach() if hasattr(value, "detach") else value)  # a tensor with a gradient
-            except (TypeError, ValueError) as error:
-                raise type(error)(
-                    f"state_dict[{name!r}] must be an array; got {type(value).__name__}: {error}"
-                ) from error
-            if value.dtype.kind != "f":
-                raise TypeError(f"state_dict[{name!r}] must hold real floats; got dtype {value.dtype}")
+            value = as_floats(state_dict[name], f"state_dict[{name!r}]")
             if value.shape != view.shape:
                 raise ValueError(f"state_dict[{name!r}] must have shape {view.shape}; got {value.shape}")
             with np.errstate(over="ignore"):
@@ -238,7 +242,7 @@ class Module:
         parameters are assigned: take it again to have them.
         """
         version = self._version
-        weights = version.weights = with_gradients(version.packed(self._kind, self._sizes))
+        weights = version.weights = with_symbols(with_gradients(version.packed(self._kind, self._sizes)))
         return weights
 
     def __repr__(self) -> str:
@@ -262,6 +266,11 @@ class Module:
     @property
     def _has_c(self) -> bool:
         return bool(WEIGHTS[self._kind].has_c)
+
+
+def option_names(kind: type[Module]) -> list[str]:
+    """The arguments that say what a layer or cell of this kind computes: all but dtype and rng."""
+    return [name for name in signature(kind).parameters if name not in ("dtype", "rng")]
 
 
 def named_shapes(

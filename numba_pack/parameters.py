@@ -28,14 +28,15 @@ class Weights(NamedTuple):
     parameters: np.ndarray
     #: the same, prepacked for the forward scans (see ``cpu/panels.py``)
     panels: np.ndarray
-    #: the last seven fields as one array, which is how the kernels are given them
+    #: the last eight fields as one array, which is how the kernels are given them
     sizes: np.ndarray
-    #: addresses of the compiled passes (``cpu/kernels.py``), 0 for those not needed yet, and of the micro-kernel
-    #: (``cpu/tile.py``)
+    #: addresses of the compiled passes (``cpu/kernels.py``), 0 for those not needed yet, of the micro-kernel
+    #: (``cpu/tile.py``), and of what looks up symbols (``cpu/symbols.py``), 0 if it is not needed yet
     forward: int
     backward: int
     gradients: int
     tile: int
+    lookup: int
     input_size: int
     hidden_size: int
     #: the size of h: ``proj_size`` with a projection, else ``hidden_size``

@@ -12,14 +12,13 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from inspect import signature
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from .layers import GRU, LSTM, RNN
-from .module import Module, named_shapes
+from .module import Module, named_shapes, option_names
 from .step_cells import GRUCell, LSTMCell, RNNCell
 
 __all__ = ["load", "save"]
@@ -88,13 +87,9 @@ def save(path: str | os.PathLike[str], layers: Any) -> None:
             at = f"layers[{name!r}]" if name else "layers"
             raise TypeError(f"{at} must be an RNN, LSTM, GRU or a cell of these; got {type(layer).__name__}")
         tensors.update({f"{name}.{key}" if name else key: value for key, value in layer.state_dict().items()})
-        options = {option: getattr(layer, option) for option in _options(type(layer))}
+        options = {option: getattr(layer, option) for option in option_names(type(layer))}
         metadata[name] = {"kind": type(layer).__name__, **options}
     safetensors.numpy.save_file(tensors, path, {"numba_pack": json.dumps(metadata)})
-
-
-def _options(kind: type[Module]) -> list[str]:
-    return [name for name in signature(kind).parameters if name not in ("dtype", "rng")]
 
 
 # -- in ----------------------------------------------------------------------------------------------------------------
@@ -207,8 +202,8 @@ def _layer(name: str, tensors: dict[str, np.ndarray], told: dict[str, Any], give
         kind = _KINDS[found.pop("kind")]
         known = {"kind", *found}
         options = {**found, **{option: value for option, value in told.items() if option not in known}}
-        options |= {option: value for option, value in given.items() if option in _options(kind)}
-        if "nonlinearity" in _options(kind) and "nonlinearity" not in options:
+        options |= {option: value for option, value in given.items() if option in option_names(kind)}
+        if "nonlinearity" in option_names(kind) and "nonlinearity" not in options:
             raise ValueError("the file does not tell its nonlinearity: pass nonlinearity='tanh' or 'relu'")
         layer = kind(**options, dtype=dtype)
         layer.load_state_dict(tensors)
@@ -252,7 +247,8 @@ def _found(tensors: dict[str, np.ndarray]) -> dict[str, Any]:
         found["bias"],
     )  # fmt: skip
     _check_shapes({name.removesuffix("_l0") if cell else name: shape for name, shape in shapes.items()}, tensors)
-    return {option: value for option, value in found.items() if option in ("kind", *_options(_KINDS[found["kind"]]))}
+    known = ("kind", *option_names(_KINDS[found["kind"]]))
+    return {option: value for option, value in found.items() if option in known}
 
 
 def _matrix(tensors: dict[str, np.ndarray], name: str) -> tuple[int, int]:

@@ -13,7 +13,7 @@ __all__ = ["warmup"]
 
 
 def warmup(*layers: Layer | ComposedLayer, training: bool = False) -> None:
-    """Compile what these layers run, or load it from the cache, by running each on a few zeros.
+    """Compile what these layers run, or load it from the cache, by running each on a few zeros, and on symbols.
 
     Compiled code is kept on disk (in ``NUMBA_CACHE_DIR``, or beside the package), so that it is compiled once, by the
     first process that needs it.
@@ -40,9 +40,12 @@ def warmup(*layers: Layer | ComposedLayer, training: bool = False) -> None:
     for layer in layers or (LSTM(1, 1), GRU(1, 1), RNN(1, 1)):
         if not isinstance(layer, (Layer, ComposedLayer)):
             raise TypeError(f"layers must be of RNN, LSTM and GRU; got {type(layer).__name__}")
-        rows = np.zeros((1, layer.input_size), layer.dtype)
-        packed = pack_ragged(rows, np.array([0, 1]))
-        layer(packed)
-        if training and isinstance(layer, Layer):
-            output, _, tape = layer.forward(packed)
-            layer.backward(tape, output)
+        inputs = [np.zeros((1, layer.input_size), layer.dtype)]
+        if isinstance(layer, Layer):
+            inputs.append(np.zeros(1, np.int64))
+        for data in inputs:
+            packed = pack_ragged(data, np.array([0, 1]))
+            layer(packed)
+            if training and isinstance(layer, Layer):
+                output, _, tape = layer.forward(packed)
+                layer.backward(tape, output)

@@ -43,6 +43,7 @@ PADDED = np.ones((4, 3, 2), F4)
 PACKED = nbp.pack_sequence([ROWS[:2], ROWS[:3], ROWS[:1]])  # batch sizes 3, 2, 1
 NO_BYTES = np.zeros((2**40, 0), F4)
 HUGE = np.broadcast_to(F4(0), (2**20, 2**20, 2))  # of one number, as long as nobody copies it
+HUGE_SYMBOLS = np.broadcast_to(0, (2**20, 2**20))
 LAYERS = {"RNN": nbp.RNN(2, 5, rng=0), "LSTM": nbp.LSTM(2, 5, proj_size=3, rng=0), "GRU": nbp.GRU(2, 5, 2, rng=0)}
 CELLS = {"RNNCell": nbp.RNNCell(2, 5, rng=0), "LSTMCell": nbp.LSTMCell(2, 5, rng=0), "GRUCell": nbp.GRUCell(2, 5)}
 RNN, LSTM, GRU = LAYERS.values()
@@ -354,11 +355,36 @@ BAD_INPUT = {
     "complex": (PADDED.astype("c8"), TypeError, ("float32", "complex64")),
     "structured": (np.zeros((4, 3, 2), [("x", "f4")]), TypeError, ("float32", "'x'")),
     "more than the memory": (HUGE, MemoryError, ("Unable to allocate",)),
+    "symbol too large": (index(0, 1, 2).reshape(1, 3), ValueError, ("less than", "= 2", "got 2 at index (0, 2)")),
+    "symbol negative": (index(0, -1, dtype="i1"), ValueError, ("at least 0", "got -1 at index 1")),
+    "symbols of the least and largest int64": (index(2**63 - 1, -(2**63)), ValueError, (str(2**63 - 1), "index 0")),
+    "symbols bool": (np.ones((4, 3), bool), TypeError, ("float32", "bool")),
+    "symbols masked": (np.ma.array([[0, 1]]), TypeError, ("mask",)),
+    "symbol without an axis": (index(1)[0], TypeError, ("PackedSequence or a NumPy array", "int64")),
+    "more symbols than the memory": (HUGE_SYMBOLS, MemoryError, ("Unable to allocate",)),
+    "integers": (PADDED.astype(int), TypeError, ("float32", "int64")),
     "packed, columns": (lie(dict(data=ROWS[:, :1])), ValueError, ("input.data", "(6, 2)", "(6, 1)")),
     "packed, float64": (PACKED.astype("f8"), TypeError, ("input.data", "float32", "float64")),
     "packed, lie": (lie(dict(batch_sizes=index(3, 2, 2))), ValueError, ("input.batch_sizes", "6", "got 7")),
     "packed, order": (lie(dict(sorted_indices=index(0, 0, 0))), ValueError, ("input.unsorted_indices", "inverse")),
     "packed, pickled lie": (pickled_lie(), ValueError, ("input.batch_sizes", str(2**60))),
+    "packed, symbol too large": (
+        lie(dict(data=index(0, 1, 1, 2, 0, 3))),
+        ValueError,
+        ("input.data", "got 2 at index 3"),
+    ),
+    "packed, symbol negative": (
+        lie(dict(data=index(0, 1, 1, 0, 0, -1))),
+        ValueError,
+        ("input.data", "got -1 at index 5"),
+    ),
+    "packed, symbol near 2**64": (
+        lie(dict(data=np.full(6, 2**64 - 1, "u8"))),
+        ValueError,
+        ("input.data", str(2**64 - 1)),
+    ),
+    "packed, symbols bool": (lie(dict(data=np.ones(6, bool))), TypeError, ("input.data", "float32", "bool")),
+    "packed, integers": (PACKED.astype(int), TypeError, ("input.data", "float32", "int64")),
 }
 
 
@@ -595,6 +621,21 @@ def others():
     ):
         call = lambda a=arguments: nbp.losses.softmax_cross_entropy(*a)
         yield Case(f"softmax_cross_entropy, {what}", error, words, call)
+    for what, layer, table, error, words in (
+        ("cell", CELLS["GRUCell"], ROWS, TypeError, ("layer", "GRUCell")),
+        ("class", nbp.GRU, ROWS, TypeError, ("layer", "type")),
+        ("integers", GRU, ROWS.astype(int), TypeError, ("table", "real floats", "int64")),
+        ("complex", GRU, ROWS.astype(complex), TypeError, ("table", "real floats", "complex128")),
+        ("None", GRU, None, TypeError, ("table", "real floats", "object")),
+        ("uneven", GRU, [[1.0], [1.0, 2.0]], ValueError, ("table", "must be an array", "list")),
+        ("vector", GRU, ROWS[0], ValueError, ("table", "(V, 2)", "(2,)")),
+        ("transposed", GRU, ROWS.T, ValueError, ("table", "(V, 2)", "(2, 6)")),
+        ("no symbols", GRU, ROWS[:0], ValueError, ("table", "(V, 2)", "(0, 2)")),
+        ("NaN", GRU, ROWS * math.nan, ValueError, ("table", "finite", "nan")),
+        ("beyond float32", GRU, np.full((3, 2), 1e300), ValueError, ("finite in float32",)),
+    ):
+        call = lambda a=(layer, table): nbp.fold_embedding(*a)
+        yield Case(f"fold_embedding, {what}", error, words, call)
     if importlib.util.find_spec("safetensors"):
         nowhere = os.path.join(__file__, "nowhere")  # below a file, so that nothing can be written
         for what, value, error, words in (
@@ -745,6 +786,7 @@ def onnx_files():
     for what, arguments, error, words in (
         ("float64", (PADDED.astype(float),), TypeError, ("input", "float64")),
         ("columns", (PADDED[:, :, :1],), ValueError, ("input", "(4, 3, 2)")),
+        ("symbols", (np.zeros(3, np.int64),), TypeError, ("input", "float32", "symbols")),
         ("tuple of states", (PADDED, (PADDED, PADDED)), TypeError, ("hx", "tuple")),
         ("state", (PADDED, np.ones((1, 2, 2), F4)), ValueError, ("hx", "(1, 3, 2)", "(1, 2, 2)")),
     ):
@@ -995,6 +1037,7 @@ def compiled_layers():
         "no batch": (lambda f: f(ROWS, LSTM.weights, None), ("packed", "PackedSequence")),
         "data of float64": (lambda f: f(PACKED.astype("f8"), LSTM.weights, None), ("packed.data", "float32")),
         "data of one axis": (lambda f: f(lie(dict(data=ROWS[:, 0])), LSTM.weights, None), ("packed.data", "1d")),
+        "bool symbols": (lambda f: f(lie(dict(data=np.ones(6, bool))), LSTM.weights, None), ("packed.data", "bool")),
         "int32 batch sizes": (lambda f: f(int32, LSTM.weights, None), ("packed.batch_sizes", "int64")),
         "array for a pair": (lambda f: f(PACKED, LSTM.weights, h), ("hx", "tuple of two float32")),
         "float64 states": (lambda f: f(PACKED, LSTM.weights, (h, c.astype("f8"))), ("hx", "tuple of two float32")),

@@ -17,6 +17,7 @@ from helpers import CELLS, DTYPES, assert_same_bits, make_case, make_layer
 import numba_pack as nbp
 from numba_pack import _rows
 from numba_pack.cpu import engine, kernels
+from numba_pack.cpu.drop import drop_of
 from numba_pack.cpu.lanes import lanes_of
 from numba_pack.cpu.panels import back_panels_size, pack_back
 from numba_pack.cpu.scan import States
@@ -64,9 +65,10 @@ def shapes():
                     yield cell, dtype, sizes[-1 - i], units, 1 + i % 2, 1 + i // 2 % 2
 
 
+@pytest.mark.parametrize("symbols", [False, True], ids=["rows", "symbols"])
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_kernels_write_into_their_arrays_alone(cell, dtype):
+def test_kernels_write_into_their_arrays_alone(cell, dtype, symbols):
     for shift, (_, _, inputs, units, layers, directions) in enumerate(
         shape for shape in shapes() if shape[:2] == (cell, dtype)
     ):
@@ -79,16 +81,19 @@ def test_kernels_write_into_their_arrays_alone(cell, dtype):
             dtype=dtype,
             dropout=0.5 * (layers > 1),
         )
-        run_between_guards(layer, (3, 0, 7, 1, 7, 2, 5), shift)
+        run_between_guards(layer, (3, 0, 7, 1, 7, 2, 5), shift, symbols)
 
 
-def run_between_guards(layer, lengths, shift):
+def run_between_guards(layer, lengths, shift, symbols):
     case = make_case(layer, lengths)
     packed = nbp.pack_sequence(case.sequences)
+    if symbols:
+        packed = packed.map(lambda rows: np.arange(len(rows)) % layer.input_size)
     form = form_of(packed, layer.input_size, layer.dtype, False)
     states, d_states = layer._states(form, case.hx, "hx"), layer._states(form, case.d_state, "d_state")
     d_out = nbp.pack_sequence(case.d_outputs).data
     dropout = Dropout(layer.dropout, np.uint32(1), np.uint32(2))
+    drop = drop_of(dropout, layer.dtype)
     weights = layer.weights
     guards = Guards()
 
@@ -117,26 +122,26 @@ def run_between_guards(layer, lengths, shift):
 
     out, h_n, c_n, saved = engine.record(weights, form.batch, layer._states(form, case.hx, "hx"), dropout)
     record, outputs = empty_like(saved.record), empty_like((out, h_n, c_n))
-    kernels.call_forward(inside.forward, *head, *dropout, *record, 0, last, *outputs)
+    kernels.call_forward(inside.forward, *head, drop, *record, 0, last, *outputs)
     assert_same_bits(outputs, [out, h_n, c_n], f"forward pass of {layer}")
     guards.check()
 
-    gradients = engine.replay_back(saved, d_out.copy(), layer._states(form, case.d_state, "d_state"), True)
+    gradients = engine.replay_back(saved, d_out.copy(), layer._states(form, case.d_state, "d_state"), not symbols)
     L, D, P, N = layer.num_layers, layer.num_directions, layer.output_size, len(packed.data)
     panels = guarded(np.zeros(back_panels_size(weights), layer.dtype))
-    pack_back(inside, panels)
+    pack_back(inside, panels, not symbols)
     guards.check()
     d_between = guarded(np.zeros(min(2, L - 1) * N * D * P, layer.dtype))
     d_projected = guarded(np.zeros((L * D if layer.hidden_size != P else 0) * N * P, layer.dtype))
     d_x, d_h, d_c = empty_like(gradients[:3])
     kernels.call_backward(
-        weights.backward, *head, *dropout, *record, outputs[0], 0, last, panels, d_out, *d_states, d_between, True,
-        d_x, d_h, d_c, d_projected,
+        weights.backward, *head, drop, *record, outputs[0], 0, last, panels, d_out, *d_states, d_between,
+        not symbols, d_x, d_h, d_c, d_projected,
     )  # fmt: skip
     guards.check()
     gradient = guarded(np.zeros(weights.parameters.size, layer.dtype))
     for part in range(3):
-        kernels.call_gradients(weights.gradients, *head, *dropout, *record, outputs[0], d_projected, part, 3, gradient)
+        kernels.call_gradients(weights.gradients, *head, drop, *record, outputs[0], d_projected, part, 3, gradient)
     guards.check()
     assert_same_bits([d_x, d_h, d_c, gradient], list(gradients), f"gradients of {layer}")
 

@@ -18,6 +18,7 @@ from helpers import CELLS, LENGTHS, assert_same_bits, infer, make_case, make_lay
 import numba_pack as nbp
 from numba_pack.cpu import engine
 from numba_pack.cpu import threads as pool
+from numba_pack.cpu.scan import Batch
 
 DEADLINE = 120.0  # seconds, after which what hangs is an error: a lock that a fork has left behind
 
@@ -113,7 +114,10 @@ def test_a_large_call_is_divided_by_its_work():
         weights = make_layer("lstm", 64, 64).weights
         row = 2 * 4 * 64 * (64 + 64)  # floating-point operations
         rows = [int(n * engine.WORTH_A_THREAD / row) + 1 for n in (0, 1, 2, 7, 8, 100)]
-        assert [engine._workers(weights, n) for n in rows] == [1, 1, 2, 7, 8, 8]
+        batches = [Batch(np.empty(0), np.empty(0), np.empty(0), n) for n in rows]
+        assert [engine._workers(weights, batch) for batch in batches] == [1, 1, 2, 7, 8, 8]
+        # a symbol is looked up, which counts as one column
+        assert [engine._workers(weights, batch._replace(symbols=True)) for batch in batches] == [1, 1, 1, 3, 4, 8]
 
 
 # -- the pool ----------------------------------------------------------------------------------------------------------

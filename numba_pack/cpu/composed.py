@@ -220,7 +220,7 @@ def _divided(scan, given, results, first, last):
 def infer(directions: list[Direction], batch: Batch, states: States) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The output (N, D * H), h_n (D, B, H) and, of an LSTM, c_n (D, B, H) of a batch."""
     kind, weights, _, _ = directions[0]
-    data, batch_sizes, order, N = batch
+    data, batch_sizes, order, N, _ = batch
     D, B, H = len(directions), len(order), weights.hidden_size
     out = np.empty((N, D * H), data.dtype)
     h_n, c_n = np.empty((D, B, H), data.dtype), np.empty((D, B, H if kind == "LSTM" else 0), data.dtype)

@@ -17,7 +17,7 @@ from ..dropout import Dropout
 from ..parameters import WEIGHTS, Weights
 from . import threads
 from .drop import drop_of
-from .kernels import call_backward, call_forward, call_gradients, call_inference, with_gradients
+from .kernels import call_backward, call_forward, call_gradients, call_inference, with_gradients, with_symbols
 from .lanes import lanes_of
 from .panels import back_panels_size, pack_back
 from .scan import BLOCK_BYTES, Batch, Record, States
@@ -43,12 +43,12 @@ class Saved(NamedTuple):
     out: np.ndarray
 
 
-def _operations(weights: Weights, rows: int) -> float:
-    """Floating-point operations of a forward pass over so many rows."""
+def _operations(weights: Weights, batch: Batch) -> float:
+    """Floating-point operations of a forward pass."""
     H, P, D = weights.hidden_size, weights.output_size, weights.num_directions
     gates = WEIGHTS[type(weights)].gates * H
-    inputs = weights.input_size + (weights.num_layers - 1) * D * P
-    return 2.0 * rows * D * (gates * (inputs + weights.num_layers * P))
+    inputs = (1 if batch.symbols else weights.input_size) + (weights.num_layers - 1) * D * P
+    return 2.0 * batch.rows * D * (gates * (inputs + weights.num_layers * P))
 
 
 def _bounds(batch_sizes: np.ndarray, sequences: int, parts: int) -> list[int]:
@@ -62,8 +62,8 @@ def _bounds(batch_sizes: np.ndarray, sequences: int, parts: int) -> list[int]:
     return [0, *(int(cut) for cut in np.unique(cuts) if 0 < cut < sequences), sequences]
 
 
-def _workers(weights: Weights, rows: int) -> int:
-    return max(1, min(threads.get_num_threads(), int(_operations(weights, rows) / WORTH_A_THREAD)))
+def _workers(weights: Weights, batch: Batch) -> int:
+    return max(1, min(threads.get_num_threads(), int(_operations(weights, batch) / WORTH_A_THREAD)))
 
 
 def _scratch(weights: Weights, batch: Batch) -> int:
@@ -72,11 +72,11 @@ def _scratch(weights: Weights, batch: Batch) -> int:
     width = WEIGHTS[type(weights)].kept * weights.hidden_size
     between = 2 * weights.output_size if weights.num_directions == 2 and weights.num_layers > 1 else 0
     elements = sequences * (width + 3 * weights.hidden_size) + batch.rows * between
-    return elements * batch.data.itemsize + BLOCK_BYTES
+    return elements * weights.parameters.itemsize + BLOCK_BYTES
 
 
 def _outputs(weights: Weights, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    dtype, B, P = batch.data.dtype, len(batch.order), weights.output_size
+    dtype, B, P = weights.parameters.dtype, len(batch.order), weights.output_size
     scans = weights.num_layers * weights.num_directions
     has_c = WEIGHTS[type(weights)].has_c
     return (
@@ -88,11 +88,12 @@ def _outputs(weights: Weights, batch: Batch) -> tuple[np.ndarray, np.ndarray, np
 
 def infer(weights: Weights, batch: Batch, states: States) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The output (N, D * P), h_n (L * D, B, P) and c_n (L * D, B, H) of a batch; nothing is kept."""
+    if batch.symbols:
+        weights = with_symbols(weights)
     out, h_n, c_n = _outputs(weights, batch)
-    workers = _workers(weights, batch.rows)
+    workers = _workers(weights, batch)
     parts = max(workers, -(-_scratch(weights, batch) * workers // SCRATCH_BYTES))
-    data, batch_sizes, order, _ = batch
-    given = (weights.forward, *weights[:3], data, batch_sizes, order, *states)
+    given = (weights.forward, *weights[:3], *batch[:3], *states)
     divide(batch, parts, workers, lambda first, last: call_inference(*given, first, last, out, h_n, c_n))
     return out, h_n, c_n
 
@@ -101,9 +102,11 @@ def record(
     weights: Weights, batch: Batch, states: States, dropout: Dropout
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Saved]:
     """As `infer`, with dropout, and what the backward pass needs."""
+    if batch.symbols:
+        weights = with_symbols(weights)
     out, h_n, c_n = _outputs(weights, batch)
-    saved = Saved(weights, batch, states, dropout, new_record(weights, batch.rows, batch.data.dtype), out)
-    workers = _workers(weights, batch.rows)
+    saved = Saved(weights, batch, states, dropout, new_record(weights, batch.rows), out)
+    workers = _workers(weights, batch)
     given = _given(weights.forward, saved)
     divide(batch, workers, workers, lambda first, last: call_forward(*given, first, last, out, h_n, c_n))
     return out, h_n, c_n, saved
@@ -111,8 +114,9 @@ def record(
 
 def _given(kernel: int, saved: Saved) -> tuple[Any, ...]:
     """The arguments that all passes of training begin with."""
-    weights, (data, batch_sizes, order, _), states, dropout, kept, _ = saved
-    return (kernel, *weights[:3], data, batch_sizes, order, *states, drop_of(dropout, data.dtype), *kept)
+    weights, batch, states, dropout, kept, _ = saved
+    drop = drop_of(dropout, weights.parameters.dtype)
+    return (kernel, *weights[:3], *batch[:3], *states, drop, *kept)
 
 
 def divide(batch: Batch, parts: int, workers: int, task: Callable[[int, int], object]) -> None:
@@ -124,8 +128,9 @@ def divide(batch: Batch, parts: int, workers: int, task: Callable[[int, int], ob
         threads.run([partial(task, first, last) for first, last in pairwise(bounds)], workers)
 
 
-def new_record(weights: Weights, N: int, dtype: np.dtype[Any]) -> Record:
+def new_record(weights: Weights, N: int) -> Record:
     """Room for what a forward pass over N rows keeps."""
+    dtype = weights.parameters.dtype
     cell, lanes = WEIGHTS[type(weights)], lanes_of(dtype)
     H, P, D, L = weights.hidden_size, weights.output_size, weights.num_directions, weights.num_layers
     padded = -(-H // lanes) * lanes  # H'
@@ -142,9 +147,12 @@ def new_record(weights: Weights, N: int, dtype: np.dtype[Any]) -> Record:
 def replay_back(
     saved: Saved, d_out: np.ndarray, d_states: States, input_grad: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients of the data (N, I; empty without ``input_grad``), h_0, c_0 and the parameters. Uses up the record."""
+    """Gradients of the data (N, I; empty without ``input_grad``), h_0, c_0 and the parameters. Uses up the record.
+
+    Symbols have no gradient.
+    """
     weights, batch, out = with_gradients(saved.weights), saved.batch, saved.out
-    dtype, N, B = batch.data.dtype, batch.rows, len(batch.order)
+    dtype, N, B = weights.parameters.dtype, batch.rows, len(batch.order)
     P, D, L = weights.output_size, weights.num_directions, weights.num_layers
     d_x = np.empty(batch.data.shape if input_grad else (0, 0), dtype)
     d_h_0 = np.empty((L * D, B, P), dtype)
@@ -152,9 +160,9 @@ def replay_back(
     d_between = WORKSPACE.take(min(2, L - 1) * N * D * P, dtype)
     d_projected = WORKSPACE.take((L * D if weights.hidden_size != P else 0) * N * P, dtype)
     panels = WORKSPACE.take(back_panels_size(weights), dtype)
-    pack_back(weights, panels)
+    pack_back(weights, panels, input_grad)
     gradient = np.zeros(weights.parameters.shape, dtype)
-    workers = _workers(weights, N)
+    workers = _workers(weights, batch)
 
     given = _given(weights.backward, saved)
     rest = (panels, d_out, *d_states, d_between, input_grad, d_x, d_h_0, d_c_0, d_projected)

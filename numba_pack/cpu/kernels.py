@@ -20,6 +20,7 @@ from .lanes import address, call_address, integers_at, pointer
 from .panels import pack_forward
 from .scan import Batch, Record, States, forward_stack
 from .scan_back import backward_stack, weight_gradients
+from .symbols import gather_of
 from .tile import tile_of
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "call_inference",
     "packed_weights",
     "with_gradients",
+    "with_symbols",
 ]
 
 
@@ -46,9 +48,10 @@ class _Header(NamedTuple):
     num_layers: int
     num_directions: int
     bias: int
-    #: of the batch: (N, I), N, (T,), T, (B,), B
+    #: of the batch: (N, I) or (N,) symbols, N, what looks them up (or 0), (T,), T, (B,), B
     data: int
     rows: int
+    symbols: int
     batch_sizes: int
     steps: int
     order: int
@@ -128,6 +131,7 @@ def _batch(head, number):
         _array(head.batch_sizes, integer, head.steps),
         _array(head.order, integer, head.sequences),
         head.rows,
+        head.symbols,
     )
 
 
@@ -150,7 +154,8 @@ def _record(head, number):
 def _weights(kind, head, number):
     return kind(
         _array(head.parameters, number, _EVERYTHING), _array(head.panels, number, _EVERYTHING), 0, 0, 0, 0, head.tile,
-        head.input_size, head.hidden_size, head.output_size, head.num_layers, head.num_directions, head.bias,
+        head.symbols, head.input_size, head.hidden_size, head.output_size, head.num_layers, head.num_directions,
+        head.bias,
     )  # fmt: skip
 
 
@@ -235,8 +240,16 @@ def packed_weights(kind: Any, parameters: np.ndarray, sizes: tuple[int, ...]) ->
     """
     dtype = parameters.dtype
     tile = tile_of(dtype).address
-    bare = kind(parameters, parameters[:0].copy(), np.array([tile, *sizes]), 0, 0, 0, tile, *sizes)
+    bare = kind(parameters, parameters[:0].copy(), np.array([tile, 0, *sizes]), 0, 0, 0, tile, 0, *sizes)
     return bare._replace(panels=pack_forward(bare), forward=_kernel(_forward_kernel, kind, dtype).address)
+
+
+def with_symbols(weights: Weights) -> Weights:
+    """The same weights with what looks up symbols."""
+    if weights.lookup:
+        return weights
+    lookup = gather_of(weights.parameters.dtype).address
+    return weights._replace(lookup=lookup, sizes=np.array([weights.tile, lookup, *weights.sizes[2:]]))
 
 
 def with_gradients(weights: Weights) -> Weights:
@@ -268,13 +281,13 @@ def _place(drop):
 @inner
 def _head(parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, drop, keep, record, out):
     """A `_Header`, as a plain tuple."""
-    tile, input_size, hidden_size, output_size, layers, directions, bias = (
-        sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6]
+    tile, lookup, input_size, hidden_size, output_size, layers, directions, bias = (
+        sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6], sizes[7]
     )  # fmt: skip
     return (
         _LAYOUT, address(parameters, 0), address(panels, 0), tile, input_size, hidden_size, output_size, layers,
-        directions, bias, address(data, 0), data.shape[0], address(batch_sizes, 0), batch_sizes.size,
-        address(order, 0), order.size, address(h_0, 0), address(c_0, 0), int(given), drop, int(keep),
+        directions, bias, address(data, 0), data.shape[0], lookup if data.ndim == 1 else 0, address(batch_sizes, 0),
+        batch_sizes.size, address(order, 0), order.size, address(h_0, 0), address(c_0, 0), int(given), drop, int(keep),
         address(record[0], 0), address(record[1], 0), address(record[2], 0), address(record[3], 0), address(out, 0),
     )  # fmt: skip
 
@@ -282,7 +295,7 @@ def _head(parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, 
 # Arguments are plain arrays and numbers: a named tuple costs as much to unbox as ten arrays. In all of them
 
 # - weights:  parameters, panels, sizes
-# - batch:    data (N, I), batch_sizes (T,), order (B,)
+# - batch:    data (N, I) or symbols (N,), batch_sizes (T,), order (B,)
 # - states:   h_0 (L * D, B, P), c_0 (L * D, B, H), given
 # - drop:     see `drop_of`
 # - record:   gates, cells, outputs, unprojected, as in `Record`

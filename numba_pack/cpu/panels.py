@@ -209,8 +209,8 @@ def back_panels_size(weights):
 
 
 @jit
-def pack_back(weights, panels):
-    """Fill the panels of the backward scans."""
+def pack_back(weights, panels, input_grad):
+    """Fill the panels of the backward scans; without ``input_grad`` not those that the input's gradient takes."""
     dtype, units, outputs = weights.parameters, weights.hidden_size, weights.output_size
     layers, directions = weights.num_layers, weights.num_directions
     gates, turn = gates_of(weights) * units, turn_of(weights) * units
@@ -218,7 +218,8 @@ def pack_back(weights, panels):
         for direction in range(directions):
             place = places(weights, layer, direction)
             at, weight_hh, weight_hr, _, _, inputs = _lay_out(weights, layer, direction, False)
-            _pack_plain(weights.parameters, place.weight_ih, gates, plain_columns(dtype, inputs), 0, panels, at)
+            if layer > 0 or input_grad:
+                _pack_plain(weights.parameters, place.weight_ih, gates, plain_columns(dtype, inputs), 0, panels, at)
             _pack_plain(
                 weights.parameters, place.weight_hh, gates, plain_columns(dtype, outputs), turn, panels, weight_hh
             )

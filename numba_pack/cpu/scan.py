@@ -36,6 +36,7 @@ from .lanes import (
     width,
 )
 from .panels import Panels, aligned, forward_panels, panel_columns
+from .symbols import gather
 from .tile import Matrix, multiply, multiply_panels, panel_count, panels_at_once, plain_columns, there_and_back
 
 __all__ = ["Rows", "Steps", "forward_stack", "padded", "row_width", "steps_of"]
@@ -134,8 +135,9 @@ class Direction(NamedTuple):
 
     #: `Panels` of the weights
     panels: Panels
-    #: (., K) the input
+    #: (., K) the input, or the symbols that stand for its rows, and then the address of what looks them up, else 0
     x: Rows
+    symbols: int
     #: (., P) the output, which is the state too
     out: Rows
     #: (., W) sums, then gates: the tape in training, one block of steps in inference
@@ -180,10 +182,11 @@ def _project_block(weights, d, sizes, low, high):
                 for unit in range(0, turn, width(dtype)):
                     at = unit * dtype.itemsize
                     store(sums.at + r * sums.step * dtype.itemsize + at, load(dtype, bias.at + at))
-        multiply(
-            weights, row_at(dtype, d.x, t, 0), 1, rows, d.panels.inputs, d.panels.weight_ih, columns,
-            shifted(dtype, bias, turn), shifted(dtype, sums, turn),
-        )  # fmt: skip
+        x, start, of_input = row_at(dtype, d.x, t, 0), shifted(dtype, bias, turn), shifted(dtype, sums, turn)
+        if d.symbols:
+            gather(d.symbols, x.at, rows, d.panels.inputs, d.panels.weight_ih, columns, start, of_input)
+        else:
+            multiply(weights, x, 1, rows, d.panels.inputs, d.panels.weight_ih, columns, start, of_input)
         t = following
 
 
@@ -315,7 +318,7 @@ class States(NamedTuple):
 class Batch(NamedTuple):
     """A packed batch: `PackedSequence`, as far as the scans read it."""
 
-    #: (N, I), in a kernel flat
+    #: (N, I), or (N,) symbols in int64; of what a kernel is given, only the address counts
     data: np.ndarray
     #: (T,)
     batch_sizes: np.ndarray
@@ -323,6 +326,8 @@ class Batch(NamedTuple):
     order: np.ndarray
     #: N
     rows: int
+    #: whether the data are symbols; in a kernel, the address of what looks them up, or 0
+    symbols: int = 0
 
 
 @inner
@@ -352,7 +357,8 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, h_
     clear(address(zeros, 0), zeros.size * size)
 
     places, alone, none = address(steps.places, 0), address(steps.alone, 0), np.zeros(steps.places.size, np.int64)
-    source = Rows(address(batch.data, 0), weights.input_size, places)
+    # a row of the input: its columns, or a symbol of 8 bytes
+    source = Rows(address(batch.data, 0), 8 // size if batch.symbols else weights.input_size, places)
     for layer in range(weights.num_layers):
         if layer == weights.num_layers - 1:
             target = Rows(address(out, 0), D * P, places)
@@ -378,6 +384,7 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, h_
             scan = Direction(
                 forward_panels(weights, layer, direction),
                 source,
+                batch.symbols if layer == 0 else 0,
                 Rows(target.at + direction * P * size, D * P, target.begins),
                 gates,
                 Rows(address(tape.cells, index * N * H_padded), H_padded, places),

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numba import carray
 
 from .._jit import inner
 from ..parameters import gates_of, has_c, kept_of, places, step_back, turn_of
@@ -29,6 +30,7 @@ from .lanes import (
     load_first,
     load_gates,
     nothing,
+    pointer,
     store,
     store_first,
     store_gates,
@@ -36,6 +38,7 @@ from .lanes import (
 )
 from .panels import BackPanels, aligned, back_panels
 from .scan import Rows, give_states, padded, row_at, row_width, shifted, steps_of, take_states
+from .symbols import scatter
 from .tile import (
     Matrix,
     multiply,
@@ -379,8 +382,14 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, part,
                 at = address(tape.outputs, layer * N * D * P + direction * P)
             d_gates = Matrix(address(tape.gates, index * N * W), W)
             of_input = shifted(dtype, d_gates, turn * H)
-            x = _rows_of(dtype, source.at, source.step, N)
-            _add_products(weights, of_input, x, N, place.inputs, gates, H, 0, low, high, gradient, place.weight_ih)
+            if batch.symbols != 0 and layer == 0:
+                rows = carray(pointer(d_gates.at, dtype), (N, W))
+                d_weight = carray(pointer(address(gradient, place.weight_ih), dtype), (gates * H, place.inputs))
+                for gate in range(gates):
+                    scatter(rows, turn * H, address(batch.data, 0), gate * H + low, gate * H + high, d_weight)
+            else:
+                x = _rows_of(dtype, source.at, source.step, N)
+                _add_products(weights, of_input, x, N, place.inputs, gates, H, 0, low, high, gradient, place.weight_ih)
             zero = address(zeros, 0)
             h = _states_before(weights, batch, states, index, Matrix(at, D * P), zero, direction == 1)
             _add_products(weights, d_gates, h, N, P, gates, H, turn, low, high, gradient, place.weight_hh)

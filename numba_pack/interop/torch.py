@@ -11,7 +11,6 @@ and keeps the record; in the backward pass `_ScanBack` runs the engine back. Ten
 from __future__ import annotations
 
 import sys
-from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +22,7 @@ from ..cpu.scan import Batch, Record, States
 from ..cpu.threads import get_num_threads, threads
 from ..dropout import Dropout
 from ..forms import no_states
-from ..module import Module
+from ..module import Module, option_names
 from ..parameters import WEIGHTS, Weights
 from ..sequences import PackedSequence, check_packed
 
@@ -53,7 +52,7 @@ _NO_DROPOUT = Dropout(0.0, np.uint32(0), np.uint32(0))
 
 def _options(kind: type[Module], source: Any) -> dict[str, Any]:
     """The arguments but dtype and rng that make a layer of this kind like the source; PyTorch's names are ours."""
-    return {name: getattr(source, name) for name in signature(kind).parameters if name not in ("dtype", "rng")}
+    return {name: getattr(source, name) for name in option_names(kind)}
 
 
 def from_torch(module: Any) -> Any:
