@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 import numba_pack as nbp
 from numba_pack.cpu import engine
 from numba_pack.cpu import threads as pool
+from numba_pack.cpu.scan_back import BLOCK_ROWS
 from numba_pack.forms import form_of
 
 LENGTHS = (5, 2, 0, 9, 9, 1, 4, 0, 7, 3, 9, 2, 6)  # 13 sequences: tiles of one to six rows at some step
+LONG = tuple(6 * n for n in LENGTHS)  # more rows than two blocks of the weights' gradients
 
 
 @pytest.fixture(
@@ -85,9 +87,11 @@ def test_a_sequence_gives_the_same_in_any_choice_and_order_of_the_others(cell, l
     assert_same_bits(per_sequence(some), of_results(train(layer, case), chosen))
 
 
+@pytest.mark.parametrize("lengths", [LENGTHS, LONG], ids=["one-block", "three-blocks"])
 @pytest.mark.parametrize("n", [2, 3, 4], ids=lambda n: f"{n}-threads")
-def test_any_number_of_threads_gives_the_same_gradients_of_the_weights_too(layer, used, n):
-    case = make_case(layer, LENGTHS)
+def test_any_number_of_threads_gives_the_same_gradients_of_the_weights_too(layer, used, n, lengths):
+    assert -(-sum(lengths) // BLOCK_ROWS) == (1 if lengths is LENGTHS else 3)
+    case = make_case(layer, lengths)
     with nbp.threads(1):
         expected, plain = train(layer, case), infer(layer, case)
     assert not [call for call in used if call != (1, 1)]

@@ -16,6 +16,7 @@ import pytest
 from helpers import CELLS, LENGTHS, assert_same_bits, infer, make_case, make_layer, train
 
 import numba_pack as nbp
+from numba_pack import module
 from numba_pack.cpu import engine
 from numba_pack.cpu import threads as pool
 from numba_pack.cpu.scan import Batch
@@ -264,6 +265,34 @@ def test_a_call_during_an_assignment_sees_the_old_parameters_or_the_new_ones_nev
         assigning.result(DEADLINE)
     assert set().union(*seen) <= possible
     assert len(set().union(*seen)) > 1  # it did change meanwhile
+
+
+@pytest.mark.parametrize(
+    ("function", "call"),
+    [
+        ("packed_weights", lambda layer: layer(np.ones((2, 1, 5), np.float32))),
+        ("packed_weights", lambda layer: layer.weights),
+        ("with_gradients", lambda layer: layer.weights),
+    ],
+    ids=["inference", "weights", "gradients"],
+)
+def test_parameters_assigned_while_a_call_packs_the_old_ones_are_not_lost(function, call, monkeypatch):
+    """As by another thread; here in the midst of the packing, so that it happens every time."""
+    layer, other = (make_layer("gru", 5, 19, rng=seed) for seed in (0, 1))
+    case = make_case(layer, LENGTHS)
+    expected = infer(other, case)
+    packed = getattr(module, function)
+
+    def assign_meanwhile(*arguments):
+        weights = packed(*arguments)
+        layer.parameters = other.parameters
+        return weights
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, function, assign_meanwhile)
+        call(layer)
+    assert layer.parameters.tobytes() == layer.weights.parameters.tobytes() == other.parameters.tobytes()
+    assert_same_bits(infer(layer, case), expected)
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,80 @@
+"""Prepacked weights: each element where the micro-kernel reads it, zeros beyond the matrix, and nothing beyond those.
+
+Within all the panels of a net, what is written beyond one matrix is mended by the next: only the last would show it, in
+memory that is not its own. Here each matrix is packed alone, between guards. Those of what is read are NaN, and would
+be seen in the panels.
+"""
+
+import numpy as np
+import pytest
+from helpers import DTYPES, assert_same_bits
+from numba import njit
+from test_guards import Guards, sizes_around
+
+from numba_pack.cpu.lanes import lanes_of
+from numba_pack.cpu.panels import _pack_transposed, panel_size
+from numba_pack.cpu.tile import gate_columns, plain_columns, there_and_back
+
+
+@njit
+def columns_of(matrix, total, gates):
+    return gate_columns(matrix, total, gates) if gates else plain_columns(matrix, total)
+
+
+@njit
+def size_of(matrix, total, gates, k):
+    return panel_size(matrix, columns_of(matrix, total, gates), k)
+
+
+@njit
+def pack(matrix, total, gates, k, turn, panels):
+    _pack_transposed(matrix, 0, k, columns_of(matrix, total, gates), turn, panels, 0)
+
+
+def vectors(rows, lanes):
+    """The rows of a matrix (n, k) as vectors of ``lanes`` numbers, zeros behind the last: (., k, lanes)."""
+    filled = np.zeros((-(-len(rows) // lanes) * lanes, rows.shape[1]), rows.dtype)
+    filled[: len(rows)] = rows
+    return filled.reshape(-1, lanes, rows.shape[1]).swapaxes(1, 2)
+
+
+def of_gates(matrix, gates, turn, lanes):
+    """Every panel holds one vector of each gate, the gates rotated by ``turn``."""
+    return np.stack([vectors(part, lanes) for part in np.roll(np.split(matrix, gates), turn, axis=0)], 2)
+
+
+def of_plain(matrix, lanes):
+    """Panels of four vectors; the last one of two, where that will do."""
+    each = list(vectors(matrix, lanes))
+    while len(each) % 4 not in (0, 2):
+        each.append(np.zeros_like(each[0]))
+    return [np.stack(each[i : i + 4], 1) for i in range(0, len(each), 4)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_matrices_are_packed_as_the_kernels_read_them_and_into_their_panels_alone(dtype):
+    lanes = lanes_of(dtype)
+    rng = np.random.default_rng(0)
+    for total in sizes_around(lanes):
+        for k in sizes_around(lanes):
+            for gates, turn in ((0, 0), (3, 0), (3, 1), (4, 0)):
+                matrix = rng.standard_normal((max(1, gates) * total, k)).astype(dtype)
+                expected = of_gates(matrix, gates, turn, lanes) if gates else of_plain(matrix, lanes)
+                expected = np.concatenate([panel.ravel() for panel in expected])
+                guards = Guards()
+                panels = guards.around(np.full(size_of(matrix, total, gates, k), np.nan, dtype))
+                pack(guards.around(matrix).ravel(), total, gates, k, turn, panels)
+                guards.check()
+                assert_same_bits(panels, expected, f"{gates or 'no'} gates, turned by {turn}, {matrix.shape}")
+
+
+@njit
+def order(count, turn):
+    return [there_and_back(n, count, turn) for n in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_scan_takes_each_panel_once_and_begins_with_the_last_of_the_step_before(count):
+    for turn in range(3):
+        assert sorted(order(count, turn)) == list(range(count))
+        assert order(count, turn + 1) == order(count, turn)[::-1]
