@@ -175,11 +175,25 @@ def test_rows_of_any_size_are_moved_into_their_array_alone(size):
                 np.testing.assert_array_equal(inside, target.ravel())
 
 
-def test_packing_is_right_with_the_bounds_of_arrays_checked():
-    """NUMBA_BOUNDSCHECK has an index beyond an array raise. It reaches what indexes arrays: packing, and no scan."""
-    files = ["test_packing.py", "test_packing_errors.py", "test_fuzz.py"]
+SELECTED = {
+    "packing": ["test_packing.py", "test_packing_errors.py", "test_fuzz.py"],
+    "layers": [
+        "test_layers.py::test_batches_of_more_than_one_block_of_steps",
+        "test_dropout.py::test_results_and_gradients_are_those_of_the_definition_with_the_same_masks",
+        "-k", "float32 and (lstm-proj or gru)",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", SELECTED.values(), ids=SELECTED)
+def test_results_are_right_with_the_bounds_of_arrays_checked(what):
+    """NUMBA_BOUNDSCHECK has an index beyond an array raise: all of packing, and of the kernels what indexes arrays.
+
+    Those are the lists of steps, of rows and of sequences. Matrices and states a kernel addresses itself: what looks
+    after these are the guards above. Two cells take every branch that there is: c, a projection, gates that turn.
+    """
     process = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files],
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *what],
         cwd=Path(__file__).parent, env={**os.environ, "NUMBA_BOUNDSCHECK": "1"}, capture_output=True, text=True,
     )  # fmt: skip
     assert process.returncode == 0, process.stdout
@@ -188,14 +202,28 @@ def test_packing_is_right_with_the_bounds_of_arrays_checked():
 def test_the_check_of_bounds_does_work_there(tmp_path):
     code = """
 import numpy as np
+import numba_pack as nbp
 from numba_pack import _rows
+from numba_pack.cpu import kernels
+
 try:
     _rows.lengths_in_order(np.array([1]), np.array([7]))
 except IndexError:
     print("out of bounds")
+
+weights, rows = nbp.RNN(1, 1)._packed(), np.zeros((2, 1), "f4")
+order = np.array([0])  # of two sequences
+states = rows[None], rows[None], False
+try:
+    kernels.call_inference(
+        weights.forward, *weights[:3], rows, np.array([2]), order, *states, 0, 2, rows, rows[None], rows[None]
+    )
+except MemoryError:  # all that a kernel can say is that it did not come to its end
+    print("not done")
 """
     # a cache of its own: Numba does not tell kernels that check from those that do not
     environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert "out of bounds" in process.stdout, process.stderr
+    assert process.stdout.splitlines() == ["out of bounds", "not done"], process.stderr
+    assert "IndexError" in process.stderr

@@ -19,7 +19,7 @@ from helpers import CELLS, LENGTHS, assert_same_bits, make_case, make_layer, tra
 import numba_pack as nbp
 from numba_pack.cpu import engine
 
-DEADLINE = 120.0  # seconds, after which what hangs is an error
+DEADLINE = 300.0  # seconds, after which what hangs is an error
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -310,15 +310,28 @@ def test_ctrl_c_during_one_long_call_raises_out_of_it(script, threads):
     """It is noticed when the kernel returns that the main thread is in."""
     body = f"""
 before = digest()
-long = np.zeros((30_000, 16, 32), np.float32)  # a call of half a second and more
+long = np.zeros((30_000, 16, 32), np.float32)
+
+def interrupt():
+    raised.append(True)
+    signal.raise_signal(signal.SIGINT)
+
 with nbp.threads({threads}):
-    try:
-        threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
-        lstm(long)
-        print("returned")
-        time.sleep(60)
-    except KeyboardInterrupt:
-        print("interrupted")
+    start = time.monotonic()
+    lstm(long)
+    duration = time.monotonic() - start
+    late = True
+    while late:  # where other work delays it beyond the end of the call, once more
+        raised, late = [], False
+        try:
+            timer = threading.Timer(duration / 4, interrupt)
+            timer.start()
+            lstm(long)
+            late = not raised
+            timer.join()
+            print("returned")
+        except KeyboardInterrupt:
+            print("" if late else "interrupted")
     assert digest() == before
 """
     process = script(WORK + body)
@@ -328,16 +341,15 @@ with nbp.threads({threads}):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there")
 def test_ctrl_c_again_and_again_leaves_the_pool_and_the_workspace_good(script):
-    """Interrupts at some hundred places of a call, also while it waits for its threads."""
+    """Interrupts at a hundred places of a call, also while it waits for its threads."""
     body = (
         WORK
         + """
 before, interrupted = digest(), 0
 x = x[:20]
 print("ready", flush=True)
-end = time.monotonic() + 2.0
 with nbp.threads(2):
-    while time.monotonic() < end:
+    while interrupted < 100:
         try:
             threading.Timer(0.003 * (interrupted % 7), signal.raise_signal, [signal.SIGINT]).start()
             while True:
@@ -346,9 +358,9 @@ with nbp.threads(2):
         except KeyboardInterrupt:
             interrupted += 1
 assert digest() == before
-print(interrupted)
+print("usable")
 """
     )
     process = script(body)
+    assert process.stdout.split() == ["ready", "usable"], process.stderr
     assert process.returncode == 0, process.stderr
-    assert int(process.stdout.split()[1]) > 20

@@ -21,7 +21,7 @@ from numba_pack.cpu import engine
 from numba_pack.cpu import threads as pool
 from numba_pack.cpu.scan import Batch
 
-DEADLINE = 120.0  # seconds, after which what hangs is an error: a lock that a fork has left behind
+DEADLINE = 300.0  # seconds, after which what hangs is an error: a lock that a fork has left behind
 
 
 @pytest.fixture
@@ -160,17 +160,19 @@ def test_an_error_in_a_task_reaches_the_caller_when_all_have_ended(workers, plac
 
 def test_an_error_keeps_the_tasks_that_have_not_begun_from_beginning():
     """So Ctrl-C need not wait for all parts of a long call: in the caller's thread it is such an error."""
-    begun, caller = [], threading.get_ident()
+    begun, caller, interrupted = [], threading.get_ident(), threading.Event()
 
     def task():
         begun.append(threading.get_ident())
         if threading.get_ident() == caller:
+            interrupted.set()
             raise KeyboardInterrupt
+        interrupted.wait(DEADLINE)
         threading.Event().wait(0.05)
 
     with pytest.raises(KeyboardInterrupt):
         pool.run([task] * 100, 3)
-    assert begun.count(caller) == 1 and len(begun) <= 5  # the others may have taken a second one just before
+    assert begun.count(caller) == 1 and len(begun) < 20  # the others may have taken a few, had the caller to wait
 
 
 def test_without_threads_the_caller_does_all_the_work(monkeypatch):
