@@ -484,7 +484,10 @@ def absolute(typingctx, x):
     """The magnitude of x."""
 
     def codegen(context, builder, sig, args):
-        return llvm_call(builder, f"llvm.fabs.{_suffix(x)}", args[0].type, args)
+        if isinstance(x, Lanes):
+            return llvm_call(builder, f"llvm.fabs.{_suffix(x)}", args[0].type, args)
+        bits, sign = _bits_and_sign(builder, x, args[0])
+        return builder.bitcast(builder.and_(bits, builder.not_(sign)), args[0].type)
 
     if _is_real(x):
         return x(x), codegen
@@ -495,10 +498,20 @@ def copy_sign(typingctx, magnitude, sign):
     """``magnitude`` with the sign of ``sign``."""
 
     def codegen(context, builder, sig, args):
-        return llvm_call(builder, f"llvm.copysign.{_suffix(magnitude)}", args[0].type, args)
+        if isinstance(magnitude, Lanes):
+            return llvm_call(builder, f"llvm.copysign.{_suffix(magnitude)}", args[0].type, args)
+        (of, mask), (other, _) = (_bits_and_sign(builder, magnitude, value) for value in args)
+        both = builder.or_(builder.and_(of, builder.not_(mask)), builder.and_(other, mask))
+        return builder.bitcast(both, args[0].type)
 
     if _is_real(magnitude, sign):
         return magnitude(magnitude, sign), codegen
+
+
+def _bits_and_sign(builder, dtype, value):
+    """A scalar's bits, and the bit of the sign: NVIDIA's compiler has no fabs or copysign among its intrinsics."""
+    integer = ir.IntType(dtype.bitwidth)
+    return builder.bitcast(value, integer), ir.Constant(integer, 1 << (dtype.bitwidth - 1))
 
 
 @intrinsic
