@@ -11,6 +11,7 @@ in compiled code     all of the packing functions; `rnn`, `lstm`, `gru`, each wi
 training             the modules `optim` and `losses`
 in and out           `load` and `save`, files of layers; the module `interop`: PyTorch, ONNX, and ragged data
 how it runs          `threads`, `set_num_threads`, `get_num_threads`, `warmup`, `backend`; ``python -m numba_pack``
+on a GPU             the same calls: device arrays in, device arrays out, where ``NUMBA_PACK_BACKEND`` is ``cuda``
 ==================== ===============================================================================================
 
 Letters in shapes: B sequences, T steps of the longest, N packed rows (the sum of the lengths), I inputs, H units,

@@ -10,6 +10,7 @@ from numba.core import config
 
 import numba_pack
 
+from ._backend import device
 from .cpu.kernels import call_inference
 from .cpu.lanes import lanes_of
 from .cpu.machine import MACHINE
@@ -23,7 +24,7 @@ def _version(name: str) -> str:
 
 
 def main() -> None:
-    """Print versions, the CPU and its lanes, the backend, the threads and the cache folder."""
+    """Print versions, the CPU and its lanes, the backend and its device, the threads and the cache folder."""
     rows = {
         "numba_pack": _version("numba_pack"),
         "Python": f"{platform.python_version()} on {platform.platform()}",
@@ -31,6 +32,7 @@ def main() -> None:
         "CPU": f"{MACHINE.cpu}, {MACHINE.register_bytes * 8}-bit vectors, {'' if MACHINE.fma else 'no '}fused products",
         "lanes": f"{lanes_of(np.float32)} float32, {lanes_of(np.float64)} float64",
         "backend": numba_pack.backend,
+        **(device.described() if device else {}),
         "threads": str(numba_pack.get_num_threads()),
         "cache": str(call_inference.stats.cache_path),
         "Numba settings": ", ".join(

@@ -20,6 +20,7 @@ from numba import typeof, types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic, overload
 
+from ._backend import device, on_device
 from ._jit import inner, jit
 from .foreign import Ragged, arrays_of_lists, library_of, refuse_missing
 from .interop.dlpack import as_numpy
@@ -297,16 +298,20 @@ def _as_array(array: Any, name: str) -> np.ndarray:
 
 
 def as_rows(array: Any, name: str, axes: int) -> np.ndarray:
-    """An array of numbers with at least ``axes`` axes, C-contiguous, aligned, native: copied only if it was not."""
+    """An array of numbers with at least ``axes`` axes, C-contiguous, aligned, native: copied only if it was not.
+
+    An array on the device stays there.
+    """
     if type(array) is not np.ndarray:
-        array = _as_array(array, name)
+        array = device.as_device(array, name) if on_device(array) else _as_array(array, name)
     if array.dtype.kind not in NUMERIC:
         raise TypeError(f"{name} must have a bool, integer, float or complex dtype; got {array.dtype}")
     if array.ndim < axes:
         raise ValueError(f"{name} must have at least {axes} axes; got shape {array.shape}")
-    flags = array.flags
-    if not (flags.c_contiguous and flags.aligned and array.dtype.isnative):
-        array = np.array(array, dtype=native(array.dtype), order="C")
+    if type(array) is np.ndarray:
+        flags = array.flags
+        if not (flags.c_contiguous and flags.aligned and array.dtype.isnative):
+            array = np.array(array, dtype=native(array.dtype), order="C")
     return array
 
 
@@ -433,7 +438,8 @@ def as_sequences(sequences: Any, name: str) -> tuple[list[np.ndarray], np.ndarra
             raise ValueError(f"{name} must agree in shape: expected {expected}; got {array.shape} at index {i}")
     arrays = [as_rows(array, name, 1) for array in arrays]
     lengths[:] = [len(array) for array in arrays]
-    addresses[:] = [address_of(array) for array in arrays]
+    if not on_device(arrays[0]):
+        addresses[:] = [address_of(array) for array in arrays]
     return arrays, lengths, addresses
 
 
@@ -449,7 +455,12 @@ def _is_no_list(sequences: Any) -> bool:
 
 
 def _as_arrays(sequences: list[Any], name: str) -> list[np.ndarray]:
-    """The arrays of sequences that may be anything; none may be missing."""
+    """The arrays of sequences that may be anything; none may be missing. All are on the host, or all on the device."""
+    if device is not None and any(map(on_device, sequences)):
+        for i, array in enumerate(sequences):
+            if not on_device(array):
+                raise TypeError(f"{name} must be all on the device or all on the host; got a NumPy array at index {i}")
+        return [device.as_device(array, f"{name}[{i}]") for i, array in enumerate(sequences)]
     arrays = arrays_of_lists(sequences) or [_as_array(array, f"{name}[{i}]") for i, array in enumerate(sequences)]
     if any(array.ndim == 0 or array.dtype.kind == "O" for array in arrays):
         refuse_missing((array.tolist() for array in arrays), name)

@@ -18,20 +18,26 @@ serves every dtype and every trailing shape. *Rank* is a sequence's place after 
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
+from ._backend import device
 from ._checks import address_of, lengths_fault, refuse, steps_fault
 from ._jit import inner, jit
 
 __all__ = [
     "buffer_of",
     "copy_bytes",
+    "empty_rows",
     "lengths_in_order",
     "lengths_of",
+    "move",
     "move_rows",
     "offsets_of",
     "padded_layout",
@@ -184,6 +190,25 @@ def move_rows(target, to_base, to_stride, source, of_base, of_stride, of_size, s
         _move(target, to, to_step, source, of, of_step, lengths, batch_sizes, size)
 
 
+def move(
+    target: Any, to_base: np.ndarray, to_stride: int, source: Any, of_base: np.ndarray, of_stride: int,
+    of_size: int, size: int, batch_sizes: np.ndarray, order: np.ndarray,
+) -> None:  # fmt: skip
+    """As `move_rows`, on the host or on the device."""
+    if type(target) is int:
+        move_rows(target, to_base, to_stride, source, of_base, of_stride, of_size, size, batch_sizes, order)
+    else:
+        device.move_rows(target, to_base, to_stride, source, of_base, of_stride, size, batch_sizes, order)
+
+
+@overload(move)
+def _move_in_njit(target, to_base, to_stride, source, of_base, of_stride, of_size, size, batch_sizes, order):
+    def on_host(target, to_base, to_stride, source, of_base, of_stride, of_size, size, batch_sizes, order):
+        move_rows(target, to_base, to_stride, source, of_base, of_stride, of_size, size, batch_sizes, order)
+
+    return on_host
+
+
 @jit
 def count_rows(lengths, sequences, most, enforce_sorted):
     """The rows N and the time steps T; -1 rows if the lengths have a fault."""
@@ -266,9 +291,22 @@ def padded_layout(lengths, steps, batch_first, left):
     return base, stride
 
 
-def buffer_of(array: np.ndarray) -> int:
-    """What the kernels take for a C-contiguous array: from Python its address, which they are to outlive."""
-    return address_of(array)
+def empty_rows(like: Any, shape: tuple[int, ...]) -> Any:
+    """An uninitialised array in the dtype of another, and where that is: on the host or on the device."""
+    return (np if type(like) is np.ndarray else device).empty(shape, like.dtype)
+
+
+@overload(empty_rows)
+def _empty_rows_in_njit(like, shape):
+    return lambda like, shape: np.empty(shape, like.dtype)
+
+
+def buffer_of(array: Any) -> Any:
+    """What `move` takes for a C-contiguous array: from Python its address, which it is to outlive.
+
+    An array on the device is taken as it is.
+    """
+    return address_of(array) if type(array) is np.ndarray else array
 
 
 @overload(buffer_of)
@@ -279,10 +317,17 @@ def _buffer_of_in_njit(array):
     return of_bytes
 
 
-@inner
-def row_bytes_of(array):
+def row_bytes_of(array: Any) -> int:
     """Bytes of one row, an entry of the first axis."""
-    size = array.itemsize
-    for axis in range(1, array.ndim):
-        size *= array.shape[axis]
-    return size
+    return math.prod(array.shape[1:], start=array.dtype.itemsize)
+
+
+@overload(row_bytes_of)
+def _row_bytes_of_in_njit(array):
+    def compiled(array):
+        size = array.itemsize
+        for axis in range(1, array.ndim):
+            size *= array.shape[axis]
+        return size
+
+    return compiled

@@ -13,7 +13,7 @@ from .cells_composed import ACTIVATIONS, Activation, Options
 from .cpu import composed
 from .cpu.composed import GATES
 from .cpu.scan import States
-from .forms import Form, as_array, form_of, no_states
+from .forms import Form, Host, as_array, form_of, no_states
 
 __all__ = ["ComposedLayer"]
 
@@ -223,6 +223,8 @@ class ComposedLayer:
         form = form_of(input, self.input_size, self.dtype, self.batch_first)
         if form.batch.symbols:
             raise TypeError(f"input must have dtype {self.dtype}: a ComposedLayer takes no symbols; got integers")
+        if form.arrays is not Host:
+            raise TypeError("input must be on the host: a ComposedLayer runs on the CPU; got an array on the device")
         out, h_n, c_n = composed.infer(self._directions(), form.batch, self._states(form, hx))
         h_n = form.state_back(h_n)
         return form.back(out), (h_n, form.state_back(c_n)) if self.kind == "LSTM" else h_n

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from ._backend import device, on_device
 from ._checks import OUTSIDE, outside
 from .cpu.scan import Batch, States
 from .sequences import PackedSequence, check_packed
 
-__all__ = ["Form", "Packed", "Padded", "Single", "as_array", "form_of"]
+__all__ = ["Form", "Host", "Packed", "Padded", "Single", "arrays_of", "as_array", "form_of"]
 
 
 def as_array(value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], letters: str = "") -> np.ndarray:
@@ -48,10 +49,32 @@ def as_input(value: np.ndarray, name: str, shape: tuple[int, ...], dtype: np.dty
     return symbols
 
 
+class Host:
+    """What forms need of NumPy's arrays; `numba_pack.cuda.arrays` is the same for those on the device."""
+
+    as_array = staticmethod(as_array)
+    as_input = staticmethod(as_input)
+    zeros = staticmethod(np.zeros)
+
+    @staticmethod
+    def swapped(array: np.ndarray) -> np.ndarray:
+        """A copy with the first two axes swapped."""
+        return np.ascontiguousarray(array.swapaxes(0, 1))
+
+    @staticmethod
+    def read_only(array: np.ndarray) -> np.ndarray:
+        """A view that cannot be written to."""
+        shown = array.view()
+        shown.flags.writeable = False
+        return shown
+
+
 class Form:
     """How a batch came, and so how what belongs to it goes."""
 
     batch: Batch
+    #: of the kind of array that came: `Host`, or the module of device arrays
+    arrays: Any
     #: sequences
     B: int
     #: of everything but symbols
@@ -70,7 +93,8 @@ class Form:
 
     def state(self, value: Any, name: str, scans: int, columns: int) -> np.ndarray:
         """A state (scans, B, columns) as the kernels take it."""
-        return as_array(value, name, (scans, self.B, columns), self.dtype, "(num_layers * num_directions, B, H)")
+        shape = (scans, self.B, columns)
+        return self.arrays.as_array(value, name, shape, self.dtype, "(num_layers * num_directions, B, H)")
 
     def state_back(self, state: np.ndarray) -> np.ndarray:
         """A state as the caller takes it."""
@@ -82,8 +106,8 @@ class Packed(Form):
 
     def __init__(self, packed: PackedSequence, input_size: int, dtype: np.dtype[Any]) -> None:
         packed = check_packed(packed, "input")
-        data = as_input(packed.data, "input.data", (len(packed.data), input_size), dtype, "(N, input_size)")
-        self.packed, self.dtype = packed, dtype
+        self.packed, self.dtype, self.arrays = packed, dtype, arrays_of(packed.data)
+        data = self.arrays.as_input(packed.data, "input.data", (len(packed.data), input_size), dtype, "(N, input_size)")
         self.batch = Batch(data, packed.batch_sizes, packed.sorted_indices, len(data), data.ndim == 1)
         self.B = len(packed.sorted_indices)
 
@@ -97,7 +121,8 @@ class Packed(Form):
                 if theirs is not mine and not np.array_equal(theirs, mine):
                     raise ValueError(f"{name}.{field} must be those of the input, {mine}; got {theirs}")
             value, name = value.data, f"{name}.data"
-        return as_array(value, name, (len(self.batch.data), columns), self.dtype, "(N, num_directions * H)")
+        shape = (len(self.batch.data), columns)
+        return self.arrays.as_array(value, name, shape, self.dtype, "(N, num_directions * H)")
 
     def back(self, rows: np.ndarray) -> PackedSequence:
         return PackedSequence(rows, *self.packed[1:])
@@ -107,11 +132,11 @@ class Padded(Form):
     """An array (T, B, I) or (B, T, I) with ``batch_first``, without I if it holds symbols: B sequences of length T."""
 
     def __init__(self, array: np.ndarray, input_size: int, dtype: np.dtype[Any], batch_first: bool) -> None:
-        self.batch_first, self.dtype = batch_first, dtype
+        self.batch_first, self.dtype, self.arrays = batch_first, dtype, arrays_of(array)
         letters = "(B, T, input_size)" if batch_first else "(T, B, input_size)"
-        array = as_input(array, "input", (*array.shape[:2], input_size), dtype, letters)
+        array = self.arrays.as_input(array, "input", (*array.shape[:2], input_size), dtype, letters)
         if batch_first:
-            array = np.ascontiguousarray(array.swapaxes(0, 1))
+            array = self.arrays.swapped(array)
         self.T, self.B = array.shape[:2]
         sizes = np.full(self.T if self.B else 0, self.B)
         data = array.reshape(self.T * self.B, *array.shape[2:])
@@ -121,43 +146,46 @@ class Padded(Form):
         shape, letters = (self.T, self.B, columns), "(T, B, num_directions * H)"
         if self.batch_first:
             shape, letters = (self.B, self.T, columns), "(B, T, num_directions * H)"
-        value = as_array(value, name, shape, self.dtype, letters)
+        value = self.arrays.as_array(value, name, shape, self.dtype, letters)
         if self.batch_first:
-            value = np.ascontiguousarray(value.swapaxes(0, 1))
+            value = self.arrays.swapped(value)
         return value.reshape(self.T * self.B, columns)
 
     def back(self, rows: np.ndarray) -> np.ndarray:
         padded = rows.reshape(self.T, self.B, rows.shape[1])
-        return np.ascontiguousarray(padded.swapaxes(0, 1)) if self.batch_first else padded
+        return self.arrays.swapped(padded) if self.batch_first else padded
 
 
 class Single(Form):
     """One sequence (T, I), or (T,) of symbols."""
 
     def __init__(self, array: np.ndarray, input_size: int, dtype: np.dtype[Any]) -> None:
-        data = as_input(array, "input", (len(array), input_size), dtype, "(T, input_size)")
-        self.B, self.dtype = 1, dtype
+        self.B, self.dtype, self.arrays = 1, dtype, arrays_of(array)
+        data = self.arrays.as_input(array, "input", (len(array), input_size), dtype, "(T, input_size)")
         self.batch = Batch(data, np.ones(len(data), np.int64), np.zeros(1, np.int64), len(data), data.ndim == 1)
 
     def rows(self, value: Any, name: str, columns: int) -> np.ndarray:
-        return as_array(value, name, (len(self.batch.data), columns), self.dtype, "(T, num_directions * H)")
+        shape = (len(self.batch.data), columns)
+        return self.arrays.as_array(value, name, shape, self.dtype, "(T, num_directions * H)")
 
     def back(self, rows: np.ndarray) -> np.ndarray:
         return rows
 
     def state(self, value: Any, name: str, scans: int, columns: int) -> np.ndarray:
-        value = as_array(value, name, (scans, columns), self.dtype, "(num_layers * num_directions, H)")
+        value = self.arrays.as_array(value, name, (scans, columns), self.dtype, "(num_layers * num_directions, H)")
         return value.reshape(scans, 1, columns)
 
     def state_back(self, state: np.ndarray) -> np.ndarray:
-        return state[:, 0]
+        return state.reshape(state.shape[0], state.shape[2])
 
 
 def form_of(value: Any, input_size: int, dtype: np.dtype[Any], batch_first: bool) -> Form:
     """The form of a layer's input, checked."""
     if isinstance(value, PackedSequence):
         return Packed(value, input_size, dtype)
-    if not isinstance(value, np.ndarray):
+    if on_device(value):
+        value = device.as_device(value, "input")
+    elif not isinstance(value, np.ndarray):
         raise TypeError(f"input must be a PackedSequence or a NumPy array; got {type(value).__name__}")
     axes = value.ndim
     if axes < 3 and value.dtype.kind in "iu":  # symbols, which have no columns
@@ -167,6 +195,11 @@ def form_of(value: Any, input_size: int, dtype: np.dtype[Any], batch_first: bool
     if axes == 2:
         return Single(value, input_size, dtype)
     raise ValueError(f"input must be a PackedSequence or have 2 or 3 dimensions; got shape {value.shape}")
+
+
+def arrays_of(value: Any) -> Any:
+    """What belongs to a value's kind of array: `Host`, or the module of device arrays."""
+    return Host if device is None or not device.is_device(value) else device
 
 
 def no_states(dtype: np.dtype[Any]) -> States:

@@ -1,7 +1,7 @@
 """RNN, LSTM and GRU over packed, padded and single sequences.
 
 What is here checks arguments, turns the input into the form that the kernels take, and names the results. It knows no
-gate: the formulas are in ``cells.py``, the scans over time in ``cpu/``.
+gate: the formulas are in ``cells.py``, the scans over time in ``cpu/`` and ``cuda/``.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 
 from ._arguments import check_number
 from ._checks import as_flag
-from .cpu import engine
+from ._engine import engine
 from .cpu.scan import States
 from .dropout import Dropout
 from .forms import Form, form_of, no_states
-from .module import RNN_WEIGHTS, Module, as_nonlinearity, as_size, named_shapes
-from .parameters import WEIGHTS, GRUWeights, LSTMWeights
+from .module import RNN_WEIGHTS, Module, as_nonlinearity, as_size
+from .parameters import WEIGHTS, GRUWeights, LSTMWeights, named_shapes
 
 __all__ = ["GRU", "LSTM", "RNN", "Gradients", "Tape"]
 
@@ -53,7 +53,7 @@ class Tape:
     def __init__(self, owner: Module, form: Form, saved: engine.Saved) -> None:
         self._owner, self._form, self._saved = owner, form, saved
         #: bytes kept beyond input, output and states
-        self.nbytes: int = sum(array.nbytes for array in saved.record)
+        self.nbytes: int = saved.nbytes
 
     def take(self, owner: Module) -> tuple[Form, engine.Saved]:
         """What was kept; the tape is empty from then on."""
@@ -126,7 +126,8 @@ class Layer(Module):
         ----------
         input : PackedSequence with data (N, I), or ndarray, shape (T, B, I), (B, T, I) with batch_first, or (T, I)
             In the dtype of the layer. Or symbols: any of these without I, of an integer dtype, which stand for one-hot
-            rows. They are at least 0 and less than I.
+            rows. They are at least 0 and less than I. Where the backend is ``cuda``, arrays may be on the device, all
+            or none, and results are where the input is; symbols never are.
         hx : ndarray, or tuple of two for an LSTM, optional
             The initial state: h_0 of shape (L * D, B, P), and c_0 of shape (L * D, B, H), without B for input (T, I).
             Zeros if omitted. P is ``proj_size`` if there is a projection, else H.
@@ -172,8 +173,7 @@ class Layer(Module):
         form = form_of(input, self.input_size, self.dtype, self.batch_first)
         dropped = Dropout(self.dropout if self.num_layers > 1 else 0.0, self._seed, self._next_call())
         out, h_n, c_n, saved = engine.record(self._packed(), form.batch, self._states(form, hx, "hx"), dropped)
-        shown = out.view()
-        shown.flags.writeable = False  # the tape holds it
+        shown = form.arrays.read_only(out)  # the tape holds it
         return form.back(shown), self._state_back(form, h_n, c_n), Tape(self, form, saved)
 
     def backward(self, tape: Tape, d_output: Any = None, d_state: Any = None, input_grad: bool = True) -> Gradients:
@@ -219,7 +219,7 @@ class Layer(Module):
             form.check_again()
             d_states = self._states(form, d_state, "d_state", parts_may_be_none=True)
             if d_output is None:
-                d_rows = np.zeros((len(form.batch.data), columns), self.dtype)
+                d_rows = form.arrays.zeros((len(form.batch.data), columns), self.dtype)
             else:
                 d_rows = form.rows(d_output, "d_output", columns)
         form, saved = tape.take(self)
@@ -243,7 +243,7 @@ class Layer(Module):
         if not isinstance(hx, (tuple, list)) or len(hx) != 2:
             raise TypeError(f"{name} must be a tuple of two arrays, h and c; got {_described(hx)}")
         h, c = (
-            np.zeros((scans, form.B, size), self.dtype)
+            form.arrays.zeros((scans, form.B, size), self.dtype)
             if part is None and parts_may_be_none
             else form.state(part, name + label, scans, size)
             for part, size, label in zip(hx, (self.output_size, self.hidden_size), ("[0]", "[1]"), strict=True)

@@ -7,18 +7,19 @@ a call sees either the old parameters or the new ones, also when another thread 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any
 
 import numpy as np
 
-from ._checks import MEMORY_BYTES, as_flag, as_integer
+from ._checks import MEMORY_BYTES, as_integer
+from ._engine import engine
 from .cpu.kernels import packed_weights, with_gradients, with_symbols
 from .forms import as_array
 from .parameters import WEIGHTS, RNNReluWeights, RNNTanhWeights, Weights
 
-__all__ = ["Module", "as_floats", "as_size", "named_shapes", "option_names"]
+__all__ = ["Module", "as_floats", "as_size", "option_names"]
 
 RNN_WEIGHTS = {"tanh": RNNTanhWeights, "relu": RNNReluWeights}
 
@@ -85,17 +86,17 @@ def as_floats(value: Any, name: str) -> np.ndarray:
 
 
 class _Version:
-    """One state of the parameters, and the weights packed from it when they are first needed."""
+    """One state of the parameters, and the weights made of it when they are first needed."""
 
     def __init__(self, parameters: np.ndarray) -> None:
         self.parameters = parameters
-        self.weights: Weights | None = None
+        self.made: dict[Callable[..., Any], Any] = {}
 
-    def packed(self, kind: type[Weights], sizes: tuple[int, ...]) -> Weights:
-        """The weights for inference. Two threads that need them at once may pack them twice, to the same."""
-        weights = self.weights
+    def made_by(self, prepare: Callable[..., Any], kind: type[Weights], sizes: tuple[int, ...]) -> Any:
+        """The weights as an engine takes them. Two threads that need them at once may make them twice, to the same."""
+        weights = self.made.get(prepare)
         if weights is None:
-            weights = self.weights = packed_weights(kind, self.parameters, sizes)
+            weights = self.made[prepare] = prepare(kind, self.parameters, sizes)
         return weights
 
 
@@ -230,9 +231,9 @@ class Module:
                 )
         self._set(vector)
 
-    def _packed(self) -> Weights:
-        """The weights for inference."""
-        return self._version.packed(self._kind, self._sizes)
+    def _packed(self) -> Any:
+        """The weights as the engine takes them."""
+        return self._version.made_by(engine.prepare, self._kind, self._sizes)
 
     @property
     def weights(self) -> Weights:
@@ -242,7 +243,8 @@ class Module:
         parameters are assigned: take it again to have them.
         """
         version = self._version
-        weights = version.weights = with_symbols(with_gradients(version.packed(self._kind, self._sizes)))
+        weights = with_symbols(with_gradients(version.made_by(packed_weights, self._kind, self._sizes)))
+        version.made[packed_weights] = weights
         return weights
 
     def __repr__(self) -> str:
@@ -271,23 +273,3 @@ class Module:
 def option_names(kind: type[Module]) -> list[str]:
     """The arguments that say what a layer or cell of this kind computes: all but dtype and rng."""
     return [name for name in signature(kind).parameters if name not in ("dtype", "rng")]
-
-
-def named_shapes(
-    gates: int, input_size: int, hidden_size: int, proj_size: int, num_layers: int, num_directions: int, bias: bool
-) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all parameters of a layer, in the order of the flat vector."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    outputs = proj_size or hidden_size
-    for layer in range(num_layers):
-        inputs = input_size if layer == 0 else num_directions * outputs
-        for suffix in ("", "_reverse")[:num_directions]:
-            end = f"_l{layer}{suffix}"
-            shapes["weight_ih" + end] = (gates * hidden_size, inputs)
-            shapes["weight_hh" + end] = (gates * hidden_size, outputs)
-            if as_flag(bias, "bias"):
-                shapes["bias_ih" + end] = (gates * hidden_size,)
-                shapes["bias_hh" + end] = (gates * hidden_size,)
-            if proj_size:
-                shapes["weight_hr" + end] = (proj_size, hidden_size)
-    return shapes

@@ -12,10 +12,13 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic, overload
 
+from ._checks import as_flag
 from ._jit import inner
 from .cells import CELLS
 
-__all__ = ["WEIGHTS", "GRUWeights", "LSTMWeights", "RNNReluWeights", "RNNTanhWeights", "Weights", "places"]
+__all__ = [
+    "WEIGHTS", "GRUWeights", "LSTMWeights", "RNNReluWeights", "RNNTanhWeights", "Weights", "named_shapes", "places",
+]  # fmt: skip
 
 
 class Weights(NamedTuple):
@@ -123,6 +126,26 @@ def _step_back(weights, gates, h, c, d_h, d_c):
 
 
 # -- where each parameter lies -----------------------------------------------------------------------------------------
+
+
+def named_shapes(
+    gates: int, input_size: int, hidden_size: int, proj_size: int, num_layers: int, num_directions: int, bias: bool
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all parameters of a layer, in the order of the flat vector."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    outputs = proj_size or hidden_size
+    for layer in range(num_layers):
+        inputs = input_size if layer == 0 else num_directions * outputs
+        for suffix in ("", "_reverse")[:num_directions]:
+            end = f"_l{layer}{suffix}"
+            shapes["weight_ih" + end] = (gates * hidden_size, inputs)
+            shapes["weight_hh" + end] = (gates * hidden_size, outputs)
+            if as_flag(bias, "bias"):
+                shapes["bias_ih" + end] = (gates * hidden_size,)
+                shapes["bias_hh" + end] = (gates * hidden_size,)
+            if proj_size:
+                shapes["weight_hr" + end] = (proj_size, hidden_size)
+    return shapes
 
 
 class Places(NamedTuple):

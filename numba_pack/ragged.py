@@ -63,7 +63,7 @@ def pack_ragged(values: Any, offsets: Any = None) -> PackedSequence:
     ------
     TypeError
         If ``values`` is no array of numbers, or the offsets are no integers; if the data hold something else, as
-        records, strings and dates, or lie on a device.
+        records, strings and dates, or lie on a device that the backend does not run on.
     ValueError
         If ``values`` has no axes, or the offsets are not as above; at least one sequence is needed. If a sequence, a
         row or a number is missing (None, Arrow's null, pandas' NA): the error tells where.

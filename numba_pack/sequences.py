@@ -20,6 +20,7 @@ from numba import literal_unroll, types
 from numba.core.errors import TypingError
 from numba.extending import overload
 
+from ._backend import device, on_device
 from ._checks import (
     INT64,
     NO_LIMIT,
@@ -45,8 +46,9 @@ from ._jit import inner
 from ._rows import (
     buffer_of,
     copy_bytes,
+    empty_rows,
     lengths_in_order,
-    move_rows,
+    move,
     offsets_of,
     padded_layout,
     row_bytes_of,
@@ -80,7 +82,8 @@ class PackedSequence(NamedTuple):
     Attributes
     ----------
     data : ndarray, shape (N, *)
-        The rows. N is the sum of the lengths.
+        The rows. N is the sum of the lengths. Where the backend is ``cuda``, they may be on the device; the other
+        fields never are.
     batch_sizes : ndarray of int64, shape (T,)
         How many sequences have a row at each time step: positive, never growing, summing to N.
     sorted_indices : ndarray of int64, shape (B,)
@@ -138,6 +141,8 @@ class PackedSequence(NamedTuple):
         array([1., 3., 2.], dtype=float32)
         """
         data = check_packed(self, "self").data
+        if on_device(data):
+            raise TypeError("astype needs rows on the host; these are on the device")
         return self._replace(data=data.astype(as_dtype(dtype)))
 
     def map(self, f: Callable[[np.ndarray], np.ndarray]) -> PackedSequence:
@@ -171,7 +176,9 @@ class PackedSequence(NamedTuple):
         rows = as_rows(f(data), "the result of f", 1)
         if len(rows) != len(data):
             raise ValueError(f"the result of f must have as many rows as data, {len(data)}; got shape {rows.shape}")
-        return self._replace(data=rows.copy() if np.may_share_memory(rows, data) else rows)
+        if type(rows) is np.ndarray and np.may_share_memory(rows, data):
+            rows = rows.copy()
+        return self._replace(data=rows)
 
     def each(self, f: Callable[[np.ndarray], np.ndarray]) -> PackedSequence:
         """Apply ``f`` to each sequence, in the caller's order, and pack the results.
@@ -338,18 +345,21 @@ def pack_rows(found, enforce_sorted):
     """Pack what `rows_of` found."""
     arrays, source, base, base_size, lengths = found
     rows, order = sort_sequences(lengths, len(lengths), NO_LIMIT, enforce_sorted, "the lengths of sequences")
-    data = np.empty((rows, *arrays[0].shape[1:]), arrays[0].dtype)
+    data = empty_rows(arrays[0], (rows, *arrays[0].shape[1:]))
     return pack_into(data, order, source, base, 1, base_size)
 
 
-def rows_of(sequences: Any, name: str) -> tuple[list[np.ndarray], int, np.ndarray, int, np.ndarray]:
-    """The arrays, to be kept while rows are moved; source, base and row size for `move_rows`; and the lengths."""
+def rows_of(sequences: Any, name: str) -> tuple[list[Any], Any, np.ndarray, int, np.ndarray]:
+    """The arrays, to be kept while rows are moved; source, base and row size for `move`; and the lengths."""
     library = None if type(sequences) is list else library_of(sequences)
     found = sequences if library is None else library.ragged(sequences, name)
     if isinstance(found, Ragged):
         values, starts, lengths = as_ragged(found, name)
         return [values], buffer_of(values), starts, row_bytes_of(values), lengths
     arrays, lengths, addresses = as_sequences(found, name)
+    if on_device(arrays[0]):
+        values = device.concatenated(arrays, lengths)
+        return [values], values, offsets_of(lengths), row_bytes_of(values), lengths
     return arrays, 0, addresses, 1, lengths
 
 
@@ -392,10 +402,10 @@ def _concatenate(arrays, name):
 
 @inner
 def pack_into(data, order, source, base, stride, of_size):
-    """Move the rows of sorted sequences into ``data (N, *)``: see `move_rows`."""
+    """Move the rows of sorted sequences into ``data (N, *)``: see `move`."""
     batch_sizes, sorted_indices, unsorted_indices = order
     to, size = buffer_of(data), row_bytes_of(data)
-    move_rows(to, unsorted_indices, 0, source, base, stride, of_size, size, batch_sizes, sorted_indices)
+    move(to, unsorted_indices, 0, source, base, stride, of_size, size, batch_sizes, sorted_indices)
     return PackedSequence(data, batch_sizes, sorted_indices, unsorted_indices)
 
 
@@ -440,7 +450,7 @@ def pack_padded_sequence(
     sequences, steps = _batch_and_steps(padded, first)
     enforce = as_flag(enforce_sorted, "enforce_sorted")
     rows, order = sort_sequences(counts, sequences, steps, enforce, "lengths")
-    data = np.empty((rows, *padded.shape[2:]), padded.dtype)
+    data = empty_rows(padded, (rows, *padded.shape[2:]))
     base, stride = padded_layout(counts, steps, first, False)
     return pack_into(data, order, buffer_of(padded), base, stride, row_bytes_of(data))
 
@@ -509,25 +519,28 @@ def pad_packed_sequence(
 
 @inner
 def _pad(source, lengths, batch_sizes, order, trailing, size, padding, steps, batch_first, left):
-    """A padded batch of rows that come from a buffer with a base, a stride and a row size: see `move_rows`."""
+    """A padded batch of rows that come from a buffer with a base, a stride and a row size: see `move`."""
     sequences = len(lengths)
     shape = (sequences, steps) if batch_first else (steps, sequences)
-    padded = _full((*shape, *trailing), padding)
-    base, stride = padded_layout(lengths, steps, batch_first, left)
     of, of_base, of_stride, of_size = source
-    move_rows(buffer_of(padded), base, stride, of, of_base, of_stride, of_size, size, batch_sizes, order)
+    padded = _full(of, (*shape, *trailing), padding)
+    base, stride = padded_layout(lengths, steps, batch_first, left)
+    move(buffer_of(padded), base, stride, of, of_base, of_stride, of_size, size, batch_sizes, order)
     return padded
 
 
-def _full(shape: tuple[int, ...], value: np.generic) -> np.ndarray:
+def _full(source: Any, shape: tuple[int, ...], value: np.generic) -> np.ndarray:
+    """An array filled with a value, where the source of its rows is."""
+    if on_device(source):
+        return device.full(shape, value)
     if any(value.tobytes()):
         return np.full(shape, value, value.dtype)
     return np.zeros(shape, value.dtype)  # no slower than to fill only the rest, and free where memory is fresh
 
 
 @overload(_full)
-def _full_in_njit(shape, value):
-    return lambda shape, value: np.full(shape, value)
+def _full_in_njit(source, shape, value):
+    return lambda source, shape, value: np.full(shape, value)
 
 
 def unpack_sequence(packed: PackedSequence) -> list[np.ndarray]:
@@ -562,10 +575,10 @@ def unpack_sequence(packed: PackedSequence) -> list[np.ndarray]:
 def unpack_values(packed):
     """The rows of a checked batch sequence after sequence, ``(N, *)``, and the offsets ``(B + 1,)``."""
     data, batch_sizes, sorted_indices, unsorted_indices = packed
-    values, offsets = np.empty_like(data), offsets_of(lengths_in_order(batch_sizes, unsorted_indices))
+    values, offsets = empty_rows(data, data.shape), offsets_of(lengths_in_order(batch_sizes, unsorted_indices))
     source, size = buffer_of(data), row_bytes_of(data)
     target = buffer_of(values)
-    move_rows(target, offsets, 1, source, unsorted_indices, 0, size, size, batch_sizes, sorted_indices)
+    move(target, offsets, 1, source, unsorted_indices, 0, size, size, batch_sizes, sorted_indices)
     return values, offsets
 
 
@@ -664,10 +677,10 @@ def unpad_sequence(padded: np.ndarray, lengths: Any, batch_first: bool = False) 
     first = as_flag(batch_first, "batch_first")
     sequences, steps = _batch_and_steps(batch, first)
     rows, (batch_sizes, order, _) = sort_sequences(counts, sequences, steps, False, "lengths")
-    values, offsets = np.empty((rows, *batch.shape[2:]), batch.dtype), offsets_of(counts)
+    values, offsets = empty_rows(batch, (rows, *batch.shape[2:])), offsets_of(counts)
     base, stride = padded_layout(counts, steps, first, False)
     source, size = buffer_of(batch), row_bytes_of(values)
-    move_rows(buffer_of(values), offsets, 1, source, base, stride, size, size, batch_sizes, order)
+    move(buffer_of(values), offsets, 1, source, base, stride, size, size, batch_sizes, order)
     return _split(values, offsets)
 
 

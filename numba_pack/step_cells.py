@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from ._backend import on_device
 from ._checks import as_flag
-from .cpu import engine
+from ._engine import engine
 from .cpu.scan import Batch, States
 from .dropout import Dropout
-from .forms import as_array, no_states
+from .forms import arrays_of, no_states
 from .layers import Gradients
 from .module import RNN_WEIGHTS, Module, as_nonlinearity, as_size
 from .parameters import WEIGHTS, GRUWeights, LSTMWeights
@@ -26,7 +27,7 @@ class CellTape:
     def __init__(self, owner: Module, saved: engine.Saved, single: bool) -> None:
         self._owner, self._saved, self._single = owner, saved, single
         #: bytes kept beyond input, output and states
-        self.nbytes: int = sum(array.nbytes for array in saved.record)
+        self.nbytes: int = saved.nbytes
 
 
 class Cell(Module):
@@ -74,7 +75,7 @@ class Cell(Module):
             If an argument has the wrong kind, dtype or shape.
         """
         batch, single = self._batch(input)
-        _, h, c = engine.infer(self._packed(), batch, self._states(len(batch.data), single, hx, "hx", False))
+        _, h, c = engine.infer(self._packed(), batch, self._states(batch, single, hx, "hx", False))
         return self._state_back(h, c, single)
 
     def forward(self, input: np.ndarray, hx: Any = None) -> tuple[Any, CellTape]:
@@ -98,7 +99,7 @@ class Cell(Module):
             If an argument has the wrong kind, dtype or shape.
         """
         batch, single = self._batch(input)
-        states = self._states(len(batch.data), single, hx, "hx", False)
+        states = self._states(batch, single, hx, "hx", False)
         _, h, c, saved = engine.record(self._packed(), batch, states, _NO_DROPOUT)
         return self._state_back(h, c, single), CellTape(self, saved, single)
 
@@ -133,39 +134,42 @@ class Cell(Module):
             raise ValueError(
                 "tape must not have been used: backward uses it up; got one that it was called with before"
             )
-        d_states = self._states(len(saved.batch.data), tape._single, d_state, "d_state", True)
+        d_states = self._states(saved.batch, tape._single, d_state, "d_state", True)
         tape._saved = None  # type: ignore[assignment]
-        d_input, d_h, d_c, gradient = engine.replay_back(saved, np.zeros_like(saved.out), d_states, True)
+        d_rows = arrays_of(saved.batch.data).zeros((saved.batch.rows, self.hidden_size), self.dtype)
+        d_input, d_h, d_c, gradient = engine.replay_back(saved, d_rows, d_states, True)
         return Gradients(d_input[0] if tape._single else d_input, self._state_back(d_h, d_c, tape._single), gradient)
 
     def _batch(self, input: np.ndarray) -> tuple[Batch, bool]:
-        if not isinstance(input, np.ndarray):
+        if not isinstance(input, np.ndarray) and not on_device(input):
             raise TypeError(f"input must be a NumPy array; got {type(input).__name__}")
         if input.ndim not in (1, 2):
             raise ValueError(f"input must have shape (B, {self.input_size}) or ({self.input_size},); got {input.shape}")
         single = input.ndim == 1
+        as_array = arrays_of(input).as_array
         if single:
-            data = as_array(input, "input", (self.input_size,), self.dtype, "(input_size,)").reshape(1, -1)
+            data = as_array(input, "input", (self.input_size,), self.dtype, "(input_size,)").reshape(1, self.input_size)
         else:
             data = as_array(input, "input", (len(input), self.input_size), self.dtype, "(B, input_size)")
         B = len(data)
         return Batch(data, np.full(1 if B else 0, B), np.arange(B), B), single
 
-    def _states(self, B: int, single: bool, hx: Any, name: str, parts_may_be_none: bool) -> States:
+    def _states(self, batch: Batch, single: bool, hx: Any, name: str, parts_may_be_none: bool) -> States:
         if hx is None:
             return no_states(self.dtype)
+        B, arrays = batch.rows, arrays_of(batch.data)
         H, letters = self.hidden_size, "(H,)" if single else "(B, H)"
         shape = (H,) if single else (B, H)
         if not self._has_c:
             return States(
-                as_array(hx, name, shape, self.dtype, letters).reshape(1, B, H), no_states(self.dtype).c, True
+                arrays.as_array(hx, name, shape, self.dtype, letters).reshape(1, B, H), no_states(self.dtype).c, True
             )
         if not isinstance(hx, (tuple, list)) or len(hx) != 2:
             raise TypeError(f"{name} must be a tuple of two arrays, h and c; got {type(hx).__name__}")
         parts = [
-            np.zeros(shape, self.dtype)
+            arrays.zeros(shape, self.dtype)
             if part is None and parts_may_be_none
-            else as_array(part, f"{name}[{i}]", shape, self.dtype, letters)
+            else arrays.as_array(part, f"{name}[{i}]", shape, self.dtype, letters)
             for i, part in enumerate(hx)
         ]
         return States(parts[0].reshape(1, B, H), parts[1].reshape(1, B, H), True)

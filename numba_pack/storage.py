@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from .layers import GRU, LSTM, RNN
-from .module import Module, named_shapes, option_names
+from .module import Module, option_names
+from .parameters import named_shapes
 from .step_cells import GRUCell, LSTMCell, RNNCell
 
 __all__ = ["load", "save"]

@@ -26,8 +26,11 @@ def digest(package: Path, environ: Mapping[str, str]) -> str:
     key = hashlib.sha256()
     for source in sorted(package.rglob("*.py")):
         key.update(source.relative_to(package).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
-    settings = {name: value for name, value in environ.items() if name.startswith("NUMBA_")}
-    settings.pop("NUMBA_CACHE_DIR", None)
+    settings = {
+        name: value
+        for name, value in environ.items()
+        if name.startswith("NUMBA_") and not name.startswith(("NUMBA_PACK_", "NUMBA_CACHE_DIR", "NUMBA_ENABLE_CUDASIM"))
+    }
     key.update(repr((version("numba"), version("llvmlite"), sorted(settings.items()))).encode())
     return key.hexdigest()[:16]
 

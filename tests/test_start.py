@@ -48,15 +48,11 @@ def test_warmup_takes_layers_only():
         nbp.warmup(3)
 
 
-@pytest.mark.parametrize(
-    ("asked", "words"), [("cuda", "has no CUDA backend"), ("gpu", "must be auto, cpu or cuda; got 'gpu'")]
-)
-def test_a_backend_that_is_not_there_is_refused_at_import(asked, words):
-    result = run("-c", "import numba_pack", NUMBA_PACK_BACKEND=asked)
+def test_a_backend_that_there_is_not_is_refused_at_import():
+    result = run("-c", "import numba_pack", NUMBA_PACK_BACKEND="gpu")
     assert result.returncode != 0
-    assert "ImportError" in result.stderr and words in result.stderr
+    assert "ImportError" in result.stderr and "must be auto, cpu or cuda; got 'gpu'" in result.stderr
 
 
-@pytest.mark.parametrize("asked", ["auto", "cpu"])
-def test_the_cpu_is_the_backend_otherwise(asked):
-    assert run("-c", "import numba_pack; print(numba_pack.backend)", NUMBA_PACK_BACKEND=asked).stdout == "cpu\n"
+def test_the_cpu_can_be_chosen():
+    assert run("-c", "import numba_pack; print(numba_pack.backend)", NUMBA_PACK_BACKEND="cpu").stdout == "cpu\n"

@@ -17,13 +17,21 @@ from ..dropout import Dropout
 from ..parameters import WEIGHTS, Weights
 from . import threads
 from .drop import drop_of
-from .kernels import call_backward, call_forward, call_gradients, call_inference, with_gradients, with_symbols
+from .kernels import (
+    call_backward,
+    call_forward,
+    call_gradients,
+    call_inference,
+    packed_weights,
+    with_gradients,
+    with_symbols,
+)
 from .lanes import lanes_of
 from .panels import back_panels_size, pack_back
 from .scan import BLOCK_BYTES, Batch, Record, States
 from .workspace import WORKSPACE
 
-__all__ = ["Saved", "divide", "infer", "record", "replay_back"]
+__all__ = ["Saved", "divide", "infer", "prepare", "record", "replay_back"]
 
 #: floating-point operations that are worth a thread of their own
 WORTH_A_THREAD = 1e7
@@ -41,6 +49,15 @@ class Saved(NamedTuple):
     record: Record
     #: (N, D * P) the output of the last layer
     out: np.ndarray
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes kept beyond input, output and states."""
+        return sum(array.nbytes for array in self.record)
+
+
+#: the weights as the other verbs take them
+prepare = packed_weights
 
 
 def _operations(weights: Weights, batch: Batch) -> float:

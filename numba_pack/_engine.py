@@ -1,0 +1,12 @@
+"""The engine: the module of the backend that was chosen, whose verbs are prepare, infer, record and replay_back."""
+
+from typing import TYPE_CHECKING
+
+from ._backend import backend
+
+if TYPE_CHECKING or backend == "cpu":
+    from .cpu import engine
+else:
+    from .cuda import engine
+
+__all__ = ["engine"]
