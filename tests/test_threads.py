@@ -270,20 +270,20 @@ def test_a_call_during_an_assignment_sees_the_old_parameters_or_the_new_ones_nev
 
 
 @pytest.mark.parametrize(
-    ("function", "call"),
+    ("of", "function", "call"),
     [
-        ("packed_weights", lambda layer: layer(np.ones((2, 1, 5), np.float32))),
-        ("packed_weights", lambda layer: layer.weights),
-        ("with_gradients", lambda layer: layer.weights),
+        (engine, "prepare", lambda layer: layer(np.ones((2, 1, 5), np.float32))),
+        (module, "packed_weights", lambda layer: layer.weights),
+        (module, "with_gradients", lambda layer: layer.weights),
     ],
     ids=["inference", "weights", "gradients"],
 )
-def test_parameters_assigned_while_a_call_packs_the_old_ones_are_not_lost(function, call, monkeypatch):
+def test_parameters_assigned_while_a_call_packs_the_old_ones_are_not_lost(of, function, call, monkeypatch):
     """As by another thread; here in the midst of the packing, so that it happens every time."""
     layer, other = (make_layer("gru", 5, 19, rng=seed) for seed in (0, 1))
     case = make_case(layer, LENGTHS)
     expected = infer(other, case)
-    packed = getattr(module, function)
+    packed = getattr(of, function)
 
     def assign_meanwhile(*arguments):
         weights = packed(*arguments)
@@ -291,7 +291,7 @@ def test_parameters_assigned_while_a_call_packs_the_old_ones_are_not_lost(functi
         return weights
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, function, assign_meanwhile)
+        patch.setattr(of, function, assign_meanwhile)
         call(layer)
     assert layer.parameters.tobytes() == layer.weights.parameters.tobytes() == other.parameters.tobytes()
     assert_same_bits(infer(layer, case), expected)

@@ -28,6 +28,9 @@ THREADS, EACH, TERMS = (2, 3, 4) if SIMULATED else (16, 4, 16)
 TILE = THREADS * EACH
 #: elements from row to row of a tile in shared memory: odd, so that its columns, too, lie in different banks
 TILE_STEP = TILE + 1
+#: elements of both tiles. Arrays of a fixed size would do as well, but of those Numba's simulator may make two, for two
+#: threads that ask at the same time.
+SHARED = 2 * TERMS * TILE_STEP
 #: CuPy, if products are to be those of cuBLAS, and multiplications from which on a product is
 CUPY: Any = importlib.import_module("cupy") if os.environ.get("NUMBA_PACK_CUBLAS") == "1" else None
 LARGE = 1 << 24
@@ -43,8 +46,8 @@ def product_kernel(dtype: np.dtype, a_transposed: bool, b_transposed: bool) -> K
     @cuda.jit
     def product(a, a_row, a_column, b, b_column, c, c_row, c_column, rows, columns, terms, bias, bias_at, add, part):
         # block z sums the terms from z * part on, and has rows of C of its own
-        a_tile = cuda.shared.array((TERMS, TILE_STEP), real)
-        b_tile = cuda.shared.array((TERMS, TILE_STEP), real)
+        tiles = cuda.shared.array(0, real)  # of A (TERMS, TILE_STEP), then of B
+        b_at = TERMS * TILE_STEP
         sums = cuda.local.array((EACH, EACH), real)
         x, y = cuda.threadIdx.x, cuda.threadIdx.y
         row, column = cuda.blockIdx.x * TILE, cuda.blockIdx.y * TILE  # rows may be millions, as blocks along y may not
@@ -72,7 +75,7 @@ def product_kernel(dtype: np.dtype, a_transposed: bool, b_transposed: bool) -> K
                         value = a[a_row + begin + along, a_column + row + across]
                     else:
                         value = a[a_row + row + across, a_column + begin + along]
-                a_tile[along, across] = value
+                tiles[along * TILE_STEP + across] = value
                 along, across = e // TILE, e % TILE
                 if b_transposed:
                     along, across = e % TERMS, e // TERMS
@@ -82,12 +85,12 @@ def product_kernel(dtype: np.dtype, a_transposed: bool, b_transposed: bool) -> K
                         value = b[column + across, b_column + begin + along]
                     else:
                         value = b[begin + along, b_column + column + across]
-                b_tile[along, across] = value
+                tiles[b_at + along * TILE_STEP + across] = value
             cuda.syncthreads()
-            for k in range(TERMS):
+            for k in range(0, b_at, TILE_STEP):
                 for i in range(EACH):
                     for j in range(EACH):
-                        sums[i, j] += a_tile[k, y + i * THREADS] * b_tile[k, x + j * THREADS]
+                        sums[i, j] += tiles[k + y + i * THREADS] * tiles[b_at + k + x + j * THREADS]
             cuda.syncthreads()
         for i in range(EACH):
             for j in range(EACH):
@@ -114,7 +117,8 @@ def multiply(
         grid = (ceil_div(rows, TILE), ceil_div(columns, TILE))
         bias = nothing(c.dtype, 1) if bias is None else bias
         block = (THREADS, THREADS)
-        kernel.launch(grid, block, a, *a_at, b, 0, c, *c_at, rows, columns, terms, bias, bias_at, add, terms)
+        arguments = (a, *a_at, b, 0, c, *c_at, rows, columns, terms, bias, bias_at, add, terms)
+        kernel.launch(grid, block, *arguments, shared=SHARED * c.dtype.itemsize)
 
 
 @memoized
@@ -171,7 +175,8 @@ def multiply_transposed(a: Any, a_column: int, b: Any, b_column: int, rows: int,
     sums = empty((parts * m, n), target.dtype)
     kernel, no_bias = product_kernel(target.dtype, True, False), nothing(target.dtype, 1)
     grid, block = (*tiles, parts), (THREADS, THREADS)
-    kernel.launch(grid, block, a, 0, a_column, b, b_column, sums, 0, 0, m, n, rows, no_bias, 0, False, part)
+    arguments = (a, 0, a_column, b, b_column, sums, 0, 0, m, n, rows, no_bias, 0, False, part)
+    kernel.launch(grid, block, *arguments, shared=SHARED * target.dtype.itemsize)
     _add_parts(sums, parts, m, shift, target)
 
 
