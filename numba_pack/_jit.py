@@ -22,7 +22,9 @@ from typing import Any
 from numba import cfunc, njit
 from numba.extending import register_jitable
 
-__all__ = ["by_address", "inner", "jit"]
+from . import _forks  # noqa: F401 -- what compiles must be known to forks
+
+__all__ = ["SOURCES", "by_address", "inner", "jit"]
 
 
 def _state(package: str) -> str:
@@ -37,7 +39,8 @@ def _state(package: str) -> str:
     return format(zlib.crc32(repr(stats).encode()), "08x")
 
 
-_STATE = _state(os.path.dirname(__file__))
+#: tells apart the states of the sources, in hexadecimal
+SOURCES = _state(os.path.dirname(__file__))
 
 
 def _of_this_state(function: Any) -> Any:
@@ -46,7 +49,7 @@ def _of_this_state(function: Any) -> Any:
     Numba looks at one file to judge whether something is stale, the one that defines the entry; but an entry is made of
     functions of many files. So its name, under which the cache keeps it, tells the state of all of them.
     """
-    function.__qualname__ += "_" + _STATE
+    function.__qualname__ += "_" + SOURCES
     return function
 
 

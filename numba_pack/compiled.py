@@ -19,6 +19,7 @@ from ._jit import inner, jit
 from .cpu.kernels import call_backward, call_forward, call_gradients, call_inference
 from .cpu.panels import aligned, back_panels_size, pack_back
 from .cpu.scan import Record, States, padded, row_width
+from .cpu.table import backward_entry, forward_entry, gradients_entry
 from .parameters import GRUWeights, LSTMWeights, RNNReluWeights, RNNTanhWeights, has_c
 from .sequences import PackedSequence, check_packed, typed_packed
 
@@ -239,15 +240,16 @@ def _forward(packed, weights, states, record, keep):
     out = np.empty((len(packed.data), D * P), dtype)
     h_n = np.empty((_scans(weights), B, P), dtype)
     c_n = np.empty((_scans(weights), B, weights.hidden_size if has_c(weights) else 0), dtype)
+    kernel = forward_entry(weights)
     if keep:
         call_forward(
-            weights.forward, weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
+            kernel, weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
             packed.sorted_indices, states.h, states.c, states.given, np.empty(0, np.int64), record.gates, record.cells,
             record.outputs, record.unprojected, 0, B, out, h_n, c_n,
         )  # fmt: skip
     else:
         call_inference(
-            weights.forward, weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
+            kernel, weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
             packed.sorted_indices, states.h, states.c, states.given, 0, B, out, h_n, c_n,
         )  # fmt: skip
     return out, _as_state(weights, h_n, c_n)
@@ -393,14 +395,16 @@ def _replay_back(tape, d_output, d_state):
     pack_back(weights, panels, input_grad)
     no_dropout = np.empty(0, np.int64)
     call_backward(
-        weights.backward, weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
+        backward_entry(weights), weights.parameters, weights.panels, weights.sizes, packed.data,
+        packed.batch_sizes,
         packed.sorted_indices, states.h, states.c, states.given, no_dropout, record.gates, record.cells, record.outputs,
         record.unprojected, out, 0, B, panels, rows, d_states.h, d_states.c, d_states.given, d_between, input_grad, d_x,
         d_h, d_c, d_projected,
     )  # fmt: skip
     gradient = np.zeros(weights.parameters.size, dtype)
     call_gradients(
-        weights.gradients, weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
+        gradients_entry(weights), weights.parameters, weights.panels, weights.sizes, packed.data,
+        packed.batch_sizes,
         packed.sorted_indices, states.h, states.c, states.given, no_dropout, record.gates, record.cells, record.outputs,
         record.unprojected, out, d_projected, 0, 1, gradient,
     )  # fmt: skip

@@ -15,7 +15,7 @@ import numpy as np
 
 from ._checks import MEMORY_BYTES, as_integer
 from ._engine import engine
-from .cpu.kernels import packed_weights, with_gradients, with_symbols
+from .cpu.kernels import make_all, packed_weights
 from .forms import as_array
 from .parameters import WEIGHTS, RNNReluWeights, RNNTanhWeights, Weights
 
@@ -242,10 +242,7 @@ class Module:
         A named tuple of the parameters, the same packed for the kernels, and the sizes. It stays what it is when new
         parameters are assigned: take it again to have them.
         """
-        version = self._version
-        weights = with_symbols(with_gradients(version.made_by(packed_weights, self._kind, self._sizes)))
-        version.made[packed_weights] = weights
-        return weights
+        return make_all(self._version.made_by(packed_weights, self._kind, self._sizes))
 
     def __repr__(self) -> str:
         options = [f"{self.input_size}, {self.hidden_size}"]

@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import layers, step_cells
 from ..cpu import engine
-from ..cpu.kernels import packed_weights, with_gradients
+from ..cpu.kernels import packed_weights
 from ..cpu.scan import Batch, Record, States
 from ..cpu.threads import get_num_threads, threads
 from ..dropout import Dropout
@@ -286,7 +286,7 @@ def _prepare(layer: Module, arrays: list[np.ndarray]) -> _Prepared:
                 f"{name} must have shape {expected.shape} and dtype {expected.dtype}; got {array.shape}, {array.dtype}"
             )
     vector = np.concatenate([array.ravel() for array in arrays])
-    weights = with_gradients(packed_weights(layer._kind, vector, layer._sizes))
+    weights = packed_weights(layer._kind, vector, layer._sizes)
     return _Prepared(layer, weights, list(layer.views(vector).values()))
 
 
