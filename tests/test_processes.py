@@ -74,6 +74,45 @@ def expected():
 
 # -- other processes ---------------------------------------------------------------------------------------------------
 
+FORK_WHILE_COMPILING = """
+from numba.core.compiler_lock import global_compiler_lock
+from llvmlite.binding import ffi
+
+held = threading.Event()
+
+def compile():
+    with global_compiler_lock, ffi.lib._lock:  # as for the seconds that a compilation takes
+        held.set()
+        time.sleep(1.0)
+
+thread = threading.Thread(target=compile)
+thread.start()
+held.wait()
+child = os.fork()
+if child == 0:
+    assert thread.is_alive() is False
+    compiled = digest()  # all of it loaded, or compiled, by this process
+    os._exit(0)
+end = time.monotonic() + 120
+while time.monotonic() < end:
+    pid, status = os.waitpid(child, os.WNOHANG)
+    if pid:
+        print("child ended", status)
+        break
+    time.sleep(0.1)
+else:
+    os.kill(child, signal.SIGKILL)
+print("parent goes on", digest() == digest())
+"""
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_while_another_thread_compiles_leaves_a_child_that_can_compile(script):
+    process = script(FORK_WHILE_COMPILING)
+    assert process.stdout.splitlines() == ["child ended 0", "parent goes on True"], process.stderr
+
+
 FORK = """
 from numba_pack.cpu import threads
 
