@@ -8,7 +8,9 @@ packed, and the backward pass makes it again.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import itertools
+import os
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import carray
@@ -16,7 +18,7 @@ from numba import carray
 from ._jit import inner
 from .cpu.lanes import pointer
 
-__all__ = ["Dropout", "drop_row", "philox"]
+__all__ = ["Calls", "Dropout", "drop_row", "philox"]
 
 
 class Dropout(NamedTuple):
@@ -27,6 +29,46 @@ class Dropout(NamedTuple):
     seed: np.uint32
     #: number of the call, so that each call drops others
     call: np.uint32
+
+
+_process = 0
+
+
+def _forked() -> None:
+    global _process
+    _process = int.from_bytes(os.urandom(4), "little") or 1  # what is 0 would drop as the parent
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+class Calls:
+    """Numbers the training calls of a layer: no two drop the same units.
+
+    A layer that was given a seed does the same in every process and in every copy. Without, each forked process and
+    each copy has a seed of its own: they are workers of one task, which are not to repeat each other.
+    """
+
+    def __init__(self, seed: int, seeded: bool, first: int = 0) -> None:
+        self.seed, self.seeded = seed, seeded
+        self._numbers = itertools.count(first)
+
+    def next(self, rate: float) -> Dropout:
+        """What the next call drops."""
+        seed = self.seed if self.seeded else self.seed ^ _process
+        # next() is atomic, also in a Python without a global lock
+        return Dropout(rate, np.uint32(seed), np.uint32(next(self._numbers) % 2**32))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if not self.seeded:
+            return _unseeded, ()
+        _, _, following = repr(self._numbers).partition("(")  # the one way to tell the next number and not to take it
+        return Calls, (self.seed, True, int(following.rstrip(")")))
+
+
+def _unseeded() -> Calls:
+    return Calls(int.from_bytes(os.urandom(4), "little"), seeded=False)
 
 
 @inner

@@ -1,37 +1,12 @@
-"""Compiled code that no longer fits: it must not be found again, nor be run."""
+"""Compiled code that no longer fits: it must not be run."""
 
 import ctypes
-import os
 
 import numpy as np
 import pytest
 
 import numba_pack as nbp
-from numba_pack import _jit
 from numba_pack.cpu import kernels
-
-
-@pytest.fixture
-def package(tmp_path):
-    (tmp_path / "inner").mkdir()
-    (tmp_path / "entry.py").write_text("from .inner import cell")
-    (tmp_path / "inner" / "cell.py").write_text("x = 1")
-    return tmp_path
-
-
-def test_the_state_of_the_sources_stays_until_one_of_them_is_edited(package):
-    state = _jit._state(package)
-    (package / "inner" / "__pycache__").mkdir()
-    (package / "inner" / "__pycache__" / "cell.py").write_text("no source")
-    assert _jit._state(package) == state
-    os.utime(package / "inner" / "cell.py", (1e9, 1e9))
-    assert _jit._state(package) != state
-
-
-@pytest.mark.parametrize("entry", [kernels.call_inference, kernels.pack_forward])
-def test_the_name_of_an_entry_in_the_cache_tells_the_state(entry):
-    assert entry.py_func.__qualname__.endswith(_jit._state(os.path.dirname(_jit.__file__)))
-    assert entry.py_func.__qualname__ in entry._cache._cache_file._index_name
 
 
 def test_a_kernel_leaves_the_block_of_another_version_alone():
