@@ -293,9 +293,10 @@ _PARAMETERS = """
     dtype : dtype
         float32 or float64: of parameters, input, output and all computation.
     rng : None, int, or numpy.random.Generator
-        Draws the parameters, uniformly between -1 / sqrt(H) and 1 / sqrt(H), and the seed of the dropout. If given,
-        a process that is forked, a deep copy and one from a pickle go on with the dropout where the layer stood, and so
-        all drop the same. If not, each of them drops units of its own.
+        Draws the parameters, uniformly between -1 / sqrt(H) and 1 / sqrt(H), and the seed of the dropout.
+        A process that is forked drops units of its own; with rng they are the same in each run, by the order of forks.
+        A deep copy, or one from a pickle, goes on from where the layer stood, and drops the same, if rng is given; else
+        it drops units of its own, too.
 
     Attributes
     ----------

@@ -257,8 +257,9 @@ def test_training_calls_of_many_threads_drop_units_of_their_own():
     assert len(outputs) == 500
 
 
-# Prints, for a layer with a seed and one without, digests: what the process and its forked children and grandchild drop
-# (none has made a call before), and the gradients in each of a call that was made before the fork.
+# Prints, for a layer with a seed and one without, digests of what a process, its forked children and its grandchild
+# drop, and of their gradients of a call that was made before the fork; then of what a layer drops that each makes for
+# itself, and of such parameters.
 FORKS = """
 import hashlib, os, sys, warnings
 import numpy as np
@@ -274,7 +275,8 @@ def digest(array):
 
 def tell(who):
     gradients = [digest(layer.backward(tape, output).parameters) for layer, (output, _, tape) in zip(layers, tapes)]
-    drops = [digest(layer.forward(x)[0]) for layer in layers]
+    made = nbp.GRU(2, 64, num_layers=2, dropout=0.5, rng=0)
+    drops = [digest(layer.forward(x)[0]) for layer in (*layers, made)]
     print(who, *gradients, *drops, digest(nbp.GRU(2, 64).parameters), flush=True)
 
 def fork(who, then=lambda: None):
@@ -291,14 +293,20 @@ tell("parent")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_process_drops_the_same_if_there_is_a_seed_and_else_units_of_its_own():
-    process = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True)
-    rows = [line.split() for line in process.stdout.splitlines()]
-    assert [who for who, *_ in rows] == ["child", "grandchild", "child", "parent"], process.stderr
-    _, seeded_gradients, gradients, seeded, unseeded, parameters = map(set, zip(*rows, strict=True))
-    assert len(seeded_gradients) == len(gradients) == 1  # the call was made before the fork
-    assert len(seeded) == 1
-    assert len(unseeded) == len(parameters) == 4
+def test_a_forked_process_drops_units_of_its_own_with_a_seed_the_same_in_each_run():
+    runs = []
+    for _ in range(2):
+        process = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True)
+        rows = [line.split() for line in process.stdout.splitlines()]
+        assert [who for who, *_ in rows] == ["child", "grandchild", "child", "parent"], process.stderr
+        _, seeded_gradients, gradients, seeded, unseeded, made, parameters = zip(*rows, strict=True)
+        assert len(set(seeded_gradients)) == len(set(gradients)) == 1  # the call was made before the fork
+        assert len(set(seeded)) == len(set(unseeded)) == len(set(parameters)) == 4
+        assert len(set(made)) == 1
+        runs.append((seeded, unseeded))
+    (seeded, unseeded), (seeded_again, unseeded_again) = runs
+    assert seeded == seeded_again
+    assert not set(unseeded) & set(unseeded_again)
 
 
 def test_the_layers_of_a_file_can_be_given_a_seed(tmp_path):
