@@ -38,6 +38,7 @@ from numba.misc.appdirs import AppDirs
 __all__ = ["PLACES", "SOURCES", "Cache", "place_to_write"]
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
+_NUMBA = os.path.dirname(numba.__file__)
 #: whether this is an application that holds its own Python, as PyInstaller makes them
 _FROZEN = bool(getattr(sys, "frozen", False))
 
@@ -211,5 +212,13 @@ def _tell(failures: list[str]) -> None:
             "numba_pack cannot keep what it compiles, so that every process compiles it anew: set NUMBA_CACHE_DIR to a "
             f"folder that can be written to, or that was filled by another process ({tried})",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=_level_of_caller(),
         )
+
+
+def _level_of_caller() -> int:
+    """How far up the function is that neither this package nor Numba has: for whom `_tell` warns."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_code.co_filename.startswith((_PACKAGE, _NUMBA)):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -36,6 +36,7 @@ print(json.dumps({
     "inverse": inverse.tolist(),
     "compiled": len(compiled.buffer),
     "warnings": [str(warning.message) for warning in caught],
+    "files": [warning.filename for warning in caught],
 }))
 """
 #: as on a full disk: whatever is written is refused, also to the superuser
@@ -106,6 +107,7 @@ def test_a_filled_cache_that_cannot_be_written_to_does_and_nothing_is_said(insta
     assert (told["compiled"], told["warnings"]) == (0, [])
 
 
+@pytest.mark.slow
 def test_code_is_kept_beside_the_package_and_else_in_the_home(tmp_path):
     parent = copy_package(tmp_path / "site")
     assert run(parent, None, home=tmp_path)["compiled"] > 0
@@ -140,6 +142,7 @@ def test_files_that_are_damaged_are_replaced(installed, filled, tmp_path, damage
     assert files_in(cache) == files
 
 
+@pytest.mark.slow
 def test_a_folder_that_vanishes_is_made_again(installed, filled, tmp_path):
     cache = tmp_path / "vanishing"
     shutil.copytree(filled, cache)
@@ -176,6 +179,7 @@ def test_kernels_that_differ_in_what_they_are_made_of_have_files_of_their_own():
 def assert_told_once(told):
     assert told["compiled"] > 0
     assert len(told["warnings"]) == 1 and WARNING in told["warnings"][0], told["warnings"]
+    assert told["files"] == ["<string>"]  # of the caller
 
 
 @pytest.mark.parametrize("cache", [None, Path(os.devnull)], ids=["no-cache-given", "cache-is-a-file"])
@@ -203,6 +207,7 @@ def test_in_an_archive_everything_works_and_is_told_once(archive):
     assert_told_once(run(archive, None))
 
 
+@pytest.mark.slow
 def test_an_archive_finds_its_code_in_a_cache(archive, tmp_path):
     assert run(archive, tmp_path / "cache")["compiled"] > 0
     assert run(archive, tmp_path / "cache")["compiled"] == 0
@@ -252,3 +257,14 @@ def test_the_state_of_an_archive_is_that_of_what_it_holds_of_the_package(tmp_pat
 
 def test_sources_of_which_nothing_is_known_have_no_state(tmp_path):
     assert _cache.state_of(str(tmp_path / "nothing")) == 0
+
+
+def test_the_state_of_an_application_that_holds_its_sources_is_that_of_its_file(tmp_path, monkeypatch):
+    program = tmp_path / "program"
+    program.write_bytes(b"one")
+    monkeypatch.setattr(_cache, "_FROZEN", True)
+    monkeypatch.setattr(sys, "executable", str(program))
+    state = _cache.state_of(str(tmp_path / "unpacked" / "numba_pack"))
+    assert state == _cache.state_of(str(tmp_path / "unpacked" / "numba_pack")) != 0
+    program.write_bytes(b"another")
+    assert _cache.state_of(str(tmp_path / "unpacked" / "numba_pack")) != state
