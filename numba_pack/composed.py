@@ -9,6 +9,7 @@ import numpy as np
 
 from ._arguments import check_number
 from ._checks import as_flag
+from ._fixed import Fixed
 from .cells_composed import ACTIVATIONS, Activation, Options
 from .cpu import composed
 from .cpu.composed import GATES
@@ -89,7 +90,7 @@ def as_weights(kind: str, D: int, W: Any, R: Any, B: Any, P: Any) -> dict[str, n
     return {name: weights[name] for name in expected}
 
 
-class ComposedLayer:
+class ComposedLayer(Fixed):
     """One layer of RNN, LSTM or GRU with the activations and options of ONNX's operators: for inference.
 
     It is what `load` makes of a node that is not one of `nbp.RNN`, `nbp.LSTM` and `nbp.GRU`. Those can be trained; this
@@ -148,6 +149,11 @@ class ComposedLayer:
     ((6, 2), (1, 2, 2))
     """
 
+    _fixed = frozenset({
+        "kind", "direction", "num_directions", "clip", "input_forget", "linear_before_reset", "batch_first", "dtype",
+        "input_size", "hidden_size", "activations",
+    })  # fmt: skip
+
     def __init__(
         self,
         kind: str,
@@ -191,11 +197,6 @@ class ComposedLayer:
             bound = np.inf if clip is None else float(clip)
             self._options.append(Options(f, g, h, bound, input_forget, P is not None, linear_before_reset))
         self._packed: list[composed.Direction] | None = None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not name.startswith("_") and name in self.__dict__:
-            raise AttributeError(f"{name} is fixed when the ComposedLayer is made")
-        super().__setattr__(name, value)
 
     def __call__(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
         """Run the layer.

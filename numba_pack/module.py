@@ -15,6 +15,7 @@ import numpy as np
 
 from ._checks import MEMORY_BYTES, as_integer
 from ._engine import engine
+from ._fixed import Fixed
 from .cpu.kernels import make_all, packed_weights
 from .forms import as_array
 from .parameters import WEIGHTS, RNNReluWeights, RNNTanhWeights, Weights
@@ -89,6 +90,7 @@ class _Version:
     """One state of the parameters, and the weights made of it when they are first needed."""
 
     def __init__(self, parameters: np.ndarray) -> None:
+        parameters.flags.writeable = False
         self.parameters = parameters
         self.made: dict[Callable[..., Any], Any] = {}
 
@@ -99,36 +101,46 @@ class _Version:
             weights = self.made[prepare] = prepare(kind, self.parameters, sizes)
         return weights
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _version_of, (self.parameters,)  # weights hold addresses, which are good in this process only
 
-class Module:
+
+def _version_of(pickled: np.ndarray) -> _Version:
+    return _Version(pickled.copy())  # whose memory may be shared with another process
+
+
+class Module(Fixed):
     """The sizes and parameters of a layer or a cell; see `LSTM` and `LSTMCell` for what users call."""
+
+    _fixed = frozenset({"input_size", "hidden_size", "bias", "dtype"})
 
     input_size: int
     hidden_size: int
+    dtype: np.dtype[Any]
 
-    def __init__(
-        self, kind: type[Any], sizes: dict[str, int], shapes: dict[str, tuple[int, ...]], dtype: Any, rng: Any
-    ) -> None:
+    def __init__(self, kind: type[Any], dtype: Any, rng: Any) -> None:
         self._kind = kind
-        self._sizes = tuple(sizes.values())
-        self._shapes = shapes
         self.dtype = as_dtype(dtype)
+        count = self._lay_out()
+        bound = 1.0 / math.sqrt(self.hidden_size)
+        self._set(rng.uniform(-bound, bound, count).astype(self.dtype))
+
+    def _layout(self) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
+        """The sizes as `Weights` has them, and the shape of each parameter by name, as the options say."""
+        raise NotImplementedError
+
+    def _lay_out(self) -> int:
+        """Note sizes and shapes, and tell how many numbers the parameters are."""
+        sizes, shapes = self._layout()
         count = sum(math.prod(shape) for shape in shapes.values())
         if count * self.dtype.itemsize > MEMORY_BYTES:
             raise ValueError(
                 f"input_size, hidden_size and num_layers must give weights that fit into memory; got {sizes}"
             )
-        bound = 1.0 / math.sqrt(sizes["hidden_size"])
-        self._rng = as_generator(rng)
-        self._set(self._rng.uniform(-bound, bound, count).astype(self.dtype))
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not name.startswith("_") and name in self.__dict__:
-            raise AttributeError(f"{name} is fixed when the {type(self).__name__} is made")
-        super().__setattr__(name, value)
+        self._sizes, self._shapes = tuple(sizes.values()), shapes
+        return count
 
     def _set(self, vector: np.ndarray) -> None:
-        vector.flags.writeable = False
         self._version = _Version(vector)
 
     @property
@@ -252,15 +264,6 @@ class Module:
         if self.dtype != np.float32:
             options.append(f"dtype={self.dtype}")
         return f"{type(self).__name__}({', '.join(options)})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        state["_version"] = self.parameters
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._set(np.array(state["_version"]))
 
     @property
     def _has_c(self) -> bool:

@@ -85,7 +85,7 @@ class WeightsType(types.NamedTuple):
 
     def __init__(self, fields: tuple[types.Type, ...], kind: type[Weights]) -> None:
         super().__init__(fields, kind)
-        self.name += f" of {SOURCES}"
+        self.name += f" of {SOURCES:x}"
 
     @property
     def key(self) -> Any:

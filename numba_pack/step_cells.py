@@ -13,7 +13,7 @@ from .cpu.scan import Batch, States
 from .dropout import Dropout
 from .forms import arrays_of, no_states
 from .layers import Gradients
-from .module import RNN_WEIGHTS, Module, as_nonlinearity, as_size
+from .module import RNN_WEIGHTS, Module, as_generator, as_nonlinearity, as_size
 from .parameters import WEIGHTS, GRUWeights, LSTMWeights
 
 __all__ = ["CellTape", "GRUCell", "LSTMCell", "RNNCell"]
@@ -37,7 +37,10 @@ class Cell(Module):
         self.input_size = as_size(input_size, "input_size")
         self.hidden_size = as_size(hidden_size, "hidden_size")
         self.bias = as_flag(bias, "bias")
-        gates = WEIGHTS[kind].gates * self.hidden_size
+        super().__init__(kind, dtype, as_generator(rng))
+
+    def _layout(self) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
+        gates = WEIGHTS[self._kind].gates * self.hidden_size
         shapes: dict[str, tuple[int, ...]] = {
             "weight_ih": (gates, self.input_size),
             "weight_hh": (gates, self.hidden_size),
@@ -52,7 +55,7 @@ class Cell(Module):
             "num_directions": 1,
             "bias": int(self.bias),
         }
-        super().__init__(kind, sizes, shapes, dtype, rng)
+        return sizes, shapes
 
     def __call__(self, input: np.ndarray, hx: Any = None) -> Any:
         """One step, of inference.
@@ -210,6 +213,8 @@ class RNNCell(Cell):
     >>> cell(np.ones((4, 3), np.float32), h).shape
     (4, 2)
     """
+
+    _fixed = Cell._fixed | {"nonlinearity"}
 
     def __init__(
         self,

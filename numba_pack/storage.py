@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .layers import GRU, LSTM, RNN
-from .module import Module, option_names
+from .module import Module, as_generator, option_names
 from .parameters import named_shapes
 from .step_cells import GRUCell, LSTMCell, RNNCell
 
@@ -102,6 +102,7 @@ def load(
     nonlinearity: str | None = None,
     batch_first: bool | None = None,
     dropout: float | None = None,
+    rng: Any = None,
 ) -> Any:
     """Read the layers of a safetensors file, of `save` or of PyTorch.
 
@@ -118,6 +119,8 @@ def load(
         False if neither given nor told by the file.
     dropout : float, optional
         0 if neither given nor told by the file.
+    rng : None, int, or numpy.random.Generator
+        Draws the seed of the dropout of each layer, as where a layer is made.
 
     Returns
     -------
@@ -146,6 +149,7 @@ def load(
     """
     given = {"nonlinearity": nonlinearity, "batch_first": batch_first, "dropout": dropout}
     given = {name: value for name, value in given.items() if value is not None}
+    rng = None if rng is None else as_generator(rng)
     tensors, text = _read(path)
     try:
         told = _metadata(text)
@@ -154,7 +158,7 @@ def load(
             raise ValueError(f"there are no parameters of {', '.join(map(_called, sorted(missing)))}")
         if not tensors:
             raise ValueError("there are no parameters of recurrent layers")
-        layers = {name: _layer(name, tensors[name], told.get(name, {}), given) for name in {**told, **tensors}}
+        layers = {name: _layer(name, tensors[name], told.get(name, {}), given, rng) for name in {**told, **tensors}}
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from error
     return layers[""] if layers.keys() == {""} else layers
@@ -193,7 +197,7 @@ def _metadata(text: str) -> dict[str, dict[str, Any]]:
     return told
 
 
-def _layer(name: str, tensors: dict[str, np.ndarray], told: dict[str, Any], given: dict[str, Any]) -> Module:
+def _layer(name: str, tensors: dict[str, np.ndarray], told: dict[str, Any], given: dict[str, Any], rng: Any) -> Module:
     """The layer of these tensors, with the options that they, the metadata and the caller tell."""
     try:
         found, dtype = _found(tensors), _dtype(tensors)
@@ -206,7 +210,7 @@ def _layer(name: str, tensors: dict[str, np.ndarray], told: dict[str, Any], give
         options |= {option: value for option, value in given.items() if option in option_names(kind)}
         if "nonlinearity" in option_names(kind) and "nonlinearity" not in options:
             raise ValueError("the file does not tell its nonlinearity: pass nonlinearity='tanh' or 'relu'")
-        layer = kind(**options, dtype=dtype)
+        layer = kind(**options, dtype=dtype, rng=rng)
         layer.load_state_dict(tensors)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{_called(name)}: {error}") from error

@@ -647,6 +647,7 @@ def others():
         ):
             yield Case(f"save, {what}", error, words, lambda v=value: nbp.save(nowhere, v))
         yield Case("load, another kind of file", ValueError, ("not a safetensors file",), lambda: nbp.load(__file__))
+        yield Case("load, rng", TypeError, ("rng", "default_rng", "'a'"), lambda: nbp.load(__file__, rng="a"))
         yield Case("load, no file", OSError, ("nowhere",), lambda: nbp.load(nowhere))
         yield from damaged_files()
 
@@ -696,6 +697,8 @@ def interop():
         yield Case(f"from_torch, {what}", TypeError, ("module", type(value).__name__),
                    lambda v=value: own.from_torch(v))  # fmt: skip
         yield Case(f"to_torch, {what}", TypeError, ("layer", type(value).__name__), lambda v=value: own.to_torch(v))
+    yield Case("from_torch, rng", TypeError, ("rng", "default_rng", "'a'"),
+               lambda: own.from_torch(torch.nn.GRU(2, 3), rng="a"))  # fmt: skip
     yield Case("from_torch, half", TypeError, ("float16",), lambda: own.from_torch(torch.nn.GRU(2, 3).half()))
     yield Case("accelerate, list", TypeError, ("model", "list"), lambda: own.accelerate([]))
     for make in (own.RNN, own.LSTM, own.GRU):

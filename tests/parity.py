@@ -89,7 +89,7 @@ def test_dropout_has_the_masks_of_the_generator(cell):
     case = make_case(layer, LENGTHS)
     for call in range(2):
         columns = layer.num_directions * layer.output_size
-        masks = naive.dropout_masks(0.4, layer._seed, call, LENGTHS, 3, columns)
+        masks = naive.dropout_masks(0.4, layer._training_calls.seed, call, LENGTHS, 3, columns)
         assert_results_near(layer, LENGTHS, helpers.train(layer, case), helpers.oracle(layer, case, masks))
 
 

@@ -1,4 +1,4 @@
-"""Compiled code that no longer fits: it must not be found again, nor be run."""
+"""Users' compiled functions out of a disk cache: other processes and other sources have other kernels, elsewhere."""
 
 import os
 import shutil
@@ -7,36 +7,9 @@ import sys
 
 import pytest
 
-from numba_pack import _jit
-from numba_pack.cpu import kernels
+import numba_pack
 
-PACKAGE = os.path.dirname(_jit.__file__)
-
-
-@pytest.fixture
-def package(tmp_path):
-    (tmp_path / "inner").mkdir()
-    (tmp_path / "entry.py").write_text("from .inner import cell")
-    (tmp_path / "inner" / "cell.py").write_text("x = 1")
-    return tmp_path
-
-
-def test_the_state_of_the_sources_stays_until_one_of_them_is_edited(package):
-    state = _jit._state(package)
-    (package / "inner" / "__pycache__").mkdir()
-    (package / "inner" / "__pycache__" / "cell.py").write_text("no source")
-    assert _jit._state(package) == state
-    os.utime(package / "inner" / "cell.py", (1e9, 1e9))
-    assert _jit._state(package) != state
-
-
-@pytest.mark.parametrize("entry", [kernels.call_inference, kernels.pack_forward])
-def test_the_name_of_an_entry_in_the_cache_tells_the_state(entry):
-    assert entry.py_func.__qualname__.endswith(_jit._state(PACKAGE))
-    assert entry.py_func.__qualname__ in entry._cache._cache_file._index_name
-
-
-# -- users' functions in a disk cache ----------------------------------------------------------------------------------
+PACKAGE = os.path.dirname(numba_pack.__file__)
 
 #: a user's module, whose functions have the weights as an argument, as a global variable, and in a closure
 USER = """

@@ -32,11 +32,8 @@ _NAMES = [
     *product(PASSES, [kind.__name__ for kind in WEIGHTS], _DTYPES),
 ]
 _PLACES = {name: place for place, name in enumerate(_NAMES)}
-#: tells apart the states of the sources, in one signed word
-_STATE = int(np.uint64(int(SOURCES, 16)).view(np.int64))
-
 _table = np.zeros(len(_NAMES), np.int64)
-_table[0] = _STATE
+_table[0] = SOURCES
 llvm.add_symbol(_SYMBOL, _table.ctypes.data)
 
 
@@ -66,7 +63,7 @@ def _entry_of(name):
     @inner
     def kernel_entry(weights):
         """The address of a pass for these weights, in compiled code, which may be out of a disk cache."""
-        if _sources() != _STATE:
+        if _sources() != SOURCES:
             raise RuntimeError("numba_pack has changed since this function was compiled: remove it from Numba's cache")
         address = read(weights)
         if address == 0:  # where weights that are a constant are not those that this process has made

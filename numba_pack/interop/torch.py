@@ -55,13 +55,15 @@ def _options(kind: type[Module], source: Any) -> dict[str, Any]:
     return {name: getattr(source, name) for name in option_names(kind)}
 
 
-def from_torch(module: Any) -> Any:
+def from_torch(module: Any, *, rng: Any = None) -> Any:
     """A layer, or a cell, with the options and the parameters of a PyTorch module.
 
     Parameters
     ----------
     module : torch.nn.RNN, LSTM, GRU, RNNCell, LSTMCell or GRUCell
         In float32 or float64, on any device.
+    rng : None, int, or numpy.random.Generator
+        Draws the seed of the dropout, as where a layer is made.
 
     Returns
     -------
@@ -88,7 +90,7 @@ def from_torch(module: Any) -> Any:
     dtype = module.weight_ih.dtype if issubclass(kind, step_cells.Cell) else module.weight_ih_l0.dtype
     if dtype not in _DTYPES:
         raise TypeError(f"module must have dtype torch.float32 or torch.float64; got {dtype}")
-    layer = kind(**_options(kind, module), dtype=_DTYPES[dtype])
+    layer = kind(**_options(kind, module), dtype=_DTYPES[dtype], rng=rng)
     # getattr, for parametrized modules, whose state dict holds what the parameters are computed from
     layer.load_state_dict({name: getattr(module, name).detach().cpu() for name in layer.state_dict()})
     return layer
