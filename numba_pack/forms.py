@@ -24,15 +24,21 @@ def as_array(value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
     """A C-contiguous, writable array of this shape and dtype: the value itself if it is one, else a copy."""
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array; got {kind_of(value, np.ndarray)}")
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} must be an array without a mask, which would be lost; got a masked array")
+    value = _plain(value, name)
     if value.dtype != dtype and value.dtype.newbyteorder("=") != dtype:
         raise TypeError(f"{name} must have dtype {dtype}; got {dtype_of(value)}")
     if value.shape != shape:
         raise ValueError(f"{name} must have shape {letters + ' = ' if letters else ''}{shape}; got {value.shape}")
-    if type(value) is not np.ndarray or not value.flags.carray or not value.dtype.isnative:
-        value = np.array(value, dtype, order="C", subok=False)
+    if not value.flags.carray or not value.dtype.isnative:
+        value = np.array(value, dtype, order="C")
     return value
+
+
+def _plain(value: np.ndarray, name: str) -> np.ndarray:
+    """An array of NumPy's own class: what others tell of their shape need not be so."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be an array without a mask, which would be lost; got a masked array")
+    return value if type(value) is np.ndarray else np.asarray(value)
 
 
 def as_input(value: np.ndarray, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], letters: str) -> np.ndarray:
@@ -250,6 +256,8 @@ def form_of(value: Any, input_size: int, dtype: np.dtype[Any], batch_first: bool
     elif not isinstance(value, np.ndarray):
         got = kind_of(value, PackedSequence, Symbols)
         raise TypeError(f"input must be a PackedSequence or a NumPy array; got {got}")
+    else:
+        value = _plain(value, "input")
     axes = value.ndim
     if said or (axes == 1 and value.dtype.kind in "iu"):  # symbols, which have no columns
         axes += 1

@@ -152,7 +152,8 @@ class PackedSequence(NamedTuple):
         data = check_packed(self, "self").data
         if on_device(data):
             raise TypeError("astype needs rows on the host; these are on the device")
-        return self._replace(data=data.astype(as_dtype(dtype)))
+        with np.errstate(all="ignore"):
+            return self._replace(data=data.astype(as_dtype(dtype)))
 
     def map(self, f: Callable[[np.ndarray], np.ndarray]) -> PackedSequence:
         """The same batch with ``f`` applied to all rows at once. The index arrays are shared.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._arguments import kind_of
 from ._checks import as_flag
 from .composed import ComposedLayer
 from .layers import GRU, LSTM, RNN, Layer
@@ -39,7 +40,7 @@ def warmup(*layers: Layer | ComposedLayer, training: bool = False) -> None:
     as_flag(training, "training")
     for layer in layers or (LSTM(1, 1), GRU(1, 1), RNN(1, 1)):
         if not isinstance(layer, (Layer, ComposedLayer)):
-            raise TypeError(f"layers must be of RNN, LSTM and GRU; got {type(layer).__name__}")
+            raise TypeError(f"layers must be of RNN, LSTM and GRU; got {kind_of(layer, RNN, LSTM, GRU)}")
         inputs = [np.zeros((1, layer.input_size), layer.dtype)]
         if isinstance(layer, Layer):
             inputs.append(np.zeros(1, np.int64))
