@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ._arguments import kind_of
-from .layers import Layer
+from .layers import GRU, LSTM, RNN, Layer
 from .module import as_floats, option_names
 
 __all__ = ["fold_embedding"]
@@ -67,7 +67,7 @@ def fold_embedding(layer: AnyLayer, table: Any) -> AnyLayer:
     True
     """
     if not isinstance(layer, Layer):
-        raise TypeError(f"layer must be an RNN, LSTM or GRU; got {kind_of(layer, Layer)}")
+        raise TypeError(f"layer must be an RNN, LSTM or GRU; got {kind_of(layer, RNN, LSTM, GRU)}")
     table = as_floats(table, "table")
     if table.ndim != 2 or table.shape[1] != layer.input_size or len(table) == 0:
         raise ValueError(f"table must have shape (V, input_size) = (V, {layer.input_size}); got {table.shape}")

@@ -121,7 +121,7 @@ class PackedSequence(NamedTuple):
 
     @property
     def lengths(self) -> np.ndarray:
-        """The lengths in the caller's order, int64, shape (B,)."""
+        """The lengths in the caller's order, int64, shape (B,); in ``@njit`` code, too."""
         packed = check_packed(self, "self")
         return lengths_in_order(packed.batch_sizes, packed.unsorted_indices)
 

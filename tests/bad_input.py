@@ -294,7 +294,7 @@ def packing():
         ("float", [0.0], TypeError, ("integers", "float64")),
         ("uint64 near 2**64", index(2**64 - 1, dtype="u8"), ValueError, ("int64", str(2**64 - 1))),
         ("scalar", 0, ValueError, ("one-dimensional",)),
-        ("slice", slice(0, 1), TypeError, ("integers", "slice")),
+        ("slice", slice(0, 1), TypeError, ("integers", "object")),
         ("raises when it becomes an array", NoArray(), TypeError, ("must be an array", "NoArray", "no array")),
     ):
         yield Case(f"select, indices {name}", error, ("indices", *words), lambda v=value: nbp.select(PACKED, v))

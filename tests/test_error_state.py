@@ -26,7 +26,7 @@ def layers_run(dtype):
     rows = extreme(dtype)
     for cell in helpers.CELLS:
         layer = helpers.make_layer(cell, 3, 4, num_layers=2, bidirectional=True, dtype=dtype)
-        weak = layer.parameters * dtype(1e-38)
+        weak = np.where(layer.parameters > 0, np.finfo(dtype).smallest_subnormal, 0).astype(dtype)
         for parameters in (layer.parameters, weak):
             layer.parameters = parameters
             for given in (nbp.pack_sequence([rows, rows[:2]]), rows[:, None].copy(), rows):

@@ -296,6 +296,8 @@ def test_the_dtype_is_kept(form):
     unknown = set()  # to the library
     if form.name == "pyarrow" or form.make is pandas_arrow:
         unknown = {"c8", "c16"}
+    elif form.make is polars_column:
+        unknown = {"c8", "c16"}
     elif form.make is torch_strided:
         unknown = {"u2", "u8"}
     for dtype in DTYPES:
