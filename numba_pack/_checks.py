@@ -22,7 +22,7 @@ from numba import typeof, types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic, overload
 
-from ._arguments import dtype_of, kind_of
+from ._arguments import dtype_of, kind_of, quiet
 from ._backend import device, on_device
 from ._jit import inner, jit
 from .foreign import Ragged, arrays_of_lists, library_of, refuse_missing
@@ -653,7 +653,7 @@ def _as_number_in_njit(value, name):
     return lambda value, name: value
 
 
-@np.errstate(all="ignore")
+@quiet
 def padding_of(padding_value: Any, rows: np.ndarray) -> np.generic:
     """The padding value in the dtype of the rows, which must be able to hold it."""
     if type(padding_value) is float and padding_value == 0.0:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ._arguments import kind_of
+from ._arguments import kind_of, quiet
 from .layers import GRU, LSTM, RNN, Layer
 from .module import as_floats, option_names
 
@@ -15,7 +15,7 @@ __all__ = ["fold_embedding"]
 AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
 
-@np.errstate(all="ignore")
+@quiet
 def fold_embedding(layer: AnyLayer, table: Any) -> AnyLayer:
     """A layer that takes symbols in place of their embeddings.
 

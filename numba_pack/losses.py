@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from numba_pack._arguments import check_floats, kind_of
+from numba_pack._arguments import check_floats, kind_of, quiet
 
 __all__ = ["softmax_cross_entropy"]
 
 
-@np.errstate(all="ignore")
+@quiet
 def softmax_cross_entropy(
     logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]
 ) -> tuple[float, NDArray[np.floating[Any]]]:

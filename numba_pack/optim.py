@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from numba_pack._arguments import check_floats, check_number
+from numba_pack._arguments import check_floats, check_number, quiet
 
 __all__ = ["SGD", "Adam", "AdamW", "clip_grad_norm"]
 
@@ -77,7 +77,7 @@ class SGD:
         check_number("momentum", self.momentum)
         check_number("weight_decay", self.weight_decay)
 
-    @np.errstate(all="ignore")
+    @quiet
     def step(self, parameters: Vector, gradient: Vector) -> Vector:
         """Take one step.
 
@@ -168,7 +168,7 @@ class Adam:
         check_number("eps", self.eps)
         check_number("weight_decay", self.weight_decay)
 
-    @np.errstate(all="ignore")
+    @quiet
     def step(self, parameters: Vector, gradient: Vector) -> Vector:
         """Take one step.
 
@@ -251,7 +251,7 @@ class AdamW(Adam):
 
     weight_decay: float = 1e-2
 
-    @np.errstate(all="ignore")
+    @quiet
     def step(self, parameters: Vector, gradient: Vector) -> Vector:
         """Take one step: as `Adam.step`."""
         _check_step(parameters, gradient, self._moments and self._moments[0])
@@ -260,7 +260,7 @@ class AdamW(Adam):
         return stepped
 
 
-@np.errstate(all="ignore")
+@quiet
 def clip_grad_norm(gradient: Vector, max_norm: float) -> tuple[Vector, float]:
     r"""Scale a gradient down where its norm is above a limit.
 

@@ -294,9 +294,7 @@ DTYPES = ["?", "i1", "u2", "i4", "i8", "u8", "f2", "f4", "f8", "c8", "c16"]
 
 def test_the_dtype_is_kept(form):
     unknown = set()  # to the library
-    if form.name == "pyarrow" or form.make is pandas_arrow:
-        unknown = {"c8", "c16"}
-    elif form.make is polars_column:
+    if form.name == "pyarrow" or form.make is pandas_arrow or form.make is polars_column:
         unknown = {"c8", "c16"}
     elif form.make is torch_strided:
         unknown = {"u2", "u8"}

@@ -26,7 +26,7 @@ except ImportError as error:
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
-from .._arguments import kind_of
+from .._arguments import kind_of, quiet
 from .._checks import as_flag
 from ..composed import ComposedLayer
 from ..layers import GRU, LSTM, RNN
@@ -312,7 +312,7 @@ class Model:
         feeds = {length: input.lengths.astype(self._inputs[length].dtype) for length in self._length_inputs}
         return self.run({name: Ragged(input, time, 1 - time), **feeds, **others})
 
-    @np.errstate(all="ignore")
+    @quiet
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """Run the model on all of its inputs by name, as ONNX says; returns its outputs by name."""
         missing, extra = self._inputs.keys() - feeds.keys(), feeds.keys() - self._inputs.keys()
