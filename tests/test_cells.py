@@ -253,5 +253,7 @@ def test_a_wrong_tape_is_named():
     gru.backward(tape, state)
     with pytest.raises(ValueError, match="tape must not have been used: backward uses it up; got one"):
         gru.backward(tape, state)
-    with pytest.raises(TypeError, match=r"tape must be what forward returned third; got numba_pack.step_cells.CellTape"):
+    with pytest.raises(
+        TypeError, match=r"tape must be what forward returned third; got numba_pack.step_cells.CellTape"
+    ):
         nbp.GRU(I, H).backward(gru.forward(X)[1])
