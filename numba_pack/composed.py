@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import check_number
+from ._arguments import check_number, kind_of
 from ._checks import as_flag
 from ._fixed import Fixed
 from .cells_composed import ACTIVATIONS, Activation, Options
@@ -66,7 +66,7 @@ def as_weights(kind: str, D: int, W: Any, R: Any, B: Any, P: Any) -> dict[str, n
     """Copies of ONNX's weights by name, checked; zeros for no B, and nothing, (D, 0), for no P."""
     for name, value in (("W", W), ("R", R)):
         if not isinstance(value, np.ndarray):
-            raise TypeError(f"{name} must be a NumPy array; got {type(value).__name__}")
+            raise TypeError(f"{name} must be a NumPy array; got {kind_of(value)}")
         if value.ndim != 3 or 0 in value.shape:
             raise ValueError(f"{name} must have three dimensions, none of them 0; got shape {value.shape}")
     if W.dtype not in (np.float32, np.float64):
@@ -256,7 +256,7 @@ class ComposedLayer(Fixed):
         if self.kind != "LSTM":
             return States(form.state(hx, "hx", D, H), nothing.c, True)
         if not isinstance(hx, (tuple, list)) or len(hx) != 2:
-            raise TypeError(f"hx must be a tuple of two arrays, h and c; got {type(hx).__name__}")
+            raise TypeError(f"hx must be a tuple of two arrays, h and c; got {kind_of(hx)}")
         h, c = (form.state(part, f"hx[{i}]", D, H) for i, part in enumerate(hx))
         return States(h, c, True)
 

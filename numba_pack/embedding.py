@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .layers import Layer
+from ._arguments import kind_of, quiet
+from .layers import GRU, LSTM, RNN, Layer
 from .module import as_floats
 
 __all__ = ["fold_embedding"]
@@ -14,6 +15,7 @@ __all__ = ["fold_embedding"]
 AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
 
+@quiet
 def fold_embedding(layer: AnyLayer, table: Any) -> AnyLayer:
     """A layer that takes symbols in place of their embeddings.
 
@@ -66,7 +68,7 @@ def fold_embedding(layer: AnyLayer, table: Any) -> AnyLayer:
     True
     """
     if not isinstance(layer, Layer):
-        raise TypeError(f"layer must be an RNN, LSTM or GRU; got {type(layer).__name__}")
+        raise TypeError(f"layer must be an RNN, LSTM or GRU; got {kind_of(layer, RNN, LSTM, GRU)}")
     table = as_floats(table, "table")
     if table.ndim != 2 or table.shape[1] != layer.input_size or len(table) == 0:
         raise ValueError(f"table must have shape (V, input_size) = (V, {layer.input_size}); got {table.shape}")

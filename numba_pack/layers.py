@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._arguments import check_number
+from ._arguments import check_number, kind_of
 from ._checks import as_flag
 from ._engine import engine
 from .cpu.scan import States
@@ -142,8 +142,8 @@ class Layer(Module):
         ----------
         input : PackedSequence with data (N, I), or ndarray, shape (T, B, I), (B, T, I) with batch_first, or (T, I)
             In the dtype of the layer. Or symbols: any of these without I, of an integer dtype, which stand for one-hot
-            rows. They are at least 0 and less than I. Where the backend is ``cuda``, arrays may be on the device, all
-            or none, and results are where the input is; symbols never are.
+            rows; padded ones as ``nbp.symbols(array)``. They are at least 0 and less than I. Where the backend is
+            ``cuda``, arrays may be on the device, all or none, and results are where the input is; symbols never are.
         hx : ndarray, or tuple of two for an LSTM, optional
             The initial state: h_0 of shape (L * D, B, P), and c_0 of shape (L * D, B, H), without B for input (T, I).
             Zeros if omitted. P is ``proj_size`` if there is a projection, else H.
@@ -228,7 +228,7 @@ class Layer(Module):
         ((6, 3), (1, 2, 2), (42,))
         """
         if not isinstance(tape, Tape):
-            raise TypeError(f"tape must be what forward returned third; got {type(tape).__name__}")
+            raise TypeError(f"tape must be what forward returned third; got {kind_of(tape, Tape)}")
         as_flag(input_grad, "input_grad")
         form, columns = tape._form, self.num_directions * self.output_size
         if tape._owner is self:  # arguments are checked before the tape is used up
@@ -268,7 +268,7 @@ class Layer(Module):
 def _described(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return f"{type(value).__name__} of {len(value)}"
-    return type(value).__name__
+    return kind_of(value)
 
 
 _PARAMETERS = """

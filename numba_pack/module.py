@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ._arguments import dtype_of, kind_of
 from ._checks import MEMORY_BYTES, as_integer
 from ._engine import engine
 from ._fixed import Fixed
@@ -80,9 +81,9 @@ def as_floats(value: Any, name: str) -> np.ndarray:
     try:
         array = np.asarray(value.detach() if hasattr(value, "detach") else value)  # a tensor with a gradient
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{name} must be an array; got {type(value).__name__}: {error}") from error
+        raise type(error)(f"{name} must be an array; got {kind_of(value)}: {error}") from error
     if array.dtype.kind != "f":
-        raise TypeError(f"{name} must hold real floats; got dtype {array.dtype}")
+        raise TypeError(f"{name} must hold real floats; got dtype {dtype_of(array)}")
     return array
 
 
@@ -187,7 +188,7 @@ class Module(Fixed):
         (6, 2)
         """
         if not isinstance(vector, np.ndarray):
-            raise TypeError(f"vector must be a NumPy array; got {type(vector).__name__}")
+            raise TypeError(f"vector must be a NumPy array; got {kind_of(vector)}")
         if vector.shape != self.parameters.shape:
             raise ValueError(f"vector must have shape {self.parameters.shape}; got {vector.shape}")
         found, at = {}, 0
@@ -223,7 +224,7 @@ class Module(Fixed):
             If it is no mapping, names are missing or too many, or a value has another shape, is no float or not finite.
         """
         if not isinstance(state_dict, Mapping):
-            raise TypeError(f"state_dict must be a mapping of names to arrays; got {type(state_dict).__name__}")
+            raise TypeError(f"state_dict must be a mapping of names to arrays; got {kind_of(state_dict)}")
         missing, extra = self._shapes.keys() - state_dict.keys(), state_dict.keys() - self._shapes.keys()
         if missing or extra:
             raise ValueError(
@@ -235,7 +236,7 @@ class Module(Fixed):
             value = as_floats(state_dict[name], f"state_dict[{name!r}]")
             if value.shape != view.shape:
                 raise ValueError(f"state_dict[{name!r}] must have shape {view.shape}; got {value.shape}")
-            with np.errstate(over="ignore"):
+            with np.errstate(all="ignore"):
                 view[...] = value
             if not np.isfinite(view).all():
                 raise ValueError(

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ._arguments import kind_of
 from .layers import GRU, LSTM, RNN
 from .module import Module, as_generator, option_names
 from .parameters import named_shapes
@@ -86,7 +87,9 @@ def save(path: str | os.PathLike[str], layers: Any) -> None:
             raise ValueError("layers must have names that are not empty; got ''")
         if _KINDS.get(type(layer).__name__) is not type(layer):
             at = f"layers[{name!r}]" if name else "layers"
-            raise TypeError(f"{at} must be an RNN, LSTM, GRU or a cell of these; got {type(layer).__name__}")
+            raise TypeError(
+                f"{at} must be an RNN, LSTM, GRU or a cell of these; got {kind_of(layer, *_KINDS.values())}"
+            )
         tensors.update({f"{name}.{key}" if name else key: value for key, value in layer.state_dict().items()})
         options = {option: getattr(layer, option) for option in option_names(type(layer))}
         metadata[name] = {"kind": type(layer).__name__, **options}

@@ -6,6 +6,7 @@ import copy
 
 import numpy as np
 
+from ._arguments import kind_of
 from ._checks import as_flag
 from .composed import ComposedLayer
 from .dropout import Calls
@@ -43,7 +44,7 @@ def warmup(*layers: Layer | ComposedLayer, training: bool = False) -> None:
     as_flag(training, "training")
     for layer in layers or (LSTM(1, 1), GRU(1, 1), RNN(1, 1)):
         if not isinstance(layer, (Layer, ComposedLayer)):
-            raise TypeError(f"layers must be of RNN, LSTM and GRU; got {type(layer).__name__}")
+            raise TypeError(f"layers must be of RNN, LSTM and GRU; got {kind_of(layer, RNN, LSTM, GRU)}")
         packed = pack_ragged(np.zeros((1, layer.input_size), layer.dtype), np.array([0, 1]))
         if isinstance(layer, ComposedLayer):
             layer(packed)

@@ -42,8 +42,9 @@ NOT_CALLED = {
 
 #: what compiled code calls as well
 COMPILED = {
-    "check_packed", "gru_backward", "gru_forward", "invert_permutation", "lstm", "pack_padded_sequence", "pack_ragged",
-    "pack_sequence", "pad_packed_sequence", "pad_sequence", "rnn", "unpack_ragged", "unpack_sequence", "unpad_sequence",
+    "check_packed", "concatenate", "gru_backward", "gru_forward", "invert_permutation", "lstm", "pack_padded_sequence",
+    "pack_ragged", "pack_sequence", "pad_packed_sequence", "pad_sequence", "rnn", "select", "unpack_ragged",
+    "unpack_sequence", "unpad_sequence",
 }  # fmt: skip
 
 

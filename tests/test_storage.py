@@ -151,9 +151,9 @@ def test_what_is_no_layer_is_not_saved(path):
         pass
 
     for layers, error, message in (
-        (np.ones(3), TypeError, "layers must be an RNN, LSTM, GRU or a cell of these; got ndarray"),
+        (np.ones(3), TypeError, "layers must be an RNN, LSTM, GRU or a cell of these; got numpy.ndarray"),
         ({"a": nbp.GRU(3, 5), "b": None}, TypeError, r"layers\['b'\] must be an RNN.*got NoneType"),
-        (Other(3, 5), TypeError, "got Other"),
+        (Other(3, 5), TypeError, "Other"),
         ({1: nbp.GRU(3, 5)}, TypeError, "layers must have names that are strings; got 1"),
         ({"": nbp.GRU(3, 5)}, ValueError, "layers must have names that are not empty"),
         ({}, ValueError, "layers must hold at least one layer"),

@@ -26,6 +26,7 @@ except ImportError as error:
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
+from .._arguments import kind_of, quiet
 from .._checks import as_flag
 from ..composed import ComposedLayer
 from ..layers import GRU, LSTM, RNN
@@ -311,6 +312,7 @@ class Model:
         feeds = {length: input.lengths.astype(self._inputs[length].dtype) for length in self._length_inputs}
         return self.run({name: Ragged(input, time, 1 - time), **feeds, **others})
 
+    @quiet
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """Run the model on all of its inputs by name, as ONNX says; returns its outputs by name."""
         missing, extra = self._inputs.keys() - feeds.keys(), feeds.keys() - self._inputs.keys()
@@ -328,7 +330,7 @@ class Model:
     def _checked(self, name: str, value: Any) -> Any:
         dtype, rows = self._inputs[name].dtype, value.packed.data if isinstance(value, Ragged) else value
         if not isinstance(rows, np.ndarray):
-            raise TypeError(f"{name} must be a NumPy array; got {type(rows).__name__}")
+            raise TypeError(f"{name} must be a NumPy array; got {kind_of(rows)}")
         if rows.dtype != dtype:
             raise TypeError(f"{name} must have dtype {dtype}; got {rows.dtype}")
         if value.ndim != self._inputs[name].ndim:
@@ -470,7 +472,7 @@ def export(layer: Any, path: str | os.PathLike[str], states: bool = False) -> No
     See `load`.
     """
     if type(layer) not in (RNN, LSTM, GRU):
-        raise TypeError(f"layer must be an RNN, LSTM or GRU of numba_pack; got {type(layer).__name__}")
+        raise TypeError(f"layer must be an RNN, LSTM or GRU of numba_pack; got {kind_of(layer, RNN, LSTM, GRU)}")
     if getattr(layer, "proj_size", 0):
         raise ValueError(f"layer must have no projection, which ONNX does not know; got proj_size={layer.proj_size}")
     onnx.save(_model(layer, as_flag(states, "states")), os.fspath(path))

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import layers, step_cells
+from .._arguments import kind_of
 from ..cpu import engine
 from ..cpu.kernels import packed_weights
 from ..cpu.scan import Batch, Record, States
@@ -86,7 +87,7 @@ def from_torch(module: Any, *, rng: Any = None) -> Any:
     """
     kind = next((kind for torch_kind, kind in _KINDS.items() if isinstance(module, torch_kind)), None)
     if kind is None:
-        raise TypeError(f"module must be a torch.nn.RNN, LSTM, GRU or a cell of these; got {type(module).__name__}")
+        raise TypeError(f"module must be a torch.nn.RNN, LSTM, GRU or a cell of these; got {kind_of(module)}")
     dtype = module.weight_ih.dtype if issubclass(kind, step_cells.Cell) else module.weight_ih_l0.dtype
     if dtype not in _DTYPES:
         raise TypeError(f"module must have dtype torch.float32 or torch.float64; got {dtype}")
@@ -122,7 +123,9 @@ def to_torch(layer: Any) -> Any:
     """
     torch_kind = next((torch_kind for torch_kind, kind in _KINDS.items() if type(layer) is kind), None)
     if torch_kind is None:
-        raise TypeError(f"layer must be an RNN, LSTM, GRU or a cell of numba_pack; got {type(layer).__name__}")
+        raise TypeError(
+            f"layer must be an RNN, LSTM, GRU or a cell of numba_pack; got {kind_of(layer, *_KINDS.values())}"
+        )
     module = torch_kind(**_options(type(layer), layer), device="cpu", dtype=_TORCH_DTYPES[layer.dtype])
     module.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in layer.state_dict().items()})
     return module
@@ -329,7 +332,7 @@ class _Layer(torch.nn.RNNBase):
             return self._forward_packed(input, hx)
         if isinstance(input, torch.Tensor):
             return self._forward_padded(input, hx)
-        raise TypeError(f"input must be a Tensor or PyTorch's PackedSequence; got {type(input).__name__}")
+        raise TypeError(f"input must be a Tensor or PyTorch's PackedSequence; got {kind_of(input)}")
 
     def _forward_packed(self, packed: Any, hx: Any) -> tuple[Any, Any]:
         data = self._autocast(packed.data)
@@ -639,7 +642,7 @@ def accelerate(model: Any) -> Accelerated:
     coarse: left, weight_ih_l0 is torch.float16, neither torch.float32 nor torch.float64
     """
     if not isinstance(model, torch.nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
+        raise TypeError(f"model must be a torch.nn.Module; got {kind_of(model)}")
     replaced, left = [], {}
     for name, module in model.named_modules():
         if isinstance(module, (torch.nn.RNNBase, torch.nn.RNNCellBase)):
