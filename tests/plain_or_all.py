@@ -7,10 +7,11 @@ processors, the simulator. Each public function, cell and dtype has quick tests.
 """
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
-LEFT_OUT = pytest.StashKey[int]()
+LEFT_OUT = pytest.StashKey[int]()  # how many tests
 
 
 def pytest_addoption(parser):
@@ -46,16 +47,16 @@ def pytest_collection_modifyitems(config, items):
         config.hook.pytest_deselected(items=slow)
     config.stash[LEFT_OUT] = len(slow)
     if hasattr(config, "workeroutput"):
-        config.workeroutput["left_out"] = len(slow)
+        config.workeroutput["left_out"] = [item.nodeid for item in slow]
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node):
     """Of pytest-xdist, whose workers have collected all tests each and tell the main process of those left out."""
-    left_out = getattr(node, "workeroutput", {}).get("left_out", 0)
+    left_out = getattr(node, "workeroutput", {}).get("left_out", [])
     if left_out and LEFT_OUT not in node.config.stash:
-        node.config.stash[LEFT_OUT] = left_out
-        node.config.hook.pytest_deselected(items=[None] * left_out)
+        node.config.stash[LEFT_OUT] = len(left_out)
+        node.config.hook.pytest_deselected(items=[SimpleNamespace(nodeid=name) for name in left_out])
 
 
 def pytest_terminal_summary(terminalreporter, config):
