@@ -246,6 +246,20 @@ def test_an_interpreter_ends_in_good_order_with_daemon_threads_at_work(script):
     assert "Fatal" not in process.stderr
 
 
+def test_calls_leave_numpys_unique_alone(monkeypatch):
+    """It frees the GIL in C++ that cannot be left: where the interpreter ends meanwhile, the whole process aborts."""
+
+    def refuse(*_, **__):
+        raise AssertionError("np.unique in a call")
+
+    monkeypatch.setattr(engine, "WORTH_A_THREAD", 1.0)
+    layer = make_layer("lstm", 5, 19)
+    monkeypatch.setattr(np, "unique", refuse)
+    with nbp.threads(2):
+        train(layer, make_case(layer, LENGTHS))
+        layer(nbp.pack_sequence(make_case(layer, LENGTHS).sequences))
+
+
 @pytest.mark.parametrize("kind", ["threads", "executor"])
 def test_threads_that_outlive_the_main_one_finish_their_work(script, kind):
     """When the main thread has ended, Python gives no more threads to executors, such as the pool."""
