@@ -23,12 +23,15 @@ def pytest_cmdline_main(config):
     """The whole suite runs in two processes, where pytest-xdist is installed and neither ``-n`` nor ``--pdb`` given.
 
     More would compile the same kernels at the same time. A file is not divided, since its tests share what they compile
-    and its fixtures. Files that are named run in this process, which starts sooner.
+    and its fixtures. Files that are named run in this process, which starts sooner; so does pytest-cov, which has
+    looked for ``-n`` by now.
     """
     option = config.option
     whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS and not hasattr(config, "workerinput")
-    if whole and cpus() > 1 and getattr(option, "numprocesses", 0) is None and not option.usepdb:
-        option.numprocesses, option.dist, option.loadscopereorder = 2, "loadfile", False
+    alone = option.usepdb or getattr(option, "cov_source", None)
+    if whole and cpus() > 1 and not alone and getattr(option, "numprocesses", 0) is None:
+        option.numprocesses, option.dist = 2, "loadfile"
+    option.loadscopereorder = False  # what takes long is in files of few tests, which would come last
     return (yield)
 
 

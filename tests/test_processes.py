@@ -117,8 +117,17 @@ print('parent', digest())
     assert process.stdout.split() == ["parent", expected, *["child", expected] * 2, "parent", expected], process.stderr
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("when", "method"),
+    [
+        ("before", "fork"),
+        ("after", "spawn"),
+        ("after", "forkserver"),
+        pytest.param("after", "fork", marks=pytest.mark.slow),
+        pytest.param("before", "spawn", marks=pytest.mark.slow),
+        pytest.param("before", "forkserver", marks=pytest.mark.slow),
+    ],
+)
 def test_a_process_pool_computes_what_this_process_does(script, expected, method, when):
     body = f"""
 if __name__ == "__main__":
@@ -284,7 +293,7 @@ def until_done():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there")
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_ctrl_c_during_calls_raises_and_leaves_everything_usable(script, threads):
     body = (
         WORK
@@ -319,7 +328,7 @@ print("usable")
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_ctrl_c_during_one_long_call_raises_out_of_it(script, threads):
     """It is noticed when the kernel returns that the main thread is in."""
     body = f"""
