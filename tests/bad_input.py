@@ -745,6 +745,9 @@ def damaged_files():
 def interop():
     """PyTorch's own errors where its modules check, which is by RuntimeError."""
     if torch is None:
+        for name in ("from_torch", "to_torch", "accelerate"):
+            yield Case(f"{name}, no PyTorch", ImportError, ("needs PyTorch", "numba_pack[torch]"),
+                       lambda n=name: getattr(nbp.interop.torch, n))  # fmt: skip
         return
     own, rnn = nbp.interop.torch, torch.nn.utils.rnn
     for what, value in (("list", []), ("Linear", torch.nn.Linear(2, 3)), ("None", None)):

@@ -24,7 +24,13 @@ def run(group):
     return process, begun[-1] if begun else "none"
 
 
-@pytest.mark.parametrize("group", bad_input.GROUPS)
+#: functions that are compiled for this alone; what is right of them test_compiled.py compiles as well
+SLOW = {"compiled-layers"}
+
+
+@pytest.mark.parametrize(
+    "group", [pytest.param(group, marks=[pytest.mark.slow] * (group in SLOW)) for group in bad_input.GROUPS]
+)
 def test_what_is_wrong_is_refused_by_name_and_nothing_else_happens(group):
     process, last = run(group)
     lines = process.stdout.splitlines()

@@ -67,10 +67,10 @@ def from_python(layer, values, offsets, hx):
     [
         (nbp.LSTM, {}, lstm_pass, np.float32),
         (nbp.LSTM, {"proj_size": 3}, lstm_pass, np.float32),
-        (nbp.LSTM, {}, lstm_pass, np.float64),
+        pytest.param(nbp.LSTM, {}, lstm_pass, np.float64, marks=pytest.mark.slow),
         (nbp.GRU, {}, gru_pass, np.float32),
         (nbp.RNN, {}, rnn_pass, np.float32),
-        (nbp.RNN, {"nonlinearity": "relu"}, rnn_pass, np.float32),
+        pytest.param(nbp.RNN, {"nonlinearity": "relu"}, rnn_pass, np.float32, marks=pytest.mark.slow),
     ],
     ids=["LSTM", "LSTM-projected", "LSTM-float64", "GRU", "RNN-tanh", "RNN-relu"],
 )

@@ -186,6 +186,7 @@ SELECTED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", SELECTED.values(), ids=SELECTED)
 def test_results_are_right_with_the_bounds_of_arrays_checked(what):
     """NUMBA_BOUNDSCHECK has an index beyond an array raise: all of packing, and of the kernels what indexes arrays.
@@ -200,6 +201,7 @@ def test_results_are_right_with_the_bounds_of_arrays_checked(what):
     assert process.returncode == 0, process.stdout
 
 
+@pytest.mark.slow
 def test_the_check_of_bounds_does_work_there(tmp_path):
     code = """
 import numpy as np

@@ -217,7 +217,7 @@ def lstm_passes(packed, weights, d_output):
     return nbp.lstm(packed, weights)[0].data, output.data, state, gradients
 
 
-@pytest.mark.parametrize("integers", [np.int64, np.uint8])
+@pytest.mark.parametrize("integers", [np.int64, pytest.param(np.uint8, marks=pytest.mark.slow)])
 def test_compiled_code_takes_symbols(integers):
     layer = make_layer("lstm-proj", V, 7, num_layers=2, bidirectional=True)
     packed = nbp.pack_sequence(draw()).astype(integers)

@@ -75,7 +75,8 @@ def _bounds(batch_sizes: np.ndarray, sequences: int, parts: int) -> list[int]:
     lengths = len(batch_sizes) - np.searchsorted(batch_sizes[::-1], np.arange(sequences), side="right")
     ends = np.cumsum(lengths)
     cuts = np.searchsorted(ends - lengths / 2, ends[-1] * np.arange(1, parts) / parts)
-    return [0, *(int(cut) for cut in np.unique(cuts) if 0 < cut < sequences), sequences]
+    # not np.unique, whose C++ aborts the process if the interpreter ends while it is without the GIL
+    return [0, *(cut for cut in sorted(set(cuts.tolist())) if 0 < cut < sequences), sequences]
 
 
 def _workers(weights: Weights, batch: Batch) -> int:
