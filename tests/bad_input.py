@@ -1164,7 +1164,6 @@ def compiled_layers():
         ("gru_backward, float64 d_output", lambda: nbp.gru_backward(tape(), output.astype("f8")), ("d_output",)),
         ("gru_backward, text for d_output", lambda: nbp.gru_backward(tape(), "x"), ("d_output", "unicode")),
         ("gru_backward, pair for d_state", lambda: nbp.gru_backward(tape(), None, (state, state)), ("d_state",)),
-        ("weights cannot be pickled", lambda: pickle.dumps(GRU.weights), ("pickled",)),
     ):
         yield Case(what, TypeError, words, call)
 

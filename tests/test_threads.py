@@ -489,6 +489,15 @@ def test_a_copy_has_parameters_of_its_own():
     assert_same_bits(layer.parameters, before)
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_pickled_weights_are_packed_anew(cell):
+    weights = make_layer(cell, 3, 5, num_layers=2, bidirectional=True).weights
+    twin = pickle.loads(pickle.dumps(weights))
+    assert type(twin) is type(weights) and twin[3:] == weights[3:]
+    assert_same_bits(list(twin[:3]), list(weights[:3]))
+    assert not twin.parameters.flags.writeable
+
+
 def test_a_tape_belongs_to_the_layer_and_not_to_its_copy():
     layer = make_layer("gru", 3, 5)
     tape = layer.forward(np.ones((2, 1, 3), np.float32))[2]
