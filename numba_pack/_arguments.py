@@ -1,4 +1,4 @@
-"""Checks of numbers and float arrays, for functions that only Python calls.
+"""Checks of numbers and float arrays, for functions that only Python calls; and what all errors say of what came.
 
 Every message names the argument, what was expected and what came.
 """
@@ -12,15 +12,40 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["check_floats", "check_number"]
+__all__ = ["check_floats", "check_number", "dtype_of", "kind_of", "name_of"]
+
+
+def name_of(kind: type, *expected: type) -> str:
+    """The name of a class with its module; and what is the matter where one that was expected has the same name."""
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    if any(kind is not other and name == name_of(other) for other in expected):
+        return f"{name}, of a module that was imported anew since or before: make both from one import"
+    return name
+
+
+def kind_of(value: Any, *expected: type) -> str:
+    """What an error says of a value that is of no class that was expected.
+
+    With the module, for a name alone may be that of another library's class, or of this one's from another import.
+    """
+    name = name_of(type(value), *expected)
+    if name == "torch.nn.utils.rnn.PackedSequence":
+        return f"{name}, of which pack_sequence(torch.nn.utils.rnn.unpack_sequence(...)) makes one"
+    return name
+
+
+def dtype_of(array: Any) -> str:
+    """What an error says of a dtype; those that other packages add to NumPy's have to be converted first."""
+    dtype = array.dtype
+    return f"{dtype}, which astype(numpy.float32) converts" if getattr(dtype, "isbuiltin", 1) == 2 else str(dtype)
 
 
 def check_floats(name: str, array: NDArray[Any], ndim: int) -> None:
     """Check for a float32 or float64 array, in the machine's byte order, with `ndim` dimensions."""
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} must be a NumPy array; got {type(array).__name__}")
+        raise TypeError(f"{name} must be a NumPy array; got {kind_of(array)}")
     if array.dtype not in (np.float32, np.float64):
-        raise TypeError(f"{name} must be float32 or float64; got {array.dtype}")
+        raise TypeError(f"{name} must be float32 or float64; got {dtype_of(array)}")
     if array.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimension{'s'[: ndim - 1]}; got shape {array.shape}")
 

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from ._arguments import kind_of
 from ._checks import MEMORY_BYTES, as_integer
 from ._engine import engine
+from ._parametrized import computed_from
 from .cpu.kernels import packed_weights, with_gradients, with_symbols
 from .forms import as_array
 from .parameters import WEIGHTS, RNNReluWeights, RNNTanhWeights, Weights
@@ -211,12 +213,13 @@ class Module:
             If it is no mapping, names are missing or too many, or a value has another shape, is no float or not finite.
         """
         if not isinstance(state_dict, Mapping):
-            raise TypeError(f"state_dict must be a mapping of names to arrays; got {type(state_dict).__name__}")
+            raise TypeError(f"state_dict must be a mapping of names to arrays; got {kind_of(state_dict)}")
         missing, extra = self._shapes.keys() - state_dict.keys(), state_dict.keys() - self._shapes.keys()
         if missing or extra:
+            told = [f"{name!r}: {of}" for name in sorted(map(str, extra)) if (of := computed_from(name))]
             raise ValueError(
                 f"state_dict must have the names of this layer; missing: {sorted(missing) or 'none'}, "
-                f"not known: {sorted(map(str, extra)) or 'none'}"
+                f"not known: {sorted(map(str, extra)) or 'none'}" + "".join(f" ({one})" for one in told[:1])
             )
         vector = np.empty_like(self.parameters)
         for name, view in self.views(vector).items():
