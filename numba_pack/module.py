@@ -79,9 +79,13 @@ def as_nonlinearity(value: Any) -> str:
 def as_floats(value: Any, name: str) -> np.ndarray:
     """An array of real floats; PyTorch's tensors will do."""
     try:
-        array = np.asarray(value.detach() if hasattr(value, "detach") else value)  # a tensor with a gradient
+        if hasattr(value, "detach"):  # a tensor, which may have a gradient, and its sign apart
+            value = value.detach().resolve_neg()
+        array = np.asarray(value)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{name} must be an array; got {type(value).__name__}: {error}") from error
+        raise type(error)(f"{name} must be an array; got {kind_of(value)}: {error}") from error
+    except RuntimeError as error:  # PyTorch's, of tensors whose values are elsewhere
+        raise TypeError(f"{name} must be an array; got {kind_of(value)}: {error}") from error
     if array.dtype.kind != "f":
         raise TypeError(f"{name} must hold real floats; got dtype {array.dtype}")
     return array

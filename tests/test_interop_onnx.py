@@ -743,6 +743,9 @@ def test_lengths_and_states_are_checked_with_packed_input_as_with_padded_input()
             load(*arguments)(packed)
 
 
+ONE = np.zeros((1, 1, 1), np.float32)
+
+
 def constant_node(kind, **changes):
     """A model whose first state is made of constants by one node of the glue."""
     name, takes, attributes = kind, ["a", "b"], {}
@@ -786,14 +789,14 @@ def test_what_no_memory_can_hold_is_refused_by_the_name_of_its_node(what):
         interop.load(make())
 
 
-@pytest.mark.parametrize("first", ["zero", "X"])
-def test_what_doubles_at_each_node_is_refused_before_memory_is_full(first):
+@pytest.mark.parametrize(("first", "packed"), [("zero", False), ("X", False), ("X", True)])
+def test_what_doubles_at_each_node_is_refused_before_memory_is_full(first, packed):
     """From constants when it is loaded; from the input, when it is called."""
-    nodes = [helper.make_node("Concat", [f"Y{i}"] * 2, [f"Y{i + 1}"], name=f"n{i}", axis=1) for i in range(1, 60)]
+    nodes = [helper.make_node("Concat", [f"Y{i}"] * 2, [f"Y{i + 1}"], name=f"n{i}", axis=2) for i in range(1, 60)]
     nodes.insert(0, helper.make_node("Identity", [first], ["Y1"]))
     proto = model_of(nodes, [("X", "f4", None)], ["Y60"], {"zero": np.zeros((1, 1, 1), "f4")})
     with pytest.raises(ValueError, match=r"Concat node 'n\d+': results must fit into memory"), small_memory():
-        interop.load(proto).run({"X": np.zeros((1, 1, 1), np.float32)})
+        interop.load(proto)(nbp.pack_sequence([ONE[0]]) if packed else ONE)
 
 
 @contextlib.contextmanager

@@ -159,6 +159,17 @@ def test_a_layer_takes_a_state_dict_of_tensors(dtype):
             np.testing.assert_array_equal(value, module.state_dict()[name].numpy())
 
 
+def test_a_layer_says_which_tensors_it_cannot_read():
+    from torch._subclasses import FakeTensorMode
+
+    layer, ones = nbp.GRU(3, 5), torch.ones(15, 3)
+    for value in (ones.to("meta"), ones.bfloat16(), ones.to_sparse(), FakeTensorMode().from_tensor(ones)):
+        with pytest.raises(TypeError, match=r"state_dict\['weight_ih_l0'\] must be an array; got torch\."):
+            layer.load_state_dict({**layer.state_dict(), "weight_ih_l0": value})
+    layer.load_state_dict({**layer.state_dict(), "weight_ih_l0": torch._neg_view(ones)})
+    assert (layer.state_dict()["weight_ih_l0"] == -1).all()
+
+
 def test_from_torch_reads_computed_parameters():
     module = torch.nn.LSTM(3, 5)
     torch.nn.utils.parametrizations.weight_norm(module, "weight_hh_l0")
@@ -602,6 +613,7 @@ REFUSED_TRANSFORMS = {
     "fx": (TRACED, lambda module, input: torch.fx.symbolic_trace(module)),
     "make_fx": (TRACED, make_fx),
     "fake tensors": (TRACED, faked),
+    "functionalize": (TRACED, lambda module, input: torch.func.functionalize(module)(input)),
     "jvp": (TWICE, lambda module, input: torch.func.jvp(module, (input,), (input,))),
     "jacfwd": (TWICE, lambda module, input: torch.func.jacfwd(module)(input)),
     "hessian": (TWICE, lambda module, input: torch.func.hessian(lambda input: module(input).sum())(input)),
@@ -997,7 +1009,7 @@ def test_what_is_no_tensor_is_refused_with_the_place_that_it_is_from():
         with pytest.raises(TypeError, match="hx must be a tuple of two tensors; got"):
             ours(torch.ones(4, 2, 3), hx)
     with pytest.raises(RuntimeError, match=r"this one is torch\.sparse_coo, not dense"):
-        ours._run(torch.ones(4, 3).to_sparse(), np.array([4]), np.arange(4), (None, None))
+        ours(torch.ones(4, 2, 3).to_sparse())
 
 
 # -- a whole model -----------------------------------------------------------------------------------------------------

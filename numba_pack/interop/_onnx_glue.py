@@ -277,10 +277,9 @@ def _gather(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
 def _concat(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
     axis = _axis(attributes["axis"], inputs[0].ndim)
     ragged = next((part for part in inputs if isinstance(part, Ragged)), None)
-    if ragged is not None:
-        return ragged.concatenate(inputs, axis)
-    fits((sum(math.prod(part.shape) for part in inputs),), inputs[0].dtype)
-    return np.concatenate(inputs, axis)
+    rows = [part.packed.data if isinstance(part, Ragged) else part for part in inputs]
+    fits((sum(one.size for one in rows),), rows[0].dtype)
+    return np.concatenate(inputs, axis) if ragged is None else ragged.concatenate(inputs, axis)
 
 
 def _expand(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:

@@ -33,7 +33,7 @@ from ..sequences import PackedSequence, check_packed
 
 try:
     import torch
-    from torch.autograd.forward_ad import unpack_dual
+    from torch.autograd import forward_ad
     from torch.nn.utils import parametrize
     from torch.nn.utils.prune import BasePruningMethod
     from torch.nn.utils.spectral_norm import SpectralNorm
@@ -67,8 +67,6 @@ _TWICE = (
     "the gradients of numba_pack's RNN, LSTM and GRU cannot be differentiated again, nor can results be in forward "
     "mode; where second derivatives are needed, use the modules of torch.nn"
 )
-
-
 _BATCHED = (
     "the gradients of numba_pack's modules cannot be asked for with is_grads_batched=True or vectorize=True; "
     "use torch.func.jacrev or torch.func.vmap"
@@ -87,6 +85,7 @@ def _refuse_tracing(value: Any) -> None:
         or (proxies is not None and proxies.get_proxy_mode() is not None)
         or (fx is not None and isinstance(value, fx.Proxy))
         or type(value).__module__.startswith("torch._subclasses.")  # such as FakeTensor
+        or (isinstance(value, torch.Tensor) and torch._is_functional_tensor(value))
     ):
         raise RuntimeError(_TRACED)
 
@@ -209,6 +208,8 @@ def _resolved(module: Any, name: str) -> Any:
 
 def _unreadable(tensor: Any) -> str:
     """Why there is no array of a tensor's values; empty if there is."""
+    if tensor.is_nested:
+        return "is a nested tensor"
     if tensor.device.type == "meta" or type(tensor).__module__.startswith("torch._subclasses."):
         return "has no values"
     if tensor.layout != torch.strided:
@@ -260,10 +261,14 @@ def _array(tensor: Any) -> np.ndarray:
             "numba_pack computes in torch.float32 and torch.float64, on the CPU; "
             f"got a tensor of {tensor.dtype} on {tensor.device}"
         )
-    fault = _unreadable(tensor)
-    if fault:
-        raise RuntimeError(f"numba_pack computes with tensors in the CPU's memory; this one {fault}")
-    array: np.ndarray = tensor.detach().contiguous().resolve_neg().numpy()
+    try:
+        array: np.ndarray = tensor.detach().contiguous().numpy()
+    except (RuntimeError, TypeError) as error:
+        if tensor.is_neg():  # a view of what has the other sign
+            return _array(tensor.resolve_neg())
+        _refuse_tracing(tensor)
+        fault = _unreadable(tensor) or str(error)
+        raise RuntimeError(f"numba_pack computes with tensors in the CPU's memory; this one {fault}") from error
     return array
 
 
@@ -331,7 +336,7 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_out: Any, d_h: Any, d_c: Any) -> tuple[Any, ...]:
-        if torch._C._are_functorch_transforms_active():  # many gradients at once, as ``is_grads_batched`` asks for
+        if torch._C._are_functorch_transforms_active():  # `torch.vmap` over `torch.autograd.grad`
             call, tensors = ctx.call, ctx.saved_tensors[len(ctx.shapes) + 1 :]
             plan = _Plan(lambda _: call.weights, call.batch_sizes, call.order, call.dropout.rate)
             seed = torch.tensor([int(call.dropout.seed), int(call.dropout.call)])
@@ -548,6 +553,8 @@ class _Layer(torch.nn.RNNBase):
             return self._forward_packed(input, hx)
         _refuse_tracing(input)
         if isinstance(input, torch.Tensor) and not input.is_nested:
+            if input.layout != torch.strided:
+                _array(input)  # which says so
             return self._forward_padded(input, hx)
         what = "a nested tensor" if isinstance(input, torch.Tensor) else kind_of(input)
         raise TypeError(
@@ -597,9 +604,9 @@ class _Layer(torch.nn.RNNBase):
             return None, None
         parts = tuple(hx) if self._has_c and isinstance(hx, (tuple, list)) else (hx,)
         names = ("hidden[0]", "hidden[1]") if self._has_c else ("hidden",)
-        for part in parts:
-            _refuse_tracing(part)
         if len(parts) != len(names) or not all(isinstance(part, torch.Tensor) for part in parts):
+            for part in parts:
+                _refuse_tracing(part)
             got = ", ".join(kind_of(part) for part in parts)
             raise TypeError(
                 f"hx must be {'a tuple of two tensors' if self._has_c else 'a tensor'}; got {kind_of(hx)}"
@@ -628,7 +635,10 @@ class _Layer(torch.nn.RNNBase):
             plan = _Plan(self._weights, batch_sizes, order, rate)
             out, h_n, c_n = _Planned.apply(plan, seed, *tensors)
             return out, (h_n, c_n) if self._has_c else h_n
-        if any(tensor is not None and unpack_dual(tensor).tangent is not None for tensor in tensors):
+        # the level tells at once, as long as PyTorch has it by this name
+        if getattr(forward_ad, "_current_level", 0) >= 0 and any(
+            tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors
+        ):
             _refuse_derivatives()
         call = _Call(self._weights(parameters), batch_sizes, order, self._next_dropout())
         if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
