@@ -29,6 +29,7 @@ import numpy as np  # noqa: E402
 
 import numba_pack as nbp  # noqa: E402
 from numba_pack.cpu.workspace import WORKSPACE  # noqa: E402
+from numba_pack.dropout import Calls  # noqa: E402
 
 
 class _Mallinfo2(ctypes.Structure):
@@ -117,7 +118,7 @@ def make_tasks(rng):
 
         def train(layer=layer, packed=packed, lock=threading.Lock()):  # noqa: B008 (one for each task)
             with lock:  # so that the call's number, and with it the dropout, is the same
-                layer._calls = 0
+                layer._training_calls = Calls(layer._training_calls.seed, seeded=True)
                 output, state, tape = layer.forward(packed)
             gradients = layer.backward(tape, output, state)
             return output.data, state, gradients.input.data, gradients.hx, gradients.parameters

@@ -4,8 +4,9 @@
 to pack              `pack_sequence`, `pack_padded_sequence`, `pack_ragged`, and what they make, `PackedSequence`
 to unpack            `unpack_sequence`, `pad_packed_sequence`, `unpack_ragged`
 between padded, list `pad_sequence`, `unpad_sequence`
+whole batches        `concatenate`, `select`
 small things         `invert_permutation`, `check_packed`, `packing_report`
-layers               `RNN`, `LSTM`, `GRU`; their `Tape` and `Gradients`; `fold_embedding`
+layers               `RNN`, `LSTM`, `GRU`; their `Tape` and `Gradients`; `symbols`, `fold_embedding`
 one step             `RNNCell`, `LSTMCell`, `GRUCell`
 in compiled code     all of the packing functions; `rnn`, `lstm`, `gru`, each with ``_forward`` and ``_backward``
 training             the modules `optim` and `losses`
@@ -35,17 +36,20 @@ from .compiled import (
 )
 from .cpu.threads import get_num_threads, set_num_threads, threads
 from .embedding import fold_embedding
+from .forms import symbols
 from .layers import GRU, LSTM, RNN, Gradients, Tape
 from .ragged import pack_ragged, unpack_ragged
 from .report import PackingReport, packing_report
 from .sequences import (
     PackedSequence,
     check_packed,
+    concatenate,
     invert_permutation,
     pack_padded_sequence,
     pack_sequence,
     pad_packed_sequence,
     pad_sequence,
+    select,
     unpack_sequence,
     unpad_sequence,
 )
@@ -69,6 +73,7 @@ __all__ = [
     "Tape",
     "backend",
     "check_packed",
+    "concatenate",
     "fold_embedding",
     "get_num_threads",
     "gru",
@@ -92,7 +97,9 @@ __all__ = [
     "rnn_backward",
     "rnn_forward",
     "save",
+    "select",
     "set_num_threads",
+    "symbols",
     "threads",
     "unpack_ragged",
     "unpack_sequence",

@@ -11,7 +11,7 @@ from numba.core import config
 import numba_pack
 
 from ._backend import device
-from .cpu.kernels import call_inference
+from ._cache import place_to_write
 from .cpu.lanes import lanes_of
 from .cpu.machine import MACHINE
 
@@ -34,7 +34,7 @@ def main() -> None:
         "backend": numba_pack.backend,
         **(device.described() if device else {}),
         "threads": str(numba_pack.get_num_threads()),
-        "cache": str(call_inference.stats.cache_path),
+        "cache": place_to_write() or "nowhere to write: set NUMBA_CACHE_DIR",
         "Numba settings": ", ".join(
             f"{name}={getattr(config, name)}" for name in ("DISABLE_JIT", "BOUNDSCHECK", "CPU_NAME", "CPU_FEATURES")
         ),

@@ -6,13 +6,32 @@ Every message names the argument, what was expected and what came.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import wraps
 from numbers import Real
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["check_floats", "check_number", "dtype_of", "kind_of", "name_of"]
+__all__ = ["check_floats", "check_number", "dtype_of", "kind_of", "name_of", "quiet"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def quiet(function: Callable[P, R]) -> Callable[P, R]:
+    """Have a function compute as IEEE 754 says, whatever NumPy is told to do about overflow, underflow and the like.
+
+    Not ``numpy.errstate`` as a decorator, which before NumPy 2 is one object for all threads.
+    """
+
+    @wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        with np.errstate(all="ignore"):
+            return function(*args, **kwargs)
+
+    return called
 
 
 def name_of(kind: type, *expected: type) -> str:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import ctypes
 import operator
 import os
+from array import array as array_of_python
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from numba import typeof, types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic, overload
 
+from ._arguments import dtype_of, kind_of, quiet
 from ._backend import device, on_device
 from ._jit import inner, jit
 from .foreign import Ragged, arrays_of_lists, library_of, refuse_missing
@@ -29,15 +32,19 @@ __all__ = [
     "OUTSIDE",
     "ArgumentError",
     "address_of",
+    "as_chosen",
     "as_dtype",
     "as_flag",
     "as_integer",
     "as_integers",
     "as_left",
+    "as_ndarray",
+    "as_number",
     "as_ragged",
     "as_rows",
     "as_sequences",
-    "as_total_length",
+    "as_steps",
+    "chosen_fault",
     "constant",
     "inverted",
     "is_packed",
@@ -48,8 +55,10 @@ __all__ = [
     "outside",
     "packed_fault",
     "padding_of",
+    "picked",
     "refuse",
     "steps_fault",
+    "total_of",
     "typed_rows",
     "typed_sequences",
 ]
@@ -204,6 +213,38 @@ def is_packed(batch_sizes, sorted_indices, unsorted_indices, rows):
 
 
 @inner
+def chosen_fault(chosen, mask_length, sequences):
+    """The sequences chosen are there; a mask, of ``mask_length`` if it is one and else -1, is as long as they are."""
+    if mask_length not in (-1, sequences):
+        return (
+            " must hold one bool for each sequence where it is a mask: expected a length of",
+            mask_length,
+            sequences,
+            -1,
+        )
+    if len(chosen) == 0:
+        return " must choose at least one sequence: expected a length of at least", 0, 1, -1
+    for i in range(len(chosen)):
+        if chosen[i] < -sequences:
+            return " must be indices of sequences: expected at least", chosen[i], -sequences, i
+        if chosen[i] >= sequences:
+            return " must be indices of sequences: expected at most", chosen[i], sequences - 1, i
+    return "", 0, 0, -1
+
+
+@jit
+def picked(offsets, chosen, mask_length, starts, lengths):
+    """Whether `chosen_fault` finds none; then, write where each sequence chosen starts, and its length."""
+    sequences = len(offsets) - 1
+    if len(chosen_fault(chosen, mask_length, sequences)[0]) > 0:
+        return False
+    for i in range(len(chosen)):
+        place = chosen[i] if chosen[i] >= 0 else chosen[i] + sequences
+        starts[i], lengths[i] = offsets[place], offsets[place + 1] - offsets[place]
+    return True
+
+
+@inner
 def total_length_fault(total_length, longest, bytes_a_step):
     """The total length holds the longest sequence, and what is padded to it fits into memory."""
     most = max(MEMORY_BYTES // max(bytes_a_step, 1), longest)
@@ -252,6 +293,8 @@ def as_integer(value: Any, name: str) -> int:
             return operator.index(value)
     except TypeError:
         pass
+    except Exception as error:  # whatever an __index__ raises
+        raise TypeError(f"{name} must be an integer; got {kind_of(value)}: {error}") from error
     raise TypeError(f"{name} must be an integer; got {value!r}")
 
 
@@ -285,7 +328,8 @@ def as_dtype(dtype: Any) -> np.dtype:
     return native(given)
 
 
-def _as_array(array: Any, name: str) -> np.ndarray:
+def as_ndarray(array: Any, name: str) -> np.ndarray:
+    """What NumPy takes for an array, with nothing lost on the way, or what another library has in place of one."""
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name} must be an array without a mask, which would be lost; got a masked array")
     library = library_of(array)
@@ -293,8 +337,10 @@ def _as_array(array: Any, name: str) -> np.ndarray:
         array = library.rows(array, name)
     try:
         return as_numpy(array)
-    except (ValueError, TypeError, OverflowError, RuntimeError, BufferError) as error:  # as of tensors with a gradient
-        raise TypeError(f"{name} must be an array; got {type(array).__name__}: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever an __array__ raises, as those of tensors with a gradient do
+        raise TypeError(f"{name} must be an array; got {kind_of(array)}: {error}") from error
 
 
 def as_rows(array: Any, name: str, axes: int) -> np.ndarray:
@@ -303,9 +349,9 @@ def as_rows(array: Any, name: str, axes: int) -> np.ndarray:
     An array on the device stays there.
     """
     if type(array) is not np.ndarray:
-        array = device.as_device(array, name) if on_device(array) else _as_array(array, name)
+        array = device.as_device(array, name) if on_device(array) else as_ndarray(array, name)
     if array.dtype.kind not in NUMERIC:
-        raise TypeError(f"{name} must have a bool, integer, float or complex dtype; got {array.dtype}")
+        raise TypeError(f"{name} must have a bool, integer, float or complex dtype; got {dtype_of(array)}")
     if array.ndim < axes:
         raise ValueError(f"{name} must have at least {axes} axes; got shape {array.shape}")
     if type(array) is np.ndarray:
@@ -340,7 +386,9 @@ def as_integers(array: Any, name: str) -> np.ndarray:
     if type(array) is np.ndarray and array.dtype == INT64 and array.ndim == 1 and array.flags.carray:
         return array
     if type(array) is not np.ndarray:
-        array = _as_array(array, name)
+        given, array = array, as_ndarray(array, name)
+        if array.dtype == object and array.ndim == 0:  # a set, a generator, None
+            raise TypeError(f"{name} must be an array of integers; got a single object of {kind_of(given)}")
     if array.dtype.kind not in "iu" and array.size > 0:
         raise TypeError(f"{name} must hold integers that fit int64; got dtype {array.dtype}")
     if array.ndim != 1:
@@ -355,6 +403,22 @@ def _as_integers_in_njit(array, name):
     if not isinstance(array, types.Array) or not isinstance(array.dtype, types.Integer) or array.ndim != 1:
         raise TypingError(f"{constant(name)} must be a one-dimensional array of integers; got {array}")
     return lambda array, name: array.astype(np.int64)
+
+
+def as_chosen(indices: Any, name: str) -> tuple[np.ndarray, int]:
+    """Indices of sequences, int64, and -1; or those that a mask is true at, and its length."""
+    if type(indices) is not np.ndarray or indices.dtype == bool:
+        indices = as_ndarray(indices, name)
+        if indices.dtype == bool and indices.ndim == 1:
+            return np.flatnonzero(indices), len(indices)
+    return as_integers(indices, name), -1
+
+
+@overload(as_chosen, prefer_literal=True)
+def _as_chosen_in_njit(indices, name):
+    if isinstance(indices, types.Array) and indices.dtype == types.boolean and indices.ndim == 1:
+        return lambda indices, name: (np.flatnonzero(indices), len(indices))
+    return lambda indices, name: (as_integers(indices, name), -1)
 
 
 # Where an ndarray object keeps what: the part of NumPy's binary interface that is called PyArrayObject_fields. Reading
@@ -412,12 +476,13 @@ def as_sequences(sequences: Any, name: str) -> tuple[list[np.ndarray], np.ndarra
     They are C-contiguous, aligned and native: copied only if they were not. An array of objects is such a list, and so
     is a list of lists.
     """
-    if type(sequences) is not list and _is_no_list(sequences):
-        raise TypeError(f"{name} must be a list of arrays, one for each; got {type(sequences).__name__}")
+    if type(sequences) is not list and _is_no_list(sequences, name):
+        raise TypeError(f"{name} must be a list of arrays, one for each; got {kind_of(sequences)}")
     try:
-        arrays = list(sequences)
+        each = iter(sequences)
     except TypeError:
-        raise TypeError(f"{name} must be a list of arrays; got {type(sequences).__name__}") from None
+        raise TypeError(f"{name} must be a list of arrays; got {kind_of(sequences)}") from None
+    arrays = list(each)  # what a generator raises is its caller's
     if not arrays:
         raise ValueError(f"{name} must hold at least one array; got an empty list")
     lengths, addresses = np.empty(len(arrays), np.int64), np.empty(len(arrays), np.int64)
@@ -430,7 +495,7 @@ def as_sequences(sequences: Any, name: str) -> tuple[list[np.ndarray], np.ndarra
     if len(dtypes) > 1:
         raise TypeError(f"{name} must agree in dtype; got {', '.join(sorted(map(str, dtypes)))}")
     if arrays[0].dtype.kind not in NUMERIC:
-        raise TypeError(f"{name} must have a bool, integer, float or complex dtype; got {arrays[0].dtype}")
+        raise TypeError(f"{name} must have a bool, integer, float or complex dtype; got {dtype_of(arrays[0])}")
     trailing = arrays[0].shape[1:]
     for i, array in enumerate(arrays):
         if array.ndim == 0 or array.shape[1:] != trailing:
@@ -443,12 +508,13 @@ def as_sequences(sequences: Any, name: str) -> tuple[list[np.ndarray], np.ndarra
     return arrays, lengths, addresses
 
 
-def _is_no_list(sequences: Any) -> bool:
-    """Whether this can be iterated over, but is one array, one text or one batch."""
-    if isinstance(sequences, np.ndarray):
-        return sequences.dtype != object or sequences.ndim != 1
+def _is_no_list(sequences: Any, name: str) -> bool:
+    """Whether this can be iterated over, but is one array, one text, one batch, or in no order."""
+    if hasattr(sequences, "__array__"):  # an array of arrays is a list of them
+        array = as_ndarray(sequences, name)
+        return array.dtype != object or array.ndim != 1
     return (
-        isinstance(sequences, (str, bytes, dict))
+        isinstance(sequences, (str, bytes, bytearray, memoryview, array_of_python, Mapping, Set))
         or hasattr(sequences, "batch_sizes")
         or hasattr(sequences, "__dlpack__")
     )
@@ -461,10 +527,19 @@ def _as_arrays(sequences: list[Any], name: str) -> list[np.ndarray]:
             if not on_device(array):
                 raise TypeError(f"{name} must be all on the device or all on the host; got a NumPy array at index {i}")
         return [device.as_device(array, f"{name}[{i}]") for i, array in enumerate(sequences)]
-    arrays = arrays_of_lists(sequences) or [_as_array(array, f"{name}[{i}]") for i, array in enumerate(sequences)]
+    arrays = arrays_of_lists(sequences) or _each_as_array(sequences, name)
     if any(array.ndim == 0 or array.dtype.kind == "O" for array in arrays):
         refuse_missing((array.tolist() for array in arrays), name)
     return arrays
+
+
+def _each_as_array(sequences: list[Any], name: str) -> list[np.ndarray]:
+    """The arrays of sequences; empty lists, which say neither dtype nor shape, have those of the first that does."""
+    says = [not (type(sequence) in (list, tuple) and len(sequence) == 0) for sequence in sequences]
+    arrays = [as_ndarray(sequence, f"{name}[{i}]") for i, sequence in enumerate(sequences)]
+    like = arrays[says.index(True)]  # all of them empty are lists of lists
+    nothing = np.empty((0, *like.shape[1:]), like.dtype)
+    return [array if said else nothing for array, said in zip(arrays, says, strict=True)]
 
 
 def as_ragged(ragged: Ragged, name: str) -> Ragged:
@@ -495,32 +570,47 @@ def typed_sequences(given, name):
             raise TypingError(f"{name} must agree in dtype and number of axes; got {arrays[0]} and {array}")
 
 
-def as_total_length(total_length: Any, longest: int, bytes_a_step: int) -> int:
+# A number may be an object that runs code of its caller when it is asked for its value. So that is done before
+# anything else is checked: what was checked then stays as it was.
+
+
+def as_steps(total_length: Any) -> int | None:
+    """A number of time steps, or None."""
+    if total_length is None:
+        return None
+    try:
+        return as_integer(total_length, "total_length")
+    except TypeError as error:
+        raise TypeError(str(error).replace("an integer", "an integer or None", 1)) from error
+
+
+@overload(as_steps)
+def _as_steps_in_njit(total_length):
+    plain = _plain(total_length)
+    if isinstance(plain, types.NoneType):
+        return lambda total_length: None
+    if isinstance(plain, types.Integer):
+        return lambda total_length: np.int64(total_length)
+    raise TypingError(f"total_length must be an integer or None; got {total_length}")
+
+
+def total_of(total_length: int | None, longest: int, bytes_a_step: int) -> int:
     """The time steps to pad to: the longest sequence's where ``total_length`` is None."""
     if total_length is None:
         return longest
-    if isinstance(total_length, (bool, np.bool_)):
-        raise TypeError(f"total_length must be an integer or None; got {total_length!r}")
-    try:
-        total = operator.index(total_length)
-    except TypeError:
-        raise TypeError(f"total_length must be an integer or None; got {total_length!r}") from None
-    refuse(total_length_fault(total, longest, bytes_a_step), "total_length")
-    return total
+    refuse(total_length_fault(total_length, longest, bytes_a_step), "total_length")
+    return total_length
 
 
-@overload(as_total_length)
-def _as_total_length_in_njit(total_length, longest, bytes_a_step):
+@overload(total_of)
+def _total_of_in_njit(total_length, longest, bytes_a_step):
     def given(total_length, longest, bytes_a_step):
         refuse(total_length_fault(total_length, longest, bytes_a_step), "total_length")
         return total_length
 
-    plain = _plain(total_length)
-    if isinstance(plain, types.NoneType):
+    if isinstance(total_length, types.NoneType):
         return lambda total_length, longest, bytes_a_step: longest
-    if isinstance(plain, types.Integer):
-        return given
-    raise TypingError(f"total_length must be an integer or None; got {total_length}")
+    return given
 
 
 def as_left(padding_side: Any) -> bool:
@@ -542,13 +632,33 @@ def _as_left_in_njit(padding_side):
     return given
 
 
+def as_number(value: Any, name: str) -> Any:
+    """A number of Python or NumPy."""
+    if type(value) in (float, int, bool, complex):
+        return value
+    array = as_ndarray(value, name)
+    if array.ndim != 0 or (array.dtype.kind not in NUMERIC and not isinstance(value, int)):
+        raise TypeError(f"{name} must be a number; got {value!r}")
+    return array[()]
+
+
+@overload(as_number, prefer_literal=True)
+def _as_number_in_njit(value, name):
+    plain = _plain(value)
+    if not isinstance(plain, (types.Boolean, types.Integer, types.Float, types.Complex)):
+        raise TypingError(f"{constant(name)} must be a number; got {plain}")
+    if isinstance(value, types.Omitted):
+        default = value.value
+        return lambda value, name: default
+    return lambda value, name: value
+
+
+@quiet
 def padding_of(padding_value: Any, rows: np.ndarray) -> np.generic:
     """The padding value in the dtype of the rows, which must be able to hold it."""
     if type(padding_value) is float and padding_value == 0.0:
         return rows.dtype.type(padding_value)
-    value = _as_array(padding_value, "padding_value")
-    if value.ndim != 0 or (value.dtype.kind not in NUMERIC and not isinstance(padding_value, int)):
-        raise TypeError(f"padding_value must be a number; got {padding_value!r}")
+    value = np.asarray(padding_value)
     if not _holds(rows.dtype, value):
         raise ValueError(f"padding_value must be representable in the dtype {rows.dtype}; got {padding_value!r}")
     return value.astype(rows.dtype).flat[0]
@@ -560,8 +670,7 @@ def _holds(dtype: np.dtype, value: np.ndarray) -> bool:
         return False
     if value.dtype.kind == "O":  # an integer beyond 64 bits
         return False
-    with np.errstate(all="ignore"):
-        cast = value.astype(dtype)
+    cast = value.astype(dtype)
     if dtype.kind in "fc":
         return bool(np.isfinite(cast) or not np.isfinite(value))
     return cast.item() == value.item()
@@ -571,8 +680,6 @@ def _holds(dtype: np.dtype, value: np.ndarray) -> bool:
 def _padding_of_in_njit(padding_value, rows):
     value, dtype = _plain(padding_value), rows.dtype
     message = f"padding_value must be representable in the dtype {dtype}"
-    if not isinstance(value, (types.Boolean, types.Integer, types.Float, types.Complex)):
-        raise TypingError(f"padding_value must be a number; got {value}")
     if isinstance(value, types.Complex) and not isinstance(dtype, types.Complex):
         raise TypingError(f"{message}; got {value}")
     whole = isinstance(dtype, (types.Boolean, types.Integer))

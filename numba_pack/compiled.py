@@ -12,13 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import typeof, types
 from numba.core.errors import TypingError
-from numba.extending import overload
+from numba.core.imputils import impl_ret_borrowed
+from numba.extending import intrinsic, overload
 
+from ._arguments import kind_of, name_of
 from ._checks import OUTSIDE, ArgumentError, outside
 from ._jit import inner, jit
 from .cpu.kernels import call_backward, call_forward, call_gradients, call_inference
 from .cpu.panels import aligned, back_panels_size, pack_back
 from .cpu.scan import Record, States, padded, row_width
+from .cpu.table import backward_entry, forward_entry, gradients_entry
 from .parameters import GRUWeights, LSTMWeights, RNNReluWeights, RNNTanhWeights, has_c
 from .sequences import PackedSequence, check_packed, typed_packed
 
@@ -75,6 +78,7 @@ def _is_input(ty, dtype):
 
 def _typed_state(given, name, dtype, two):
     """Whether a state is given; a TypingError if it is none for this cell."""
+    given = _if_there(given)
     if isinstance(given, (types.NoneType, types.Omitted)) or given is None:
         return False
     if two:
@@ -92,7 +96,9 @@ def _typed_call(function, kinds, packed, weights):
     """A TypingError unless these are a batch and weights for the function."""
     if getattr(weights, "instance_class", None) not in kinds:
         names = " or ".join(kind.__name__ for kind in kinds)
-        raise TypingError(f"weights of {function} must be the weights of its layer, {names}; got {weights}")
+        raise TypingError(
+            f"weights of {function} must be the weights of its layer, {names}; got {_class_of(weights, *kinds)}"
+        )
     typed_packed(packed, "packed")
     if not _is_input(packed[0], weights[0].dtype):
         expected = f"a {weights[0].dtype} array (N, input_size) or symbols, integers (N,)"
@@ -112,7 +118,29 @@ def _typed_tape(function, kinds, tape):
             rows = _is_array(packed[0], dtype, 2) or _is_array(packed[0], types.int64, 1)
             if floats and rows and packed[0].layout == "C" and _is_array(used, types.boolean, 1):
                 return
-    raise TypingError(f"tape must be what {function}_forward returned third; got {tape}")
+    raise TypingError(f"tape must be what {function}_forward returned third; got {_class_of(tape, CompiledTape)}")
+
+
+def _class_of(given, *expected):
+    """What an error says of a type that is none of these classes' in compiled code."""
+    kind = getattr(given, "instance_class", None)
+    return given if kind is None or kind in expected else name_of(kind, *expected)
+
+
+def _if_there(given):
+    """The type of what may be None in compiled code, as a state is before a loop, where it is not."""
+    return given.type if isinstance(given, types.Optional) else given
+
+
+@intrinsic
+def _there(typing_context, value):
+    """What may be None, where it is not."""
+
+    def generate(context, builder, signature, arguments):
+        value = context.cast(builder, arguments[0], signature.args[0], signature.return_type)
+        return impl_ret_borrowed(context, builder, signature.return_type, value)
+
+    return value.type(value), generate
 
 
 @inner
@@ -193,6 +221,12 @@ def _states(hx, weights, name, B):
 
 @overload(_states)
 def _states_in_njit(hx, weights, name, B):
+    if isinstance(hx, types.Optional):
+
+        def either(hx, weights, name, B):
+            return _states(None, weights, name, B) if hx is None else _states(_there(hx), weights, name, B)
+
+        return either
     if not _typed_state(hx, "hx", weights[0].dtype, weights.instance_class is LSTMWeights):
 
         def none(hx, weights, name, B):
@@ -239,15 +273,16 @@ def _forward(packed, weights, states, record, keep):
     out = np.empty((len(packed.data), D * P), dtype)
     h_n = np.empty((_scans(weights), B, P), dtype)
     c_n = np.empty((_scans(weights), B, weights.hidden_size if has_c(weights) else 0), dtype)
+    kernel = forward_entry(weights)
     if keep:
         call_forward(
-            weights.forward, weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
+            kernel, weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
             packed.sorted_indices, states.h, states.c, states.given, np.empty(0, np.int64), record.gates, record.cells,
             record.outputs, record.unprojected, 0, B, out, h_n, c_n,
         )  # fmt: skip
     else:
         call_inference(
-            weights.forward, weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
+            kernel, weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
             packed.sorted_indices, states.h, states.c, states.given, 0, B, out, h_n, c_n,
         )  # fmt: skip
     return out, _as_state(weights, h_n, c_n)
@@ -309,6 +344,7 @@ def _gradient_rows(d_output, out):
 
 def _typed_gradient(given, dtype):
     """Whether a gradient of the output is given; a TypingError if it is none."""
+    given = _if_there(given)
     if isinstance(given, (types.NoneType, types.Omitted)) or given is None:
         return False
     rows = given[0] if getattr(given, "instance_class", None) is PackedSequence else given
@@ -320,6 +356,12 @@ def _typed_gradient(given, dtype):
 @overload(_gradient_rows)
 def _gradient_rows_in_njit(d_output, out):
     """The gradient of the output as rows (N, D * P), from a PackedSequence, an array, or None."""
+    if isinstance(d_output, types.Optional):
+
+        def either(d_output, out):
+            return _gradient_rows(None, out) if d_output is None else _gradient_rows(_there(d_output), out)
+
+        return either
     if not _typed_gradient(d_output, out.dtype):
         return lambda d_output, out: np.zeros_like(out)
     if getattr(d_output, "instance_class", None) is PackedSequence:
@@ -393,14 +435,16 @@ def _replay_back(tape, d_output, d_state):
     pack_back(weights, panels, input_grad)
     no_dropout = np.empty(0, np.int64)
     call_backward(
-        weights.backward, weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
+        backward_entry(weights), weights.parameters, weights.panels, weights.sizes, packed.data,
+        packed.batch_sizes,
         packed.sorted_indices, states.h, states.c, states.given, no_dropout, record.gates, record.cells, record.outputs,
         record.unprojected, out, 0, B, panels, rows, d_states.h, d_states.c, d_states.given, d_between, input_grad, d_x,
         d_h, d_c, d_projected,
     )  # fmt: skip
     gradient = np.zeros(weights.parameters.size, dtype)
     call_gradients(
-        weights.gradients, weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
+        gradients_entry(weights), weights.parameters, weights.panels, weights.sizes, packed.data,
+        packed.batch_sizes,
         packed.sorted_indices, states.h, states.c, states.given, no_dropout, record.gates, record.cells, record.outputs,
         record.unprojected, out, d_projected, 0, 1, gradient,
     )  # fmt: skip
@@ -540,7 +584,7 @@ def _type_of(value, name):
     try:
         return typeof(value)
     except (TypingError, ValueError) as error:  # an unknown object, a dtype of another byte order
-        raise TypeError(f"{name} must be what compiled code takes; got {type(value).__name__}: {error}") from None
+        raise TypeError(f"{name} must be what compiled code takes; got {kind_of(value)}: {error}") from None
 
 
 def _passes(which):

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import check_number
+from ._arguments import check_number, kind_of
 from ._checks import as_flag
+from ._fixed import Fixed
 from .cells_composed import ACTIVATIONS, Activation, Options
 from .cpu import composed
 from .cpu.composed import GATES
@@ -65,7 +66,7 @@ def as_weights(kind: str, D: int, W: Any, R: Any, B: Any, P: Any) -> dict[str, n
     """Copies of ONNX's weights by name, checked; zeros for no B, and nothing, (D, 0), for no P."""
     for name, value in (("W", W), ("R", R)):
         if not isinstance(value, np.ndarray):
-            raise TypeError(f"{name} must be a NumPy array; got {type(value).__name__}")
+            raise TypeError(f"{name} must be a NumPy array; got {kind_of(value)}")
         if value.ndim != 3 or 0 in value.shape:
             raise ValueError(f"{name} must have three dimensions, none of them 0; got shape {value.shape}")
     if W.dtype not in (np.float32, np.float64):
@@ -89,7 +90,7 @@ def as_weights(kind: str, D: int, W: Any, R: Any, B: Any, P: Any) -> dict[str, n
     return {name: weights[name] for name in expected}
 
 
-class ComposedLayer:
+class ComposedLayer(Fixed):
     """One layer of RNN, LSTM or GRU with the activations and options of ONNX's operators: for inference.
 
     It is what `load` makes of a node that is not one of `nbp.RNN`, `nbp.LSTM` and `nbp.GRU`. Those can be trained; this
@@ -148,6 +149,11 @@ class ComposedLayer:
     ((6, 2), (1, 2, 2))
     """
 
+    _fixed = frozenset({
+        "kind", "direction", "num_directions", "clip", "input_forget", "linear_before_reset", "batch_first", "dtype",
+        "input_size", "hidden_size", "activations",
+    })  # fmt: skip
+
     def __init__(
         self,
         kind: str,
@@ -191,11 +197,6 @@ class ComposedLayer:
             bound = np.inf if clip is None else float(clip)
             self._options.append(Options(f, g, h, bound, input_forget, P is not None, linear_before_reset))
         self._packed: list[composed.Direction] | None = None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not name.startswith("_") and name in self.__dict__:
-            raise AttributeError(f"{name} is fixed when the ComposedLayer is made")
-        super().__setattr__(name, value)
 
     def __call__(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
         """Run the layer.
@@ -255,7 +256,7 @@ class ComposedLayer:
         if self.kind != "LSTM":
             return States(form.state(hx, "hx", D, H), nothing.c, True)
         if not isinstance(hx, (tuple, list)) or len(hx) != 2:
-            raise TypeError(f"hx must be a tuple of two arrays, h and c; got {type(hx).__name__}")
+            raise TypeError(f"hx must be a tuple of two arrays, h and c; got {kind_of(hx)}")
         h, c = (form.state(part, f"hx[{i}]", D, H) for i, part in enumerate(hx))
         return States(h, c, True)
 

@@ -8,7 +8,10 @@ packed, and the backward pass makes it again.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import itertools
+import os
+import threading
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import carray
@@ -16,7 +19,7 @@ from numba import carray
 from ._jit import inner
 from .cpu.lanes import pointer
 
-__all__ = ["Dropout", "drop_row", "philox"]
+__all__ = ["Calls", "Dropout", "drop_row", "philox"]
 
 
 class Dropout(NamedTuple):
@@ -27,6 +30,69 @@ class Dropout(NamedTuple):
     seed: np.uint32
     #: number of the call, so that each call drops others
     call: np.uint32
+
+
+class _Fork(threading.local):
+    """Which of the forks of this process is under way in this thread."""
+
+    number = 0
+
+
+#: which child of which child this process is, by the order of forks
+_line: tuple[int, ...] = ()
+_fork, _forks = _Fork(), itertools.count()
+
+
+def _forking() -> None:
+    _fork.number = next(_forks)
+
+
+def _forked() -> None:
+    global _line, _forks
+    _line, _forks = (*_line, _fork.number), itertools.count()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_forking, after_in_child=_forked)
+
+
+class Calls:
+    """Numbers the training calls of a layer: no two drop the same units.
+
+    Forked processes are workers of one task, which are not to repeat each other: each has a seed of its own, which
+    follows from that of the layer and the order of forks. Copies and pickles of a layer that was given a seed go on
+    from where it stood; of one that was not, they have seeds of their own, too.
+    """
+
+    def __init__(self, seed: int, seeded: bool, first: int = 0) -> None:
+        self.seeded = seeded
+        self._drawn = seed, _line
+        self._numbers = itertools.count(first)
+
+    @property
+    def seed(self) -> int:
+        """Of this process."""
+        seed, line = self._drawn
+        if line is not _line:  # drawn before a fork
+            spawned = np.random.SeedSequence(seed, spawn_key=_line[len(line) :])
+            seed = int(spawned.generate_state(1)[0])
+            self._drawn = seed, _line
+        return seed
+
+    def next(self, rate: float) -> Dropout:
+        """What the next call drops."""
+        # next() is atomic, also in a Python without a global lock
+        return Dropout(rate, np.uint32(self.seed), np.uint32(next(self._numbers) % 2**32))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if not self.seeded:
+            return _unseeded, ()
+        _, _, following = repr(self._numbers).partition("(")  # the one way to tell the next number and not to take it
+        return Calls, (self.seed, True, int(following.rstrip(")")))
+
+
+def _unseeded() -> Calls:
+    return Calls(int.from_bytes(os.urandom(4), "little"), seeded=False)
 
 
 @inner

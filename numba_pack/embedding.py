@@ -6,14 +6,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .layers import Layer
-from .module import as_floats, option_names
+from ._arguments import kind_of, quiet
+from .layers import GRU, LSTM, RNN, Layer
+from .module import as_floats
 
 __all__ = ["fold_embedding"]
 
 AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
 
+@quiet
 def fold_embedding(layer: AnyLayer, table: Any) -> AnyLayer:
     """A layer that takes symbols in place of their embeddings.
 
@@ -34,8 +36,9 @@ def fold_embedding(layer: AnyLayer, table: Any) -> AnyLayer:
     Returns
     -------
     RNN, LSTM or GRU
-        The same, but for ``input_size``, which is V, and ``weight_ih_l0`` (and ``weight_ih_l0_reverse``), which are
-        ``weight_ih_l0 @ table.T``, of shape (G, V): computed in float64 and rounded to the dtype of the layer.
+        A copy, as `copy.copy` makes it, whose ``input_size`` is V, and whose ``weight_ih_l0`` (and
+        ``weight_ih_l0_reverse``) is ``weight_ih_l0 @ table.T``, of shape (G, V): computed in float64 and rounded to the
+        dtype of the layer. It is of the class of the layer, also if that is derived from these.
 
     Raises
     ------
@@ -65,17 +68,15 @@ def fold_embedding(layer: AnyLayer, table: Any) -> AnyLayer:
     True
     """
     if not isinstance(layer, Layer):
-        raise TypeError(f"layer must be an RNN, LSTM or GRU; got {type(layer).__name__}")
+        raise TypeError(f"layer must be an RNN, LSTM or GRU; got {kind_of(layer, RNN, LSTM, GRU)}")
     table = as_floats(table, "table")
     if table.ndim != 2 or table.shape[1] != layer.input_size or len(table) == 0:
         raise ValueError(f"table must have shape (V, input_size) = (V, {layer.input_size}); got {table.shape}")
     if not np.isfinite(table).all():
         raise ValueError(f"table must be finite; got {table[~np.isfinite(table)][0]}")
-    options = {name: getattr(layer, name) for name in option_names(type(layer))}
-    folded = type(layer)(**{**options, "input_size": len(table)}, dtype=layer.dtype)
+    folded = layer._for_inputs(len(table))
     parameters = dict(layer.state_dict())
     for name in ("weight_ih_l0", "weight_ih_l0_reverse")[: layer.num_directions]:
         parameters[name] = parameters[name].astype(np.float64) @ table.T.astype(np.float64)
     folded.load_state_dict(parameters)
-    folded._seed = layer._seed  # of dropout
     return folded

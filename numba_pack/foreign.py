@@ -24,10 +24,12 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from ._arguments import kind_of
+
 __all__ = ["Ragged", "arrays_of_lists", "in_form_of", "library_of", "objects", "raise_missing", "refuse_missing"]
 
 #: the module of `interop` by the name of the library
-MODULES = {"awkward": "awkward", "pyarrow": "arrow", "pandas": "pandas", "torch": "nested"}
+MODULES = {"awkward": "awkward", "pyarrow": "arrow", "pandas": "pandas", "polars": "polars", "torch": "nested"}
 
 
 class Ragged(NamedTuple):
@@ -48,7 +50,10 @@ class Ragged(NamedTuple):
 
 
 def library_of(array: Any) -> ModuleType | None:
-    """The module of `interop` that reads an array, if one does: told by its class, or by Arrow's C data interface."""
+    """The module of `interop` that reads an array, if one does: told by its class, or by Arrow's C data interface.
+
+    What has axes and makes an array of itself is one of NumPy's kind: what xarray's arrays give to Arrow is a table.
+    """
     kind: Any = type(array)  # else mypy doubts that it can be hashed
     return _library_of_class(kind)
 
@@ -59,7 +64,8 @@ def _library_of_class(kind: type) -> ModuleType | None:
         module = MODULES.get(str(base.__module__).partition(".")[0])
         if module is not None:
             return _interop(module)
-    if hasattr(kind, "__arrow_c_array__") or hasattr(kind, "__arrow_c_stream__"):
+    of_arrow = hasattr(kind, "__arrow_c_array__") or hasattr(kind, "__arrow_c_stream__")
+    if of_arrow and not (hasattr(kind, "__array__") and hasattr(kind, "ndim")):
         return _interop("arrow")
     return None
 
@@ -91,9 +97,10 @@ def raise_missing(name: str, at: str) -> NoReturn:
 def _place_of_none(entry: Any, name: str) -> str:
     if entry is None:
         return name
-    if not isinstance(entry, (list, tuple)):
+    if not isinstance(entry, (list, tuple, dict)):  # a dict is a row of a table
         return ""
-    return next(filter(None, (_place_of_none(part, f"{name}[{i}]") for i, part in enumerate(entry))), "")
+    parts: Iterable[Any] = entry.items() if isinstance(entry, dict) else enumerate(entry)
+    return next(filter(None, (_place_of_none(part, f"{name}[{key!r}]") for key, part in parts)), "")
 
 
 # ---- lists and object arrays -----------------------------------------------------------------------------------------
@@ -150,6 +157,6 @@ def in_form_of(like: Any, values: np.ndarray, offsets: np.ndarray) -> Any:
     try:
         return library.form(values, offsets, like)
     except (TypeError, ValueError, NotImplementedError) as error:
-        shown = repr(like) if isinstance(like, str) else type(like).__name__
+        shown = repr(like) if isinstance(like, str) else kind_of(like)
         rows = f"rows of dtype {values.dtype} and shape {values.shape[1:]}"
         raise TypeError(f"like must be a form that can hold {rows}; got {shown}: {error}") from error

@@ -1,7 +1,8 @@
 """The forms that a batch may have, each turned into the one that the kernels take, and back.
 
 A `Form` remembers what came: a PackedSequence, a padded array, or one sequence. All become a `Batch`; results and
-gradients go back in the form of the input.
+gradients go back in the form of the input. Integers in an array of two axes may be features of one sequence or padded
+symbols: `symbols` says that they are these.
 """
 
 from __future__ import annotations
@@ -10,27 +11,34 @@ from typing import Any
 
 import numpy as np
 
+from ._arguments import dtype_of, kind_of
 from ._backend import device, on_device
-from ._checks import OUTSIDE, outside
+from ._checks import OUTSIDE, as_ndarray, outside
 from .cpu.scan import Batch, States
 from .sequences import PackedSequence, check_packed
 
-__all__ = ["Form", "Host", "Packed", "Padded", "Single", "arrays_of", "as_array", "form_of"]
+__all__ = ["Form", "Host", "Packed", "Padded", "Single", "Symbols", "arrays_of", "as_array", "form_of", "symbols"]
 
 
 def as_array(value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], letters: str = "") -> np.ndarray:
     """A C-contiguous, writable array of this shape and dtype: the value itself if it is one, else a copy."""
     if not isinstance(value, np.ndarray):
-        raise TypeError(f"{name} must be a NumPy array; got {type(value).__name__}")
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} must be an array without a mask, which would be lost; got a masked array")
+        raise TypeError(f"{name} must be a NumPy array; got {kind_of(value, np.ndarray)}")
+    value = _plain(value, name)
     if value.dtype != dtype and value.dtype.newbyteorder("=") != dtype:
-        raise TypeError(f"{name} must have dtype {dtype}; got {value.dtype}")
+        raise TypeError(f"{name} must have dtype {dtype}; got {dtype_of(value)}")
     if value.shape != shape:
         raise ValueError(f"{name} must have shape {letters + ' = ' if letters else ''}{shape}; got {value.shape}")
-    if type(value) is not np.ndarray or not value.flags.carray or not value.dtype.isnative:
-        value = np.array(value, dtype, order="C", subok=False)
+    if not value.flags.carray or not value.dtype.isnative:
+        value = np.array(value, dtype, order="C")
     return value
+
+
+def _plain(value: np.ndarray, name: str) -> np.ndarray:
+    """An array of NumPy's own class: what others tell of their shape need not be so."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be an array without a mask, which would be lost; got a masked array")
+    return value if type(value) is np.ndarray else np.asarray(value)
 
 
 def as_input(value: np.ndarray, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], letters: str) -> np.ndarray:
@@ -67,6 +75,63 @@ class Host:
         shown = array.view()
         shown.flags.writeable = False
         return shown
+
+
+class Symbols:
+    """Integers that a layer is to take for symbols: what `symbols` makes."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: np.ndarray) -> None:
+        #: of integers, of one axis or two
+        self.array = array
+
+    def __repr__(self) -> str:
+        return f"symbols({self.array!r})"
+
+
+def symbols(array: Any) -> Symbols:
+    """Say that integers are symbols, each of which stands for a one-hot row, and no features.
+
+    A layer needs it said where integers have two axes, which might be features ``(T, I)`` of one sequence as well as
+    padded symbols. Where there is one axis, as in a PackedSequence of symbols, it makes no difference.
+
+    Parameters
+    ----------
+    array : array of int, shape (T,), (T, B), or (B, T) for a layer with ``batch_first``
+        One sequence, or a padded batch. At least 0 and less than the input size of the layer that takes them, which
+        checks it. Not copied.
+
+    Returns
+    -------
+    Symbols
+        For a layer, in place of its input.
+
+    Raises
+    ------
+    TypeError
+        If the array does not hold integers.
+    ValueError
+        If it has neither one axis nor two.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numba_pack as nbp
+    >>> gru = nbp.GRU(256, 3, batch_first=True, rng=0)
+    >>> text = np.array([list(b"all"), list(b"one")])
+    >>> output, h_n = gru(nbp.symbols(text))
+    >>> output.shape
+    (2, 3, 3)
+    """
+    if isinstance(array, (PackedSequence, Symbols)):
+        raise TypeError(f"array must be an array of integers; got {kind_of(array)}, which a layer takes as it is")
+    values = as_ndarray(array, "array")
+    if values.dtype.kind not in "iu":
+        raise TypeError(f"array must hold integers; got dtype {dtype_of(values)}")
+    if values.ndim not in (1, 2):
+        raise ValueError(f"array must have 1 or 2 dimensions; got shape {values.shape}")
+    return Symbols(values)
 
 
 class Form:
@@ -183,13 +248,24 @@ def form_of(value: Any, input_size: int, dtype: np.dtype[Any], batch_first: bool
     """The form of a layer's input, checked."""
     if isinstance(value, PackedSequence):
         return Packed(value, input_size, dtype)
-    if on_device(value):
+    said = isinstance(value, Symbols)
+    if said:
+        value = value.array
+    elif on_device(value):
         value = device.as_device(value, "input")
     elif not isinstance(value, np.ndarray):
-        raise TypeError(f"input must be a PackedSequence or a NumPy array; got {type(value).__name__}")
+        got = kind_of(value, PackedSequence, Symbols)
+        raise TypeError(f"input must be a PackedSequence or a NumPy array; got {got}")
+    else:
+        value = _plain(value, "input")
     axes = value.ndim
-    if axes < 3 and value.dtype.kind in "iu":  # symbols, which have no columns
+    if said or (axes == 1 and value.dtype.kind in "iu"):  # symbols, which have no columns
         axes += 1
+    elif axes == 2 and value.dtype.kind in "iu":
+        raise TypeError(
+            f"input must have dtype {dtype}, or be said to be symbols: x.astype(numpy.{dtype}) makes features (T, I) "
+            f"of integers, and numba_pack.symbols(x) padded symbols; got {value.dtype}, shape {value.shape}"
+        )
     if axes == 3:
         return Padded(value, input_size, dtype, batch_first)
     if axes == 2:

@@ -6,18 +6,19 @@ gate: the formulas are in ``cells.py``, the scans over time in ``cpu/`` and ``cu
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._arguments import check_number
+from ._arguments import check_number, kind_of
 from ._checks import as_flag
 from ._engine import engine
 from .cpu.scan import States
-from .dropout import Dropout
+from .dropout import Calls
 from .forms import Form, form_of, no_states
-from .module import RNN_WEIGHTS, Module, as_nonlinearity, as_size
+from .module import RNN_WEIGHTS, Module, as_generator, as_nonlinearity, as_size
 from .parameters import WEIGHTS, GRUWeights, LSTMWeights, named_shapes
 
 __all__ = ["GRU", "LSTM", "RNN", "Gradients", "Tape"]
@@ -72,6 +73,10 @@ class Tape:
 class Layer(Module):
     """What RNN, LSTM and GRU share: all but their names and the cell."""
 
+    _fixed = Module._fixed | {
+        "num_layers", "batch_first", "dropout", "bidirectional", "proj_size", "num_directions", "output_size",
+    }  # fmt: skip
+
     def __init__(
         self,
         kind: type[Any],
@@ -103,6 +108,11 @@ class Layer(Module):
         self.dropout = float(dropout)
         self.num_directions = 2 if bidirectional else 1
         self.output_size = self.proj_size or self.hidden_size
+        generator = as_generator(rng)
+        super().__init__(kind, dtype, generator)
+        self._training_calls = Calls(int(generator.integers(2**32, dtype=np.uint32)), seeded=rng is not None)
+
+    def _layout(self) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
         sizes = {
             "input_size": self.input_size,
             "hidden_size": self.hidden_size,
@@ -112,12 +122,18 @@ class Layer(Module):
             "bias": int(self.bias),
         }
         shapes = named_shapes(
-            WEIGHTS[kind].gates, self.input_size, self.hidden_size, self.proj_size, self.num_layers,
+            WEIGHTS[self._kind].gates, self.input_size, self.hidden_size, self.proj_size, self.num_layers,
             self.num_directions, self.bias,
         )  # fmt: skip
-        super().__init__(kind, sizes, shapes, dtype, rng)
-        self._seed = self._rng.integers(2**32, dtype=np.uint32)
-        self._calls = 0
+        return sizes, shapes
+
+    def _for_inputs(self, input_size: int) -> Any:
+        """A copy, of whatever class this is, for inputs of another size. Its parameters are zeros."""
+        other = copy.copy(self)
+        other.__dict__["input_size"] = input_size
+        other._set(np.zeros(other._lay_out(), self.dtype))
+        other._training_calls = copy.deepcopy(self._training_calls)
+        return other
 
     def __call__(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
         """Run the layer: inference, without dropout, and nothing is kept.
@@ -126,8 +142,8 @@ class Layer(Module):
         ----------
         input : PackedSequence with data (N, I), or ndarray, shape (T, B, I), (B, T, I) with batch_first, or (T, I)
             In the dtype of the layer. Or symbols: any of these without I, of an integer dtype, which stand for one-hot
-            rows. They are at least 0 and less than I. Where the backend is ``cuda``, arrays may be on the device, all
-            or none, and results are where the input is; symbols never are.
+            rows; padded ones as ``nbp.symbols(array)``. They are at least 0 and less than I. Where the backend is
+            ``cuda``, arrays may be on the device, all or none, and results are where the input is; symbols never are.
         hx : ndarray, or tuple of two for an LSTM, optional
             The initial state: h_0 of shape (L * D, B, P), and c_0 of shape (L * D, B, H), without B for input (T, I).
             Zeros if omitted. P is ``proj_size`` if there is a projection, else H.
@@ -171,7 +187,7 @@ class Layer(Module):
             If an argument has the wrong kind, dtype or shape.
         """
         form = form_of(input, self.input_size, self.dtype, self.batch_first)
-        dropped = Dropout(self.dropout if self.num_layers > 1 else 0.0, self._seed, self._next_call())
+        dropped = self._training_calls.next(self.dropout if self.num_layers > 1 else 0.0)
         out, h_n, c_n, saved = engine.record(self._packed(), form.batch, self._states(form, hx, "hx"), dropped)
         shown = form.arrays.read_only(out)  # the tape holds it
         return form.back(shown), self._state_back(form, h_n, c_n), Tape(self, form, saved)
@@ -212,7 +228,7 @@ class Layer(Module):
         ((6, 3), (1, 2, 2), (42,))
         """
         if not isinstance(tape, Tape):
-            raise TypeError(f"tape must be what forward returned third; got {type(tape).__name__}")
+            raise TypeError(f"tape must be what forward returned third; got {kind_of(tape, Tape)}")
         as_flag(input_grad, "input_grad")
         form, columns = tape._form, self.num_directions * self.output_size
         if tape._owner is self:  # arguments are checked before the tape is used up
@@ -226,11 +242,6 @@ class Layer(Module):
         input_grad = input_grad and not form.batch.symbols
         d_input, d_h, d_c, gradient = engine.replay_back(saved, d_rows, d_states, input_grad)
         return Gradients(form.back(d_input) if input_grad else None, self._state_back(form, d_h, d_c), gradient)
-
-    def _next_call(self) -> np.uint32:
-        call = self._calls
-        self._calls = (call + 1) % 2**32
-        return np.uint32(call)
 
     def _states(self, form: Form, hx: Any, name: str, parts_may_be_none: bool = False) -> States:
         """A state, or the gradient of one, as the kernels take it."""
@@ -257,7 +268,7 @@ class Layer(Module):
 def _described(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return f"{type(value).__name__} of {len(value)}"
-    return type(value).__name__
+    return kind_of(value)
 
 
 _PARAMETERS = """
@@ -283,6 +294,9 @@ _PARAMETERS = """
         float32 or float64: of parameters, input, output and all computation.
     rng : None, int, or numpy.random.Generator
         Draws the parameters, uniformly between -1 / sqrt(H) and 1 / sqrt(H), and the seed of the dropout.
+        A process that is forked drops units of its own; with rng they are the same in each run, by the order of forks.
+        A deep copy, or one from a pickle, goes on from where the layer stood, and drops the same, if rng is given; else
+        it drops units of its own, too.
 
     Attributes
     ----------
@@ -309,8 +323,8 @@ def _documented(function: str, nonlinearity: str = "", projection: str = "") -> 
 
     def decorate(cls: type) -> type:
         text = _PARAMETERS.format(function=function, nonlinearity=nonlinearity, projection=projection).strip()
-        assert cls.__doc__ is not None
-        cls.__doc__ = cls.__doc__.replace("{parameters}", text)
+        if cls.__doc__:  # python -OO strips it
+            cls.__doc__ = cls.__doc__.replace("{parameters}", text)
         return cls
 
     return decorate
@@ -335,6 +349,8 @@ class RNN(Layer):
     >>> output.shape, h_n.shape
     ((5, 4, 2), (1, 4, 2))
     """
+
+    _fixed = Layer._fixed | {"nonlinearity"}
 
     def __init__(
         self,

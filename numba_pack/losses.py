@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from numba_pack._arguments import check_floats
+from numba_pack._arguments import check_floats, kind_of, quiet
 
 __all__ = ["softmax_cross_entropy"]
 
 
+@quiet
 def softmax_cross_entropy(
     logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]
 ) -> tuple[float, NDArray[np.floating[Any]]]:
@@ -74,7 +75,7 @@ def _check(logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) 
     if logits.size == 0:
         raise ValueError(f"logits must have at least one row and one column; got shape {logits.shape}")
     if not isinstance(labels, np.ndarray):
-        raise TypeError(f"labels must be a NumPy array; got {type(labels).__name__}")
+        raise TypeError(f"labels must be a NumPy array; got {kind_of(labels)}")
     if not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(f"labels must be integers; got {labels.dtype}")
     n, classes = logits.shape

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import kind_of
+from ._arguments import dtype_of, kind_of
 from ._checks import MEMORY_BYTES, as_integer
 from ._engine import engine
+from ._fixed import Fixed
 from ._parametrized import computed_from
-from .cpu.kernels import packed_weights, with_gradients, with_symbols
+from .cpu.kernels import make_all, packed_weights
 from .forms import as_array
 from .parameters import WEIGHTS, RNNReluWeights, RNNTanhWeights, Weights
 
@@ -87,7 +88,7 @@ def as_floats(value: Any, name: str) -> np.ndarray:
     except RuntimeError as error:  # PyTorch's, of tensors whose values are elsewhere
         raise TypeError(f"{name} must be an array; got {kind_of(value)}: {error}") from error
     if array.dtype.kind != "f":
-        raise TypeError(f"{name} must hold real floats; got dtype {array.dtype}")
+        raise TypeError(f"{name} must hold real floats; got dtype {dtype_of(array)}")
     return array
 
 
@@ -95,6 +96,7 @@ class _Version:
     """One state of the parameters, and the weights made of it when they are first needed."""
 
     def __init__(self, parameters: np.ndarray) -> None:
+        parameters.flags.writeable = False
         self.parameters = parameters
         self.made: dict[Callable[..., Any], Any] = {}
 
@@ -105,36 +107,46 @@ class _Version:
             weights = self.made[prepare] = prepare(kind, self.parameters, sizes)
         return weights
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _version_of, (self.parameters,)  # weights hold addresses, which are good in this process only
 
-class Module:
+
+def _version_of(pickled: np.ndarray) -> _Version:
+    return _Version(pickled.copy())  # whose memory may be shared with another process
+
+
+class Module(Fixed):
     """The sizes and parameters of a layer or a cell; see `LSTM` and `LSTMCell` for what users call."""
+
+    _fixed = frozenset({"input_size", "hidden_size", "bias", "dtype"})
 
     input_size: int
     hidden_size: int
+    dtype: np.dtype[Any]
 
-    def __init__(
-        self, kind: type[Any], sizes: dict[str, int], shapes: dict[str, tuple[int, ...]], dtype: Any, rng: Any
-    ) -> None:
+    def __init__(self, kind: type[Any], dtype: Any, rng: Any) -> None:
         self._kind = kind
-        self._sizes = tuple(sizes.values())
-        self._shapes = shapes
         self.dtype = as_dtype(dtype)
+        count = self._lay_out()
+        bound = 1.0 / math.sqrt(self.hidden_size)
+        self._set(rng.uniform(-bound, bound, count).astype(self.dtype))
+
+    def _layout(self) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
+        """The sizes as `Weights` has them, and the shape of each parameter by name, as the options say."""
+        raise NotImplementedError
+
+    def _lay_out(self) -> int:
+        """Note sizes and shapes, and tell how many numbers the parameters are."""
+        sizes, shapes = self._layout()
         count = sum(math.prod(shape) for shape in shapes.values())
         if count * self.dtype.itemsize > MEMORY_BYTES:
             raise ValueError(
                 f"input_size, hidden_size and num_layers must give weights that fit into memory; got {sizes}"
             )
-        bound = 1.0 / math.sqrt(sizes["hidden_size"])
-        self._rng = as_generator(rng)
-        self._set(self._rng.uniform(-bound, bound, count).astype(self.dtype))
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not name.startswith("_") and name in self.__dict__:
-            raise AttributeError(f"{name} is fixed when the {type(self).__name__} is made")
-        super().__setattr__(name, value)
+        self._sizes, self._shapes = tuple(sizes.values()), shapes
+        return count
 
     def _set(self, vector: np.ndarray) -> None:
-        vector.flags.writeable = False
         self._version = _Version(vector)
 
     @property
@@ -181,7 +193,7 @@ class Module:
         (6, 2)
         """
         if not isinstance(vector, np.ndarray):
-            raise TypeError(f"vector must be a NumPy array; got {type(vector).__name__}")
+            raise TypeError(f"vector must be a NumPy array; got {kind_of(vector)}")
         if vector.shape != self.parameters.shape:
             raise ValueError(f"vector must have shape {self.parameters.shape}; got {vector.shape}")
         found, at = {}, 0
@@ -230,7 +242,7 @@ class Module:
             value = as_floats(state_dict[name], f"state_dict[{name!r}]")
             if value.shape != view.shape:
                 raise ValueError(f"state_dict[{name!r}] must have shape {view.shape}; got {value.shape}")
-            with np.errstate(over="ignore"):
+            with np.errstate(all="ignore"):
                 view[...] = value
             if not np.isfinite(view).all():
                 raise ValueError(
@@ -249,10 +261,7 @@ class Module:
         A named tuple of the parameters, the same packed for the kernels, and the sizes. It stays what it is when new
         parameters are assigned: take it again to have them.
         """
-        version = self._version
-        weights = with_symbols(with_gradients(version.made_by(packed_weights, self._kind, self._sizes)))
-        version.made[packed_weights] = weights
-        return weights
+        return make_all(self._version.made_by(packed_weights, self._kind, self._sizes))
 
     def __repr__(self) -> str:
         options = [f"{self.input_size}, {self.hidden_size}"]
@@ -262,15 +271,6 @@ class Module:
         if self.dtype != np.float32:
             options.append(f"dtype={self.dtype}")
         return f"{type(self).__name__}({', '.join(options)})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        state["_version"] = self.parameters
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._set(np.array(state["_version"]))
 
     @property
     def _has_c(self) -> bool:

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from numba_pack._arguments import check_floats, check_number
+from numba_pack._arguments import check_floats, check_number, quiet
 
 __all__ = ["SGD", "Adam", "AdamW", "clip_grad_norm"]
 
@@ -40,9 +40,9 @@ class SGD:
     Parameters
     ----------
     lr : float
-        Learning rate, above 0. Like the others it is an attribute, and may be assigned between steps.
+        Learning rate, at least 0. Like the others it is an attribute, and may be assigned between steps.
     momentum : float
-        :math:`\mu`, in [0, 1).
+        :math:`\mu`, at least 0; what is not below 1 never forgets.
     weight_decay : float
         :math:`\lambda`, at least 0.
 
@@ -73,10 +73,11 @@ class SGD:
     _velocity: Vector | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_number("lr", self.lr, above=0.0)
-        check_number("momentum", self.momentum, below=1.0)
+        check_number("lr", self.lr)
+        check_number("momentum", self.momentum)
         check_number("weight_decay", self.weight_decay)
 
+    @quiet
     def step(self, parameters: Vector, gradient: Vector) -> Vector:
         """Take one step.
 
@@ -126,7 +127,7 @@ class Adam:
     Parameters
     ----------
     lr : float
-        Learning rate, above 0. Like the others it is an attribute, and may be assigned between steps.
+        Learning rate, at least 0. Like the others it is an attribute, and may be assigned between steps.
     betas : (float, float)
         :math:`\beta_1, \beta_2`, both in [0, 1).
     eps : float
@@ -159,7 +160,7 @@ class Adam:
     _moments: tuple[Vector, Vector] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_number("lr", self.lr, above=0.0)
+        check_number("lr", self.lr)
         if not (isinstance(self.betas, (tuple, list)) and len(self.betas) == 2):
             raise TypeError(f"betas must be a pair of numbers; got {self.betas!r}")
         check_number("betas[0]", self.betas[0], below=1.0)
@@ -167,6 +168,7 @@ class Adam:
         check_number("eps", self.eps)
         check_number("weight_decay", self.weight_decay)
 
+    @quiet
     def step(self, parameters: Vector, gradient: Vector) -> Vector:
         """Take one step.
 
@@ -249,6 +251,7 @@ class AdamW(Adam):
 
     weight_decay: float = 1e-2
 
+    @quiet
     def step(self, parameters: Vector, gradient: Vector) -> Vector:
         """Take one step: as `Adam.step`."""
         _check_step(parameters, gradient, self._moments and self._moments[0])
@@ -257,6 +260,7 @@ class AdamW(Adam):
         return stepped
 
 
+@quiet
 def clip_grad_norm(gradient: Vector, max_norm: float) -> tuple[Vector, float]:
     r"""Scale a gradient down where its norm is above a limit.
 
@@ -271,7 +275,7 @@ def clip_grad_norm(gradient: Vector, max_norm: float) -> tuple[Vector, float]:
     gradient : (n,) float32 or float64 array
         Not changed. For a norm over several layers, join their gradients by ``np.concatenate``.
     max_norm : float
-        Above 0.
+        At least 0; ``math.inf`` leaves the gradient as it is, and tells its norm.
 
     Returns
     -------
@@ -297,7 +301,8 @@ def clip_grad_norm(gradient: Vector, max_norm: float) -> tuple[Vector, float]:
     (array([0.6, 0.8]), 5.0)
     """
     check_floats("gradient", gradient, ndim=1)
-    check_number("max_norm", max_norm, above=0.0)
+    if max_norm != math.inf:
+        check_number("max_norm", max_norm)
     norm = math.sqrt(np.square(gradient, dtype=np.float64).sum())
     scale = min(float(max_norm) / (norm + 1e-6), 1.0)  # in this order NaN stays NaN
     return gradient * scale, norm

@@ -6,14 +6,14 @@ The order is PyTorch's, layer by layer, direction by direction: ``weight_ih (G, 
 
 from __future__ import annotations
 
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic, models, overload, register_model, typeof_impl
 
 from ._checks import as_flag
-from ._jit import inner
+from ._jit import SOURCES, inner
 from .cells import CELLS
 
 __all__ = [
@@ -31,15 +31,8 @@ class Weights(NamedTuple):
     parameters: np.ndarray
     #: the same, prepacked for the forward scans (see ``cpu/panels.py``)
     panels: np.ndarray
-    #: the last eight fields as one array, which is how the kernels are given them
+    #: the other fields as one array, which is how the kernels are given them
     sizes: np.ndarray
-    #: addresses of the compiled passes (``cpu/kernels.py``), 0 for those not needed yet, of the micro-kernel
-    #: (``cpu/tile.py``), and of what looks up symbols (``cpu/symbols.py``), 0 if it is not needed yet
-    forward: int
-    backward: int
-    gradients: int
-    tile: int
-    lookup: int
     input_size: int
     hidden_size: int
     #: the size of h: ``proj_size`` with a projection, else ``hidden_size``
@@ -48,10 +41,6 @@ class Weights(NamedTuple):
     num_directions: int
     #: 1 or 0
     bias: int
-
-    def __reduce__(self) -> NoReturn:
-        """Refuse: addresses are good in this process only."""
-        raise TypeError("weights cannot be pickled, as they hold addresses in this process; pickle the layer")
 
 
 class LSTMWeights(Weights):
@@ -85,6 +74,31 @@ WEIGHTS = {
     RNNTanhWeights: CELLS["RNN_TANH"],
     RNNReluWeights: CELLS["RNN_RELU"],
 }
+
+
+class WeightsType(types.NamedTuple):
+    """Numba's type of `Weights`: another for every state of the sources.
+
+    So a user's compiled function that takes weights is not found in the disk cache when this package has changed, and
+    no function is taken for another that has the same name, and arguments that are the same but for this.
+    """
+
+    def __init__(self, fields: tuple[types.Type, ...], kind: type[Weights]) -> None:
+        super().__init__(fields, kind)
+        self.name += f" of {SOURCES:x}"
+
+    @property
+    def key(self) -> Any:
+        """What makes two of them equal."""
+        return *super().key, self.name
+
+
+register_model(WeightsType)(models.TupleModel)
+
+
+@typeof_impl.register(Weights)
+def _typeof_weights(weights, context):
+    return WeightsType(tuple(typeof_impl(field, context) for field in weights), type(weights))
 
 
 # -- facts of the cell, constants in compiled code ---------------------------------------------------------------------

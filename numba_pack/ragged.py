@@ -39,6 +39,7 @@ def pack_ragged(values: Any, offsets: Any = None) -> PackedSequence:
     Arrow: ListArray, LargeListArray, FixedSizeListArray, ...          no        ``like="pyarrow"``
     Arrow: ChunkedArray of several chunks, list views, bools           yes       ``like="pyarrow"``
     pandas: a column of arrays, or of Arrow's lists                    no        ``like="pandas"``
+    polars: a column of lists or arrays                                no        ``like="polars"``
     PyTorch: nested tensors (B, j, *)                                  no        ``like="torch"``
     ================================================================== ========= ====================================
 
@@ -129,7 +130,7 @@ def unpack_ragged(packed: PackedSequence, like: Any = None) -> Any:
     Parameters
     ----------
     packed : PackedSequence
-    like : {"lists", "objects", "awkward", "pyarrow", "pandas", "torch"} or an array, optional
+    like : {"lists", "objects", "awkward", "pyarrow", "pandas", "polars", "torch"} or an array, optional
         The form of the result: its name, or an example, which as a rule is what was packed. It tells the form, not the
         dtype nor the shape. An example tells more than a name: whether an Arrow array is large, or chunked; the name
         of a column, its index if it has as many sequences, and whether it is one of Arrow's. Like a list of arrays is

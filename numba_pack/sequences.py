@@ -18,27 +18,34 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import literal_unroll, types
 from numba.core.errors import TypingError
-from numba.extending import overload
+from numba.extending import overload, overload_attribute
 
+from ._arguments import kind_of, name_of
 from ._backend import device, on_device
 from ._checks import (
     INT64,
     NO_LIMIT,
     ArgumentError,
+    as_chosen,
     as_dtype,
     as_flag,
     as_integers,
     as_left,
+    as_number,
     as_ragged,
     as_rows,
     as_sequences,
-    as_total_length,
+    as_steps,
+    chosen_fault,
     constant,
     inverted,
     is_packed,
+    native,
     packed_fault,
     padding_of,
+    picked,
     refuse,
+    total_of,
     typed_rows,
     typed_sequences,
 )
@@ -59,6 +66,7 @@ from .foreign import Ragged, library_of
 __all__ = [
     "PackedSequence",
     "check_packed",
+    "concatenate",
     "invert_permutation",
     "pack_padded_sequence",
     "pack_rows",
@@ -66,6 +74,7 @@ __all__ = [
     "pad_packed_sequence",
     "pad_sequence",
     "rows_of",
+    "select",
     "typed_packed",
     "unpack_sequence",
     "unpad_sequence",
@@ -112,7 +121,7 @@ class PackedSequence(NamedTuple):
 
     @property
     def lengths(self) -> np.ndarray:
-        """The lengths in the caller's order, int64, shape (B,)."""
+        """The lengths in the caller's order, int64, shape (B,); in ``@njit`` code, too."""
         packed = check_packed(self, "self")
         return lengths_in_order(packed.batch_sizes, packed.unsorted_indices)
 
@@ -143,7 +152,8 @@ class PackedSequence(NamedTuple):
         data = check_packed(self, "self").data
         if on_device(data):
             raise TypeError("astype needs rows on the host; these are on the device")
-        return self._replace(data=data.astype(as_dtype(dtype)))
+        with np.errstate(all="ignore"):
+            return self._replace(data=data.astype(as_dtype(dtype)))
 
     def map(self, f: Callable[[np.ndarray], np.ndarray]) -> PackedSequence:
         """The same batch with ``f`` applied to all rows at once. The index arrays are shared.
@@ -252,7 +262,7 @@ def check_packed(packed: PackedSequence, name: str = "packed") -> PackedSequence
     numba_pack._checks.ArgumentError: input.batch_sizes must sum to the rows of data: expected 3; got 2
     """
     if not isinstance(packed, PackedSequence):
-        raise TypeError(f"{name} must be a PackedSequence; got {type(packed).__name__}")
+        raise TypeError(f"{name} must be a PackedSequence; got {kind_of(packed, PackedSequence)}")
     data, batch_sizes, sorted_indices, unsorted_indices = packed
     checked = PackedSequence(
         as_rows(data, f"{name}.data", 1),
@@ -269,7 +279,7 @@ def _as_index(array: Any, name: str, field: str) -> np.ndarray:
     if type(array) is np.ndarray and array.dtype == INT64 and array.ndim == 1 and array.flags.carray:
         return array
     if not isinstance(array, np.ndarray) or array.dtype.newbyteorder("=") != INT64:
-        raise TypeError(f"{name}.{field} must be an int64 array; got {getattr(array, 'dtype', type(array).__name__)}")
+        raise TypeError(f"{name}.{field} must be an int64 array; got {getattr(array, 'dtype', kind_of(array))}")
     return as_integers(array, f"{name}.{field}")
 
 
@@ -293,13 +303,28 @@ def _check_packed_in_njit(packed, name="packed"):
 
 def typed_packed(given, name):
     """Raise the TypingError of an argument that is no PackedSequence of numbers with int64 index arrays."""
-    if getattr(given, "instance_class", None) is not PackedSequence:
-        raise TypingError(f"{name} must be a PackedSequence; got {given}")
+    kind = getattr(given, "instance_class", None)
+    if kind is not PackedSequence:
+        raise TypingError(f"{name} must be a PackedSequence; got {name_of(kind, PackedSequence) if kind else given}")
     data, *indices = given.types
     typed_rows(data, f"{name}.data", 1)
     for field, index in zip(PackedSequence._fields[1:], indices, strict=True):
         if not isinstance(index, types.Array) or index.dtype != types.int64 or index.ndim != 1:
             raise TypingError(f"{name}.{field} must be a one-dimensional int64 array; got {index}")
+
+
+def _lengths_in_njit(batch):
+    """``packed.lengths`` in ``@njit`` code; a field of this name that another named tuple has stays what it is."""
+    if batch.instance_class is PackedSequence:
+        return lambda batch: lengths_in_order(batch.batch_sizes, batch.unsorted_indices)
+    if "lengths" in batch.fields:
+        at = batch.fields.index("lengths")
+        return lambda batch: batch[at]
+    return None
+
+
+for _kind in (types.NamedTuple, types.NamedUniTuple):
+    overload_attribute(_kind, "lengths")(_lengths_in_njit)
 
 
 # ---- packing ---------------------------------------------------------------------------------------------------------
@@ -410,20 +435,26 @@ def pack_into(data, order, source, base, stride, of_size):
 
 
 def pack_padded_sequence(
-    input: np.ndarray, lengths: Any, batch_first: bool = False, enforce_sorted: bool = False
+    input: np.ndarray,
+    lengths: Any,
+    batch_first: bool = False,
+    enforce_sorted: bool = False,
+    padding_side: str = "right",
 ) -> PackedSequence:
     """Pack a padded batch.
 
     Parameters
     ----------
     input : ndarray, shape (T, B, *), or (B, T, *) with ``batch_first``
-        The padded batch. What stands behind a sequence's end is not read.
+        The padded batch. What stands behind a sequence's end, or before its start, is not read.
     lengths : array or list of int, shape (B,)
         Each from 0 to T.
     batch_first : bool
         Which axis of ``input`` is the batch.
     enforce_sorted : bool
         Refuse lengths that increase.
+    padding_side : {"right", "left"}
+        Whether the padding stands behind a sequence or before it.
 
     Returns
     -------
@@ -435,7 +466,8 @@ def pack_padded_sequence(
     TypeError
         If ``input`` is no array of numbers, or the lengths are no integers.
     ValueError
-        If ``input`` has fewer than two axes, if there are not B lengths, B >= 1, or one does not lie in 0..T.
+        If ``input`` has fewer than two axes, if there are not B lengths, B >= 1, or one does not lie in 0..T; if
+        ``padding_side`` is neither.
 
     Examples
     --------
@@ -443,7 +475,10 @@ def pack_padded_sequence(
     >>> import numba_pack as nbp
     >>> nbp.pack_padded_sequence(np.array([[1, 2, 0], [3, 4, 5]]), [2, 3], batch_first=True).data
     array([3, 1, 4, 2, 5])
+    >>> nbp.pack_padded_sequence(np.array([[0, 1, 2], [3, 4, 5]]), [2, 3], True, padding_side="left").data
+    array([3, 1, 4, 2, 5])
     """
+    left = as_left(padding_side)
     padded = as_rows(input, "input", 2)
     counts = as_integers(lengths, "lengths")
     first = as_flag(batch_first, "batch_first")
@@ -451,7 +486,7 @@ def pack_padded_sequence(
     enforce = as_flag(enforce_sorted, "enforce_sorted")
     rows, order = sort_sequences(counts, sequences, steps, enforce, "lengths")
     data = empty_rows(padded, (rows, *padded.shape[2:]))
-    base, stride = padded_layout(counts, steps, first, False)
+    base, stride = padded_layout(counts, steps, first, left)
     return pack_into(data, order, buffer_of(padded), base, stride, row_bytes_of(data))
 
 
@@ -470,6 +505,7 @@ def pad_packed_sequence(
     batch_first: bool = False,
     padding_value: float = 0.0,
     total_length: int | None = None,
+    padding_side: str = "right",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Unpack into a padded batch: the inverse of `pack_padded_sequence`.
 
@@ -479,9 +515,11 @@ def pad_packed_sequence(
     batch_first : bool
         Which axis of the result is the batch.
     padding_value : number
-        What stands behind the end of each sequence; the dtype of the data must be able to hold it.
+        What fills the rest; the dtype of the data must be able to hold it.
     total_length : int, optional
         Time steps of the result, at least T; T if left out.
+    padding_side : {"right", "left"}
+        Whether the padding stands behind a sequence or before it.
 
     Returns
     -------
@@ -494,8 +532,8 @@ def pad_packed_sequence(
     TypeError
         If ``sequence`` is no PackedSequence, ``padding_value`` no number, or ``total_length`` no integer.
     ValueError
-        If ``sequence`` is not valid (see `check_packed`), ``total_length`` less than T or beyond the memory, or the
-        dtype cannot hold ``padding_value``.
+        If ``sequence`` is not valid (see `check_packed`), ``total_length`` less than T or beyond the memory, the dtype
+        cannot hold ``padding_value``, or ``padding_side`` is neither.
 
     Examples
     --------
@@ -506,15 +544,17 @@ def pad_packed_sequence(
     (array([[ 1,  2, -1],
            [ 3,  4,  5]]), array([2, 3]))
     """
-    packed = check_packed(sequence, "sequence")
+    left = as_left(padding_side)
     first = as_flag(batch_first, "batch_first")
+    value, total = as_number(padding_value, "padding_value"), as_steps(total_length)
+    packed = check_packed(sequence, "sequence")
     data, batch_sizes, sorted_indices, unsorted_indices = packed
     size = row_bytes_of(data)
-    steps = as_total_length(total_length, len(batch_sizes), len(sorted_indices) * size)
-    padding = padding_of(padding_value, data)
+    steps = total_of(total, len(batch_sizes), len(sorted_indices) * size)
+    padding = padding_of(value, data)
     lengths = lengths_in_order(batch_sizes, unsorted_indices)
     source, trailing = (buffer_of(data), unsorted_indices, 0, size), data.shape[1:]
-    return _pad(source, lengths, batch_sizes, sorted_indices, trailing, size, padding, steps, first, False), lengths
+    return _pad(source, lengths, batch_sizes, sorted_indices, trailing, size, padding, steps, first, left), lengths
 
 
 @inner
@@ -635,15 +675,18 @@ def pad_sequence(
     """
     left = as_left(padding_side)
     first = as_flag(batch_first, "batch_first")
+    value = as_number(padding_value, "padding_value")
     arrays, source, base, base_size, lengths = rows_of(sequences, "sequences")
-    padding = padding_of(padding_value, arrays[0])
+    padding = padding_of(value, arrays[0])
     _, (batch_sizes, order, _) = sort_sequences(lengths, len(lengths), NO_LIMIT, False, "the lengths of sequences")
     layout, size, steps = (source, base, 1, base_size), row_bytes_of(arrays[0]), len(batch_sizes)
     return _pad(layout, lengths, batch_sizes, order, arrays[0].shape[1:], size, padding, steps, first, left)
 
 
-def unpad_sequence(padded: np.ndarray, lengths: Any, batch_first: bool = False) -> list[np.ndarray]:
-    """Cut a padded batch back to its sequences: the inverse of `pad_sequence` with padding on the right.
+def unpad_sequence(
+    padded: np.ndarray, lengths: Any, batch_first: bool = False, padding_side: str = "right"
+) -> list[np.ndarray]:
+    """Cut a padded batch back to its sequences: the inverse of `pad_sequence`.
 
     Parameters
     ----------
@@ -652,6 +695,8 @@ def unpad_sequence(padded: np.ndarray, lengths: Any, batch_first: bool = False) 
         Each from 0 to T.
     batch_first : bool
         Which axis of ``padded`` is the batch.
+    padding_side : {"right", "left"}
+        Whether the padding stands behind a sequence or before it.
 
     Returns
     -------
@@ -663,7 +708,8 @@ def unpad_sequence(padded: np.ndarray, lengths: Any, batch_first: bool = False) 
     TypeError
         If ``padded`` is no array of numbers, or the lengths are no integers.
     ValueError
-        If ``padded`` has fewer than two axes, if there are not B lengths, B >= 1, or one does not lie in 0..T.
+        If ``padded`` has fewer than two axes, if there are not B lengths, B >= 1, or one does not lie in 0..T; if
+        ``padding_side`` is neither.
 
     Examples
     --------
@@ -672,16 +718,148 @@ def unpad_sequence(padded: np.ndarray, lengths: Any, batch_first: bool = False) 
     >>> nbp.unpad_sequence(np.array([[1, 2, 0], [3, 4, 5]]), [2, 3], batch_first=True)
     [array([1, 2]), array([3, 4, 5])]
     """
+    left = as_left(padding_side)
     batch = as_rows(padded, "padded", 2)
     counts = as_integers(lengths, "lengths")
     first = as_flag(batch_first, "batch_first")
     sequences, steps = _batch_and_steps(batch, first)
     rows, (batch_sizes, order, _) = sort_sequences(counts, sequences, steps, False, "lengths")
     values, offsets = empty_rows(batch, (rows, *batch.shape[2:])), offsets_of(counts)
-    base, stride = padded_layout(counts, steps, first, False)
+    base, stride = padded_layout(counts, steps, first, left)
     source, size = buffer_of(batch), row_bytes_of(values)
     move(buffer_of(values), offsets, 1, source, base, stride, size, size, batch_sizes, order)
     return _split(values, offsets)
+
+
+# ---- batches ---------------------------------------------------------------------------------------------------------
+
+
+def concatenate(batches: Iterable[PackedSequence]) -> PackedSequence:
+    """Put batches together: the sequences of the first, in the caller's order, then those of the next, and so on.
+
+    Parameters
+    ----------
+    batches : list of PackedSequence
+        Of one dtype and one trailing shape. In ``@njit`` code a list, typed list or tuple.
+
+    Returns
+    -------
+    PackedSequence
+        A copy: it shares no memory with the batches.
+
+    Raises
+    ------
+    TypeError
+        If this is no list of PackedSequences, or they disagree in dtype.
+    ValueError
+        If the list is empty, a batch is not valid (see `check_packed`), or the trailing shapes disagree.
+
+    See Also
+    --------
+    select : the other way.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numba_pack as nbp
+    >>> one, other = nbp.pack_sequence([np.array([1, 2])]), nbp.pack_sequence([np.array([3]), np.array([4, 5, 6])])
+    >>> nbp.unpack_sequence(nbp.concatenate([one, other]))
+    [array([1, 2]), array([3]), array([4, 5, 6])]
+    """
+    return pack_rows(rows_of(sequences_of(batches, "batches"), "batches"), False)
+
+
+def sequences_of(batches: Any, name: str) -> list[np.ndarray]:
+    """The sequences of a list of batches, checked."""
+    if isinstance(batches, PackedSequence) or not isinstance(batches, Iterable):
+        raise TypeError(f"{name} must be a list of PackedSequences; got {kind_of(batches)}")
+    checked = [check_packed(batch, f"{name}[{i}]") for i, batch in enumerate(list(batches))]
+    if not checked:
+        raise ValueError(f"{name} must hold at least one PackedSequence; got none")
+    first = checked[0].data
+    for i, (data, *_) in enumerate(checked):
+        if native(data.dtype) != native(first.dtype):
+            raise TypeError(f"{name} must agree in dtype; got {first.dtype}, and {data.dtype} at index {i}")
+        if data.shape[1:] != first.shape[1:]:
+            expected = ("N", *first.shape[1:])
+            raise ValueError(f"{name} must agree in shape: expected data {expected}; got {data.shape} at index {i}")
+    return [sequence for batch in checked for sequence in _split(*unpack_values(batch))]
+
+
+@overload(sequences_of, prefer_literal=True)
+def _sequences_of_in_njit(batches, name):
+    name = constant(name)
+    if isinstance(batches, (types.List, types.ListType)):
+        kinds = [batches.dtype]
+    elif isinstance(batches, (types.UniTuple, types.Tuple)):
+        kinds = list(batches.types)
+    else:
+        raise TypingError(f"{name} must be a list or tuple of PackedSequences; got {batches}")
+    if not kinds:
+        raise TypingError(f"{name} must hold at least one PackedSequence; got an empty tuple")
+    for kind in kinds:
+        typed_packed(kind, name)
+        if kind[0].dtype != kinds[0][0].dtype or kind[0].ndim != kinds[0][0].ndim:
+            raise TypingError(f"{name} must agree in dtype and number of axes; got {kinds[0][0]} and {kind[0]}")
+
+    def of_list(batches, name):
+        if len(batches) == 0:
+            raise ArgumentError(name, " must hold at least one PackedSequence: expected a length of at least", 0, 1, -1)
+        sequences = unpack_sequence(batches[0])
+        for i in range(1, len(batches)):
+            sequences.extend(unpack_sequence(batches[i]))
+        return sequences
+
+    def of_tuple(batches, name):
+        sequences = unpack_sequence(batches[0])[:0]
+        for batch in literal_unroll(batches):
+            sequences.extend(unpack_sequence(batch))
+        return sequences
+
+    return of_tuple if isinstance(batches, types.BaseTuple) else of_list
+
+
+def select(packed: PackedSequence, indices: Any) -> PackedSequence:
+    """Choose sequences of a batch: some of them, in another order, or several times.
+
+    Parameters
+    ----------
+    packed : PackedSequence
+    indices : array or list of int, or of bool, shape (B',) or (B,)
+        The sequences wanted, counted in the caller's order, from the end if negative; or, as a mask of bools, whether
+        each is wanted. At least one is.
+
+    Returns
+    -------
+    PackedSequence
+        Those sequences, in the order of the indices. A copy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``packed`` is not valid (see `check_packed`), or ``indices`` are neither indices of its sequences nor a mask
+        of its length.
+
+    See Also
+    --------
+    concatenate : the other way.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numba_pack as nbp
+    >>> packed = nbp.pack_sequence([np.array([1, 2]), np.array([3, 4, 5]), np.array([6])])
+    >>> nbp.unpack_sequence(nbp.select(packed, [2, 0, 2]))
+    [array([6]), array([1, 2]), array([6])]
+    >>> nbp.unpack_sequence(nbp.select(packed, packed.lengths > 1))
+    [array([1, 2]), array([3, 4, 5])]
+    """
+    chosen, mask_length = as_chosen(indices, "indices")
+    values, offsets = unpack_values(check_packed(packed, "packed"))
+    starts, lengths = np.empty(len(chosen), np.int64), np.empty(len(chosen), np.int64)
+    if not picked(offsets, chosen, mask_length, starts, lengths):
+        refuse(chosen_fault(chosen, mask_length, len(offsets) - 1), "indices")
+    return pack_rows(([values], buffer_of(values), starts, row_bytes_of(values), lengths), False)
 
 
 # ---- permutations ----------------------------------------------------------------------------------------------------
@@ -724,6 +902,8 @@ for _function in (
     unpack_sequence,
     pad_sequence,
     unpad_sequence,
+    concatenate,
+    select,
     invert_permutation,
 ):
     inner(_function)

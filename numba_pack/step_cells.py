@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ._arguments import kind_of
 from ._backend import on_device
 from ._checks import as_flag
 from ._engine import engine
@@ -13,7 +14,7 @@ from .cpu.scan import Batch, States
 from .dropout import Dropout
 from .forms import arrays_of, no_states
 from .layers import Gradients
-from .module import RNN_WEIGHTS, Module, as_nonlinearity, as_size
+from .module import RNN_WEIGHTS, Module, as_generator, as_nonlinearity, as_size
 from .parameters import WEIGHTS, GRUWeights, LSTMWeights
 
 __all__ = ["CellTape", "GRUCell", "LSTMCell", "RNNCell"]
@@ -37,7 +38,10 @@ class Cell(Module):
         self.input_size = as_size(input_size, "input_size")
         self.hidden_size = as_size(hidden_size, "hidden_size")
         self.bias = as_flag(bias, "bias")
-        gates = WEIGHTS[kind].gates * self.hidden_size
+        super().__init__(kind, dtype, as_generator(rng))
+
+    def _layout(self) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
+        gates = WEIGHTS[self._kind].gates * self.hidden_size
         shapes: dict[str, tuple[int, ...]] = {
             "weight_ih": (gates, self.input_size),
             "weight_hh": (gates, self.hidden_size),
@@ -52,7 +56,7 @@ class Cell(Module):
             "num_directions": 1,
             "bias": int(self.bias),
         }
-        super().__init__(kind, sizes, shapes, dtype, rng)
+        return sizes, shapes
 
     def __call__(self, input: np.ndarray, hx: Any = None) -> Any:
         """One step, of inference.
@@ -124,7 +128,7 @@ class Cell(Module):
             If the tape is not one of this cell or was used before, or d_state has the wrong kind, dtype or shape.
         """
         if not isinstance(tape, CellTape):
-            raise TypeError(f"tape must be what forward returned second; got {type(tape).__name__}")
+            raise TypeError(f"tape must be what forward returned second; got {kind_of(tape, CellTape)}")
         if tape._owner is not self:
             raise ValueError(
                 f"tape must come from a forward call of this {type(self).__name__}; got one of another cell"
@@ -142,7 +146,7 @@ class Cell(Module):
 
     def _batch(self, input: np.ndarray) -> tuple[Batch, bool]:
         if not isinstance(input, np.ndarray) and not on_device(input):
-            raise TypeError(f"input must be a NumPy array; got {type(input).__name__}")
+            raise TypeError(f"input must be a NumPy array; got {kind_of(input, np.ndarray)}")
         if input.ndim not in (1, 2):
             raise ValueError(f"input must have shape (B, {self.input_size}) or ({self.input_size},); got {input.shape}")
         single = input.ndim == 1
@@ -165,7 +169,7 @@ class Cell(Module):
                 arrays.as_array(hx, name, shape, self.dtype, letters).reshape(1, B, H), no_states(self.dtype).c, True
             )
         if not isinstance(hx, (tuple, list)) or len(hx) != 2:
-            raise TypeError(f"{name} must be a tuple of two arrays, h and c; got {type(hx).__name__}")
+            raise TypeError(f"{name} must be a tuple of two arrays, h and c; got {kind_of(hx)}")
         parts = [
             arrays.zeros(shape, self.dtype)
             if part is None and parts_may_be_none
@@ -210,6 +214,8 @@ class RNNCell(Cell):
     >>> cell(np.ones((4, 3), np.float32), h).shape
     (4, 2)
     """
+
+    _fixed = Cell._fixed | {"nonlinearity"}
 
     def __init__(
         self,

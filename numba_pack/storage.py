@@ -23,7 +23,7 @@ import numpy as np
 from ._arguments import kind_of
 from ._parametrized import computed_from
 from .layers import GRU, LSTM, RNN
-from .module import Module, option_names
+from .module import Module, as_generator, option_names
 from .parameters import named_shapes
 from .step_cells import GRUCell, LSTMCell, RNNCell
 
@@ -140,7 +140,9 @@ def save(path: str | os.PathLike[str], layers: Any) -> None:
             raise ValueError(f"layers must have names that are text; got {name!r}: {error}") from error
         if _KINDS.get(type(layer).__name__) is not type(layer):
             at = f"layers[{name!r}]" if name else "layers"
-            raise TypeError(f"{at} must be an RNN, LSTM, GRU or a cell of these; got {kind_of(layer)}")
+            raise TypeError(
+                f"{at} must be an RNN, LSTM, GRU or a cell of these; got {kind_of(layer, *_KINDS.values())}"
+            )
         tensors.update({f"{name}.{key}" if name else key: value for key, value in layer.state_dict().items()})
         options = {option: getattr(layer, option) for option in option_names(type(layer))}
         metadata[name] = {"kind": type(layer).__name__, **options}
@@ -157,6 +159,7 @@ def load(
     nonlinearity: str | None = None,
     batch_first: bool | None = None,
     dropout: float | None = None,
+    rng: Any = None,
 ) -> Any:
     """Read the layers of a safetensors file, of `save` or of PyTorch.
 
@@ -173,6 +176,8 @@ def load(
         False if neither given nor told by the file.
     dropout : float, optional
         0 if neither given nor told by the file.
+    rng : None, int, or numpy.random.Generator
+        Draws the seed of the dropout of each layer, as where a layer is made.
 
     Returns
     -------
@@ -203,6 +208,7 @@ def load(
     given = {"nonlinearity": nonlinearity, "batch_first": batch_first, "dropout": dropout}
     given = {name: value for name, value in given.items() if value is not None}
     path = as_path(path, "path")
+    rng = None if rng is None else as_generator(rng)
     tensors, text = _read(path)
     try:
         told = _metadata(text)
@@ -211,7 +217,7 @@ def load(
             raise ValueError(f"there are no parameters of {', '.join(map(_called, sorted(missing)))}")
         if not tensors:
             raise ValueError("there are no parameters of recurrent layers")
-        layers = {name: _layer(name, tensors[name], told.get(name, {}), given) for name in {**told, **tensors}}
+        layers = {name: _layer(name, tensors[name], told.get(name, {}), given, rng) for name in {**told, **tensors}}
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return layers[""] if layers.keys() == {""} else layers
@@ -256,7 +262,7 @@ def _metadata(text: str) -> dict[str, dict[str, Any]]:
     return told
 
 
-def _layer(name: str, tensors: dict[str, np.ndarray], told: dict[str, Any], given: dict[str, Any]) -> Module:
+def _layer(name: str, tensors: dict[str, np.ndarray], told: dict[str, Any], given: dict[str, Any], rng: Any) -> Module:
     """The layer of these tensors, with the options that they, the metadata and the caller tell."""
     try:
         found, dtype = _found(tensors), _dtype(tensors)
@@ -272,7 +278,7 @@ def _layer(name: str, tensors: dict[str, np.ndarray], told: dict[str, Any], give
         options |= {option: value for option, value in given.items() if option in option_names(kind)}
         if "nonlinearity" in option_names(kind) and "nonlinearity" not in options:
             raise ValueError("the file does not tell its nonlinearity: pass nonlinearity='tanh' or 'relu'")
-        layer = kind(**options, dtype=dtype)
+        layer = kind(**options, dtype=dtype, rng=rng)
         layer.load_state_dict(tensors)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{_called(name)}: {error}") from error

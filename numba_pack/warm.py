@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 
+from ._arguments import kind_of
 from ._checks import as_flag
 from .composed import ComposedLayer
+from .dropout import Calls
 from .layers import GRU, LSTM, RNN, Layer
 from .ragged import pack_ragged
 
@@ -15,8 +19,9 @@ __all__ = ["warmup"]
 def warmup(*layers: Layer | ComposedLayer, training: bool = False) -> None:
     """Compile what these layers run, or load it from the cache, by running each on a few zeros, and on symbols.
 
-    Compiled code is kept on disk (in ``NUMBA_CACHE_DIR``, or beside the package), so that it is compiled once, by the
-    first process that needs it.
+    Compiled code is kept on disk, in ``NUMBA_CACHE_DIR`` if that is set, else beside the package, or else in the user's
+    cache folder, so that it is compiled once, by the first process that needs it. It is looked for in all of them: a
+    folder that was filled before may be read-only. Where it can be kept nowhere, a warning says so.
 
     Parameters
     ----------
@@ -39,13 +44,15 @@ def warmup(*layers: Layer | ComposedLayer, training: bool = False) -> None:
     as_flag(training, "training")
     for layer in layers or (LSTM(1, 1), GRU(1, 1), RNN(1, 1)):
         if not isinstance(layer, (Layer, ComposedLayer)):
-            raise TypeError(f"layers must be of RNN, LSTM and GRU; got {type(layer).__name__}")
-        inputs = [np.zeros((1, layer.input_size), layer.dtype)]
-        if isinstance(layer, Layer):
-            inputs.append(np.zeros(1, np.int64))
-        for data in inputs:
-            packed = pack_ragged(data, np.array([0, 1]))
+            raise TypeError(f"layers must be of RNN, LSTM and GRU; got {kind_of(layer, RNN, LSTM, GRU)}")
+        packed = pack_ragged(np.zeros((1, layer.input_size), layer.dtype), np.array([0, 1]))
+        if isinstance(layer, ComposedLayer):
             layer(packed)
-            if training and isinstance(layer, Layer):
-                output, _, tape = layer.forward(packed)
-                layer.backward(tape, output)
+            continue
+        layer = copy.copy(layer)  # which has the same weights
+        layer._training_calls = Calls(0, seeded=True)  # so that the layer drops what it would have dropped without this
+        for input in (packed, pack_ragged(np.zeros(1, np.int64), np.array([0, 1]))):
+            Layer.__call__(layer, input)  # subclasses may have other arguments
+            if training:
+                output, _, tape = Layer.forward(layer, input)
+                Layer.backward(layer, tape, output)

@@ -260,9 +260,58 @@ def packing():
     for value in (None, "0", np.zeros(2), NoArray()):
         yield Case(f"padding_value = {type(value).__name__}", TypeError, ("padding_value", "must be a"),
                    lambda v=value: nbp.pad_packed_sequence(PACKED, padding_value=v))  # fmt: skip
-    for value in ("top", "", None, 1, b"left"):
-        yield Case(f"padding_side = {value!r}", ValueError, ("padding_side", "'right' or 'left'", repr(value)),
-                   lambda v=value: nbp.pad_sequence([ROWS], padding_side=v))  # fmt: skip
+    sided = {
+        "pad_sequence": lambda side: nbp.pad_sequence([ROWS], padding_side=side),
+        "pad_packed_sequence": lambda side: nbp.pad_packed_sequence(PACKED, padding_side=side),
+        "pack_padded_sequence": lambda side: nbp.pack_padded_sequence(PADDED, [1, 2, 3], padding_side=side),
+        "unpad_sequence": lambda side: nbp.unpad_sequence(PADDED, [1, 2, 3], padding_side=side),
+    }
+    for name, call in sided.items():
+        for value in ("top", "", None, 1, b"left"):
+            words = ("padding_side", "'right' or 'left'", repr(value))
+            yield Case(f"{name}, padding_side = {value!r}", ValueError, words, lambda c=call, v=value: c(v))
+    wide = lie(dict(data=np.ones((6, 3), F4)))
+    for name, value, error, words in (
+        ("empty", [], ValueError, ("at least one PackedSequence",)),
+        ("one batch", PACKED, TypeError, ("list of PackedSequences", "PackedSequence")),
+        ("number", 3, TypeError, ("list of PackedSequences", "int")),
+        ("arrays", [ROWS], TypeError, ("batches[0]", "PackedSequence", "ndarray")),
+        ("None inside", [PACKED, None], TypeError, ("batches[1]", "NoneType")),
+        ("two dtypes", [PACKED, PACKED.astype("f8")], TypeError, ("agree in dtype", "float64", "index 1")),
+        ("two widths", [PACKED, wide], ValueError, ("agree in shape", "(6, 3)", "index 1")),
+        ("a lie", [PACKED, lie(dict(batch_sizes=index(3, 2, 2)))], ValueError, ("batches[1].batch_sizes", "got 7")),
+        ("a pickled lie", [pickled_lie()], ValueError, ("batches[0].batch_sizes", str(2**60))),
+    ):
+        yield Case(f"concatenate, {name}", error, ("batches", *words), lambda v=value: nbp.concatenate(v))
+    for name, value, error, words in (
+        ("too large", [0, 3], ValueError, ("at most 2", "got 3", "index 1")),
+        ("too small", [-4], ValueError, ("at least -3", "got -4", "index 0")),
+        ("far too small", [-(2**63)], ValueError, ("at least -3", str(-(2**63)))),
+        ("empty", [], ValueError, ("at least one sequence",)),
+        ("a short mask", [True, False], ValueError, ("length of 3", "got 2")),
+        ("a mask of nothing", np.zeros(3, bool), ValueError, ("at least one sequence",)),
+        ("a mask of two axes", np.ones((3, 1), bool), TypeError, ("integers", "bool")),
+        ("float", [0.0], TypeError, ("integers", "float64")),
+        ("uint64 near 2**64", index(2**64 - 1, dtype="u8"), ValueError, ("int64", str(2**64 - 1))),
+        ("scalar", 0, ValueError, ("one-dimensional",)),
+        ("slice", slice(0, 1), TypeError, ("integers", "object")),
+        ("raises when it becomes an array", NoArray(), TypeError, ("must be an array", "NoArray", "no array")),
+    ):
+        yield Case(f"select, indices {name}", error, ("indices", *words), lambda v=value: nbp.select(PACKED, v))
+    for name, (fields, error, words) in BAD_PACKED.items():
+        yield Case(f"select, {name}", error, ("packed", *words), lambda f=fields: nbp.select(lie(f), [0]))
+    for name, value, error, words in (
+        ("float", ROWS, TypeError, ("integers", "float32")),
+        ("bool", np.ones(3, bool), TypeError, ("integers", "bool")),
+        ("text", "abc", TypeError, ("integers", "<U3")),
+        ("no axes", 3, ValueError, ("1 or 2 dimensions", "()")),
+        ("three axes", np.ones((1, 2, 3), int), ValueError, ("1 or 2 dimensions", "(1, 2, 3)")),
+        ("packed", PACKED, TypeError, ("integers", "PackedSequence", "as it is")),
+        ("symbols", nbp.symbols([1]), TypeError, ("integers", "Symbols", "as it is")),
+        ("masked", np.ma.array([1]), TypeError, ("mask",)),
+        ("raises when it becomes an array", NoArray(), TypeError, ("must be an array", "NoArray", "no array")),
+    ):
+        yield Case(f"symbols, {name}", error, ("array", *words), lambda v=value: nbp.symbols(v))
     for name, value, error, words in (
         ("out of range", [0, 3, 1], ValueError, ("at most 2", "got 3", "index 1")),
         ("negative", [0, -1], ValueError, ("at least 0", "got -1")),
@@ -355,13 +404,18 @@ BAD_INPUT = {
     "complex": (PADDED.astype("c8"), TypeError, ("float32", "complex64")),
     "structured": (np.zeros((4, 3, 2), [("x", "f4")]), TypeError, ("float32", "'x'")),
     "more than the memory": (HUGE, MemoryError, ("Unable to allocate",)),
-    "symbol too large": (index(0, 1, 2).reshape(1, 3), ValueError, ("less than", "= 2", "got 2 at index (0, 2)")),
+    "symbol too large": (
+        nbp.symbols(index(0, 1, 2).reshape(1, 3)),
+        ValueError,
+        ("less than", "= 2", "got 2 at index (0, 2)"),
+    ),
     "symbol negative": (index(0, -1, dtype="i1"), ValueError, ("at least 0", "got -1 at index 1")),
     "symbols of the least and largest int64": (index(2**63 - 1, -(2**63)), ValueError, (str(2**63 - 1), "index 0")),
+    "features or symbols": (index(0, 1).reshape(1, 2), TypeError, ("astype(numpy.float32)", "symbols(x)", "int64")),
     "symbols bool": (np.ones((4, 3), bool), TypeError, ("float32", "bool")),
     "symbols masked": (np.ma.array([[0, 1]]), TypeError, ("mask",)),
     "symbol without an axis": (index(1)[0], TypeError, ("PackedSequence or a NumPy array", "int64")),
-    "more symbols than the memory": (HUGE_SYMBOLS, MemoryError, ("Unable to allocate",)),
+    "more symbols than the memory": (nbp.symbols(HUGE_SYMBOLS), MemoryError, ("Unable to allocate",)),
     "integers": (PADDED.astype(int), TypeError, ("float32", "int64")),
     "packed, columns": (lie(dict(data=ROWS[:, :1])), ValueError, ("input.data", "(6, 2)", "(6, 1)")),
     "packed, float64": (PACKED.astype("f8"), TypeError, ("input.data", "float32", "float64")),
@@ -583,7 +637,7 @@ def others():
     yield Case("warmup(training=1)", TypeError, ("training", "bool", "1"), lambda: nbp.warmup(GRU, training=1))
     for make in (nbp.optim.SGD, nbp.optim.Adam, nbp.optim.AdamW):
         name = make.__name__
-        for value, error in ((0.0, ValueError), (-1.0, ValueError), (math.nan, ValueError), ("1", TypeError)):
+        for value, error in ((math.inf, ValueError), (-1.0, ValueError), (math.nan, ValueError), ("1", TypeError)):
             yield Case(f"{name}(lr={value!r})", error, ("lr", repr(value)), lambda m=make, v=value: m(lr=v))
         yield Case(f"{name}(weight_decay=-1)", ValueError, ("weight_decay", "-1"),
                    lambda m=make: m(lr=1.0, weight_decay=-1))  # fmt: skip
@@ -602,8 +656,8 @@ def others():
                    lambda m=make: steps(m(1.0), (VECTOR, VECTOR), (VECTOR[1:], VECTOR[1:])))  # fmt: skip
     yield Case("Adam(betas)", TypeError, ("betas", "pair"), lambda: nbp.optim.Adam(betas=0.9))
     yield Case("Adam(betas) of 1", ValueError, ("betas[1]", "below 1"), lambda: nbp.optim.Adam(betas=(0.9, 1.0)))
-    yield Case("SGD(momentum=1)", ValueError, ("momentum", "below 1"), lambda: nbp.optim.SGD(1.0, momentum=1))
-    yield Case("clip_grad_norm, 0", ValueError, ("max_norm", "above 0"), lambda: nbp.optim.clip_grad_norm(VECTOR, 0))
+    yield Case("SGD(momentum=-1)", ValueError, ("momentum", "least 0"), lambda: nbp.optim.SGD(1.0, momentum=-1))
+    yield Case("clip_grad_norm, -1", ValueError, ("max_norm", "least 0"), lambda: nbp.optim.clip_grad_norm(VECTOR, -1))
     yield Case("clip_grad_norm, matrix", ValueError, ("gradient", "(1, 4)"),
                lambda: nbp.optim.clip_grad_norm(VECTOR[None], 1.0))  # fmt: skip
     logits, labels = np.zeros((3, 4)), index(0, 1, 3)
@@ -659,6 +713,7 @@ def others():
             yield Case(f"load, path {what}", error, words, lambda v=value: nbp.load(v))
         yield Case("load, a folder", OSError, ("path", "file"), lambda: nbp.load(os.path.dirname(__file__)))
         yield Case("load, another kind of file", ValueError, ("not a safetensors file",), lambda: nbp.load(__file__))
+        yield Case("load, rng", TypeError, ("rng", "default_rng", "'a'"), lambda: nbp.load(__file__, rng="a"))
         yield Case("load, no file", OSError, ("nowhere",), lambda: nbp.load(nowhere))
         yield from damaged_files()
 
@@ -706,12 +761,17 @@ def damaged_files():
 def interop():
     """PyTorch's own errors where its modules check, which is by RuntimeError."""
     if torch is None:
+        for name in ("from_torch", "to_torch", "accelerate"):
+            yield Case(f"{name}, no PyTorch", ImportError, ("needs PyTorch", "numba_pack[torch]"),
+                       lambda n=name: getattr(nbp.interop.torch, n))  # fmt: skip
         return
     own, rnn = nbp.interop.torch, torch.nn.utils.rnn
     for what, value in (("list", []), ("Linear", torch.nn.Linear(2, 3)), ("None", None)):
         yield Case(f"from_torch, {what}", TypeError, ("module", type(value).__name__),
                    lambda v=value: own.from_torch(v))  # fmt: skip
         yield Case(f"to_torch, {what}", TypeError, ("layer", type(value).__name__), lambda v=value: own.to_torch(v))
+    yield Case("from_torch, rng", TypeError, ("rng", "default_rng", "'a'"),
+               lambda: own.from_torch(torch.nn.GRU(2, 3), rng="a"))  # fmt: skip
     yield Case("from_torch, half", TypeError, ("float16",), lambda: own.from_torch(torch.nn.GRU(2, 3).half()))
     meta, hooked = torch.nn.GRU(2, 3, device="meta"), torch.nn.GRU(2, 3)
     yield Case("from_torch, meta", ValueError, ("weight_ih_l0", "no values"), lambda: own.from_torch(meta))
@@ -866,6 +926,31 @@ def pad_two(one, other, padding_value, padding_side):
 
 
 @njit(cache=True)
+def pack_left(padded, lengths, padding_side):
+    return nbp.pack_padded_sequence(padded, lengths, padding_side=padding_side)
+
+
+@njit(cache=True)
+def pad_packed_side(packed, padding_side):
+    return nbp.pad_packed_sequence(packed, padding_side=padding_side)
+
+
+@njit(cache=True)
+def unpad_side(padded, lengths, padding_side):
+    return nbp.unpad_sequence(padded, lengths, padding_side=padding_side)
+
+
+@njit(cache=True)
+def concatenate(one, other):
+    return nbp.concatenate((one, other))
+
+
+@njit(cache=True)
+def select(packed, indices):
+    return nbp.select(packed, indices)
+
+
+@njit(cache=True)
 def invert(permutation):
     return nbp.invert_permutation(permutation)
 
@@ -903,6 +988,7 @@ def compiled_packing():
     for value in (index(0, 3, 1), index(0, -1), index(1, 1), index(2**62)):
         yield Case(f"@njit invert_permutation, {value}", ValueError, ("permutation",), lambda v=value: invert(v))
     wide = np.ones((2, 3), F4)
+    wide_batch = lie(dict(data=np.ones((6, 3), F4)))
     for name, call, words in (
         ("pack_sequence, two widths", lambda: pack_two(ROWS, wide, False), ("sequences", "agree in shape", "3")),
         (
@@ -912,6 +998,15 @@ def compiled_packing():
         ),
         ("pad_sequence, two widths", lambda: pad_two(ROWS, wide, 0.0, "left"), ("sequences", "agree in shape", "3")),
         ("pad_sequence, padding_side", lambda: pad_two(ROWS, ROWS, 0.0, "top"), ("padding_side", "'right'", "top")),
+        ("pack_padded_sequence, side", lambda: pack_left(PADDED, index(1, 2, 3), "top"), ("padding_side", "top")),
+        ("pad_packed_sequence, side", lambda: pad_packed_side(PACKED, "top"), ("padding_side", "top")),
+        ("unpad_sequence, side", lambda: unpad_side(PADDED, index(1, 2, 3), "top"), ("padding_side", "top")),
+        ("select, too large", lambda: select(PACKED, index(0, 3)), ("indices", "at most 2", "index 1")),
+        ("select, too small", lambda: select(PACKED, index(-4)), ("indices", "at least -3", "-4")),
+        ("select, empty", lambda: select(PACKED, index()), ("indices", "at least one")),
+        ("select, a short mask", lambda: select(PACKED, np.ones(2, bool)), ("indices", "length of 3", "got 2")),
+        ("concatenate, two widths", lambda: concatenate(PACKED, wide_batch), ("batches", "agree in shape", "3")),
+        ("concatenate, a lie", lambda: concatenate(PACKED, pickled_lie()), ("batch_sizes", str(2**60))),
         (
             "pad_sequence, padding_value",
             lambda: pad_two(index(1), index(2), 0.5, "left"),
@@ -925,6 +1020,9 @@ def compiled_packing():
         ("scalars", lambda: pack_two(1.0, 2.0, False), ("sequences", "array")),
         ("flag of 1", lambda: pack_two(ROWS, ROWS, 1), ("enforce_sorted", "bool")),
         ("side of bytes", lambda: pad_two(ROWS, ROWS, 0.0, b"left"), ("padding_side", "'right' or 'left'")),
+        ("array among batches", lambda: concatenate(PACKED, ROWS), ("batches", "PackedSequence", "array")),
+        ("batches of two dtypes", lambda: concatenate(PACKED, PACKED.astype("f8")), ("batches", "agree in dtype")),
+        ("float indices", lambda: select(PACKED, np.ones(2)), ("indices", "integers", "float64")),
         ("array for a batch", lambda: unpack(ROWS), ("packed", "PackedSequence")),
         ("None for a batch", lambda: check(None), ("packed", "PackedSequence")),
         ("float lengths", lambda: pack_padded(PADDED, np.full(3, np.nan)), ("lengths", "integers", "float64")),

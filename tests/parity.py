@@ -89,7 +89,7 @@ def test_dropout_has_the_masks_of_the_generator(cell):
     case = make_case(layer, LENGTHS)
     for call in range(2):
         columns = layer.num_directions * layer.output_size
-        masks = naive.dropout_masks(0.4, layer._seed, call, LENGTHS, 3, columns)
+        masks = naive.dropout_masks(0.4, layer._training_calls.seed, call, LENGTHS, 3, columns)
         assert_results_near(layer, LENGTHS, helpers.train(layer, case), helpers.oracle(layer, case, masks))
 
 
@@ -327,7 +327,7 @@ def test_host_and_device_arguments_do_not_mix_and_the_layer_goes_on():
     layer, double = nbp.GRU(2, 3), nbp.GRU(2, 3, dtype=np.float64)
     x = nbp.pack_sequence([np.ones((2, 2), np.float32)])
     h = np.ones((1, 1, 3), np.float32)
-    with pytest.raises(TypeError, match="hx must be on the device, as the input is; got ndarray"):
+    with pytest.raises(TypeError, match=r"hx must be on the device, as the input is; got numpy.ndarray"):
         layer(on_device(x), h)
     with pytest.raises(TypeError, match="hx must be a NumPy array; got"):
         layer(x, on_device(h))

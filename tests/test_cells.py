@@ -212,7 +212,7 @@ def test_wrong_input_and_state_are_named(call, input, hx, error, message):
 @pytest.mark.parametrize(
     ("hx", "error", "message"),
     [
-        (STATE, TypeError, "hx must be a tuple of two arrays, h and c; got ndarray"),
+        (STATE, TypeError, "hx must be a tuple of two arrays, h and c; got numpy.ndarray"),
         ((STATE,), TypeError, "hx must be a tuple of two arrays, h and c; got tuple"),
         ((STATE, STATE[:4]), ValueError, r"hx\[1\] must have shape \(B, H\) = \(5, 19\); got \(4, 19\)"),
         ((STATE[:, :4], STATE), ValueError, r"hx\[0\] must have shape \(B, H\) = \(5, 19\); got \(5, 4\)"),
@@ -241,7 +241,11 @@ def test_a_wrong_tape_is_named():
     for wrong, error, message in (
         (None, TypeError, "tape must be what forward returned second; got NoneType"),
         ((state, tape), TypeError, "tape must be what forward returned second; got tuple"),
-        (nbp.GRU(I, H).forward(X[None])[2], TypeError, "tape must be what forward returned second; got Tape"),
+        (
+            nbp.GRU(I, H).forward(X[None])[2],
+            TypeError,
+            "tape must be what forward returned second; got numba_pack.layers.Tape",
+        ),
         (make_cell("gru").forward(X)[1], ValueError, "tape must come from a forward call of this GRUCell; got one of"),
     ):
         with pytest.raises(error, match=message):
@@ -249,5 +253,7 @@ def test_a_wrong_tape_is_named():
     gru.backward(tape, state)
     with pytest.raises(ValueError, match="tape must not have been used: backward uses it up; got one"):
         gru.backward(tape, state)
-    with pytest.raises(TypeError, match="tape must be what forward returned third; got CellTape"):
+    with pytest.raises(
+        TypeError, match=r"tape must be what forward returned third; got numba_pack.step_cells.CellTape"
+    ):
         nbp.GRU(I, H).backward(gru.forward(X)[1])

@@ -26,7 +26,7 @@ def run(backend, *arguments):
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=PARITY.parent.parent)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ["cpu", pytest.param("simulator", marks=pytest.mark.slow), "device"])
 def test_every_backend_does_the_same(backend):
     result = run(backend, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(PARITY))
     assert result.returncode == 0, result.stdout + result.stderr
@@ -76,6 +76,7 @@ def test_the_benchmark_says_that_there_is_no_device():
     assert "There is no device here" in result.stderr
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs_in_the_simulator(tmp_path):
     result = run("simulator", str(BENCHMARK), "--tiny", "--rounds", "1", "--output", str(tmp_path))
     assert result.returncode == 0, result.stderr

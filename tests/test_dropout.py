@@ -1,7 +1,11 @@
 """Dropout between layers: its generator, its masks as they show in the output, and its gradients."""
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import helpers
 import naive
@@ -12,7 +16,7 @@ from numba import njit
 
 import numba_pack as nbp
 from numba_pack.cpu import engine
-from numba_pack.dropout import philox
+from numba_pack.dropout import Calls, philox
 
 # From kat_vectors of the Random123 library: counter, key, words of philox4x32 with 10 rounds.
 KNOWN_ANSWERS = [
@@ -75,7 +79,7 @@ def masks_of(layer, lengths):
 def test_units_are_zero_or_divided_by_the_share_that_is_kept_as_the_generator_says(rate, dtype, bidirectional):
     layer = window(6, rate, bidirectional=bidirectional, dtype=dtype)
     for call in range(2):
-        expected = naive.dropout_masks(rate, layer._seed, call, LENGTHS, 2, 6 * layer.num_directions)[0]
+        expected = naive.dropout_masks(rate, layer._training_calls.seed, call, LENGTHS, 2, 6 * layer.num_directions)[0]
         for got, mask in zip(masks_of(layer, LENGTHS), expected, strict=True):
             np.testing.assert_array_equal(got, mask.astype(dtype))
 
@@ -112,7 +116,7 @@ def test_each_call_layer_sequence_step_and_seed_drops_others():
 
 def test_each_layer_drops_as_the_generator_says():
     layer = window(6, 0.3, num_layers=4)
-    masks = naive.dropout_masks(0.3, layer._seed, 0, LENGTHS, 4, 6)
+    masks = naive.dropout_masks(0.3, layer._training_calls.seed, 0, LENGTHS, 4, 6)
     for got, *expected in zip(masks_of(layer, LENGTHS), *masks, strict=True):
         np.testing.assert_allclose(got, np.prod(expected, axis=0), rtol=4 * np.finfo(float).eps)
 
@@ -157,16 +161,9 @@ def test_results_and_gradients_are_those_of_the_definition_with_the_same_masks(c
     case = make_case(layer, LENGTHS)
     columns = layer.num_directions * layer.output_size
     for call in range(2):
-        masks = naive.dropout_masks(0.4, layer._seed, call, LENGTHS, 3, columns)
+        masks = naive.dropout_masks(0.4, layer._training_calls.seed, call, LENGTHS, 3, columns)
         expected = helpers.oracle(layer, case, masks)
         helpers.assert_results_near(layer, LENGTHS, helpers.train(layer, case), expected)
-
-
-def test_two_layers_of_one_seed_drop_the_same_and_a_copy_goes_on_from_where_the_original_stood():
-    one, same = window(6, 0.5), window(6, 0.5)
-    assert_same_bits(masks_of(one, LENGTHS), masks_of(same, LENGTHS))
-    for twin in (copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
-        assert_same_bits(masks_of(twin, LENGTHS), masks_of(copy.deepcopy(one), LENGTHS))
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -196,3 +193,142 @@ def test_a_rate_of_one_drops_all(cell, dtype):
     helpers.assert_results_near(layer, LENGTHS, results, helpers.oracle(layer, case, nothing))
     assert not any(d.any() for d in results.d_inputs)
     assert not results.d_parameters["weight_ih_l1"].any()
+
+
+# -- which calls drop the same -----------------------------------------------------------------------------------------
+
+COPIES = {
+    "deep copy": copy.deepcopy,
+    "pickle": lambda layer: pickle.loads(pickle.dumps(layer)),
+    "folded": lambda layer: nbp.fold_embedding(layer, np.ones((1, 1))),
+}
+
+
+def test_two_layers_of_one_seed_drop_the_same():
+    assert_same_bits(masks_of(window(6, 0.5), LENGTHS), masks_of(window(6, 0.5), LENGTHS))
+
+
+@pytest.mark.parametrize("make", COPIES.values(), ids=COPIES)
+def test_a_copy_of_a_layer_with_a_seed_goes_on_from_where_the_original_stood(make):
+    layer = window(6, 0.5)
+    first = masks_of(layer, LENGTHS)
+    copied = make(layer)
+    theirs = [masks_of(copied, LENGTHS) for _ in range(2)]
+    assert_same_bits(theirs, [masks_of(layer, LENGTHS) for _ in range(2)])
+    assert agreement(first, theirs[0]) < 1
+
+
+@pytest.mark.parametrize("make", COPIES.values(), ids=COPIES)
+def test_a_copy_of_a_layer_without_a_seed_drops_units_of_its_own(make):
+    layer = window(6, 0.5, seed=None)
+    masks = [np.concatenate(masks_of(each, LENGTHS)).tobytes() for each in (layer, make(layer), make(layer))]
+    assert len(set(masks)) == 3
+
+
+def test_a_shallow_copy_counts_calls_with_the_original():
+    layer = window(6, 0.5)
+    other = copy.copy(layer)
+    assert agreement(masks_of(layer, LENGTHS), masks_of(other, LENGTHS)) < 1
+
+
+def test_warmup_does_not_count_as_a_call():
+    warm, cold = window(6, 0.5), window(6, 0.5)
+    nbp.warmup(warm, training=True)
+    assert_same_bits(masks_of(warm, LENGTHS), masks_of(cold, LENGTHS))
+
+
+def test_calls_of_many_threads_at_once_have_numbers_of_their_own():
+    calls, before = Calls(0, seeded=False), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(16) as executor:
+            made = list(executor.map(lambda _: calls.next(0.5), range(20_000)))
+    finally:
+        sys.setswitchinterval(before)
+    assert len(set(made)) == 20_000
+    assert calls.next(0.5).call == 20_000
+
+
+def test_training_calls_of_many_threads_drop_units_of_their_own():
+    layer, x = window(64, 0.5), np.zeros((2, 1))
+    layer.forward(x)
+    with ThreadPoolExecutor(8) as executor:
+        outputs = set(executor.map(lambda _: layer.forward(x)[0].tobytes(), range(500)))
+    assert len(outputs) == 500
+
+
+# Prints, for a layer with a seed and one without, digests of what a process, its forked children and its grandchild
+# drop, and of their gradients of a call that was made before the fork; then of what a layer drops that each makes for
+# itself, and of such parameters.
+FORKS = """
+import hashlib, os, sys, warnings
+import numpy as np
+import numba_pack as nbp
+
+warnings.simplefilter("ignore", DeprecationWarning)
+x = np.ones((3, 1, 2), np.float32)
+layers = [nbp.GRU(2, 64, num_layers=2, dropout=0.5, rng=rng) for rng in (0, None)]
+tapes = [layer.forward(x) for layer in layers]
+
+def digest(array):
+    return hashlib.sha256(array.tobytes()).hexdigest()[:16]
+
+def tell(who):
+    gradients = [digest(layer.backward(tape, output).parameters) for layer, (output, _, tape) in zip(layers, tapes)]
+    made = nbp.GRU(2, 64, num_layers=2, dropout=0.5, rng=0)
+    drops = [digest(layer.forward(x)[0]) for layer in (*layers, made)]
+    print(who, *gradients, *drops, digest(nbp.GRU(2, 64).parameters), flush=True)
+
+def fork(who, then=lambda: None):
+    if os.fork() == 0:
+        then()
+        tell(who)
+        os._exit(0)
+    assert os.wait()[1] == 0
+
+fork("child")
+fork("child", lambda: fork("grandchild"))
+tell("parent")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_drops_units_of_its_own_with_a_seed_the_same_in_each_run():
+    runs = []
+    for _ in range(2):
+        process = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True)
+        rows = [line.split() for line in process.stdout.splitlines()]
+        assert [who for who, *_ in rows] == ["child", "grandchild", "child", "parent"], process.stderr
+        _, seeded_gradients, gradients, seeded, unseeded, made, parameters = zip(*rows, strict=True)
+        assert len(set(seeded_gradients)) == len(set(gradients)) == 1  # the call was made before the fork
+        assert len(set(seeded)) == len(set(unseeded)) == len(set(parameters)) == 4
+        assert len(set(made)) == 1
+        runs.append((seeded, unseeded))
+    (seeded, unseeded), (seeded_again, unseeded_again) = runs
+    assert seeded == seeded_again
+    assert not set(unseeded) & set(unseeded_again)
+
+
+def test_the_layers_of_a_file_can_be_given_a_seed(tmp_path):
+    pytest.importorskip("safetensors", reason="files need it")
+    path = tmp_path / "layers.safetensors"
+    nbp.save(path, {"one": window(6, 0.5, dtype=np.float32), "two": window(6, 0.5, dtype=np.float32)})
+
+    def drops(rng):
+        return [np.concatenate(masks_of(layer, LENGTHS)) for layer in nbp.load(path, rng=rng).values()]
+
+    assert_same_bits(drops(3), drops(3))
+    assert_same_bits(drops(3), drops(np.random.default_rng(3)))
+    assert len({mask.tobytes() for mask in drops(3) + drops(4) + drops(None) + drops(None)}) == 8
+
+
+def test_a_layer_of_pytorch_can_be_given_a_seed():
+    torch = pytest.importorskip("torch", reason="what is tested here takes its modules")
+    module = torch.nn.GRU(1, 6, num_layers=2, dropout=0.5)
+
+    def drops(rng):
+        layer = nbp.interop.torch.from_torch(module, rng=rng)
+        return layer.forward(np.ones((9, 1), np.float32))[0]
+
+    assert_same_bits(drops(3), drops(3))
+    assert len({output.tobytes() for output in (drops(3), drops(4), drops(None), drops(None))}) == 4

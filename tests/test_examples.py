@@ -45,8 +45,8 @@ def test_the_packing_example_counts_64_rows_against_45_and_draws_them(tmp_path):
     "options",
     [
         pytest.param((), id="bidirectional LSTM"),
-        pytest.param(("--cell", "gru", "--unidirectional"), id="GRU"),
-        pytest.param(("--cell", "rnn"), id="bidirectional RNN"),
+        pytest.param(("--cell", "gru", "--unidirectional"), id="GRU", marks=pytest.mark.slow),
+        pytest.param(("--cell", "rnn"), id="bidirectional RNN", marks=pytest.mark.slow),
     ],
 )
 def test_the_vowels_example_learns_to_tell_speakers_apart(options, tmp_path):
@@ -58,6 +58,7 @@ def test_the_vowels_example_learns_to_tell_speakers_apart(options, tmp_path):
     assert_is_a_figure(tmp_path / "figure.png")
 
 
+@pytest.mark.slow
 def test_the_vowels_example_gives_the_same_for_the_same_seed(tmp_path):
     def accuracy(seed):
         options = ("--hidden-size", "16", "--epochs", "3", "--unidirectional", "--seed", seed)

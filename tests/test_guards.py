@@ -116,13 +116,13 @@ def run_between_guards(layer, lengths, shift, symbols):
     expected = engine.infer(weights, form.batch, layer._states(form, case.hx, "hx"))
     outputs = empty_like(expected)
     head = (*inside[:3], *batch[:3], *states)
-    kernels.call_inference(inside.forward, *head, 0, B, *outputs)
+    kernels.call_inference(kernels.kernel("forward", weights), *head, 0, B, *outputs)
     assert_same_bits(outputs, list(expected), f"inference of {layer}")
     guards.check()
 
     out, h_n, c_n, saved = engine.record(weights, form.batch, layer._states(form, case.hx, "hx"), dropout)
     record, outputs = empty_like(saved.record), empty_like((out, h_n, c_n))
-    kernels.call_forward(inside.forward, *head, drop, *record, 0, last, *outputs)
+    kernels.call_forward(kernels.kernel("forward", weights), *head, drop, *record, 0, last, *outputs)
     assert_same_bits(outputs, [out, h_n, c_n], f"forward pass of {layer}")
     guards.check()
 
@@ -135,13 +135,14 @@ def run_between_guards(layer, lengths, shift, symbols):
     d_projected = guarded(np.zeros((L * D if layer.hidden_size != P else 0) * N * P, layer.dtype))
     d_x, d_h, d_c = empty_like(gradients[:3])
     kernels.call_backward(
-        weights.backward, *head, drop, *record, outputs[0], 0, last, panels, d_out, *d_states, d_between,
-        not symbols, d_x, d_h, d_c, d_projected,
+        kernels.kernel("backward", weights), *head, drop, *record, outputs[0], 0, last, panels, d_out, *d_states,
+        d_between, not symbols, d_x, d_h, d_c, d_projected,
     )  # fmt: skip
     guards.check()
     gradient = guarded(np.zeros(weights.parameters.size, layer.dtype))
+    given = (kernels.kernel("gradients", weights), *head, drop, *record, outputs[0], d_projected)
     for part in range(3):
-        kernels.call_gradients(weights.gradients, *head, drop, *record, outputs[0], d_projected, part, 3, gradient)
+        kernels.call_gradients(*given, part, 3, gradient)
     guards.check()
     assert_same_bits([d_x, d_h, d_c, gradient], list(gradients), f"gradients of {layer}")
 
@@ -185,6 +186,7 @@ SELECTED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", SELECTED.values(), ids=SELECTED)
 def test_results_are_right_with_the_bounds_of_arrays_checked(what):
     """NUMBA_BOUNDSCHECK has an index beyond an array raise: all of packing, and of the kernels what indexes arrays.
@@ -199,6 +201,7 @@ def test_results_are_right_with_the_bounds_of_arrays_checked(what):
     assert process.returncode == 0, process.stdout
 
 
+@pytest.mark.slow
 def test_the_check_of_bounds_does_work_there(tmp_path):
     code = """
 import numpy as np
@@ -216,7 +219,8 @@ order = np.array([0])  # of two sequences
 states = rows[None], rows[None], False
 try:
     kernels.call_inference(
-        weights.forward, *weights[:3], rows, np.array([2]), order, *states, 0, 2, rows, rows[None], rows[None]
+        kernels.kernel("forward", weights), *weights[:3], rows, np.array([2]), order, *states, 0, 2, rows, rows[None],
+        rows[None],
     )
 except MemoryError:  # all that a kernel can say is that it did not come to its end
     print("not done")

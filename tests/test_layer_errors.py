@@ -143,7 +143,7 @@ WRONG_INPUT = [
     case("list", TypeError, "input must be a PackedSequence or a NumPy array; got list", PADDED.tolist()),
     case("none", TypeError, "input must be a PackedSequence or a NumPy array; got NoneType", None),
     case("plain-tuple", TypeError, "input must be a PackedSequence or a NumPy array; got tuple", tuple(PACKED)),
-    case("number", TypeError, "input must be a PackedSequence or a NumPy array; got float32", F4(1)),
+    case("number", TypeError, "input must be a PackedSequence or a NumPy array; got numpy.float32", F4(1)),
     case(
         "one-axis", ValueError, r"input must be a PackedSequence or have 2 or 3 dimensions; got shape \(3,\)",
         PADDED[0, 0],
@@ -213,7 +213,7 @@ WRONG_PARTS = [
 ]
 #: what is no state of an LSTM whatever its parts are
 NO_PAIRS = [
-    case("array", TypeError, "must be a tuple of two arrays, h and c; got ndarray", STATE),
+    case("array", TypeError, "must be a tuple of two arrays, h and c; got numpy.ndarray", STATE),
     case("one", TypeError, "must be a tuple of two arrays, h and c; got tuple of 1", (STATE,)),
     case("three", TypeError, "must be a tuple of two arrays, h and c; got tuple of 3", (STATE,) * 3),
     case("text", TypeError, "must be a tuple of two arrays, h and c; got str", "hc"),
@@ -321,7 +321,7 @@ WRONG_D_PADDED = [
         "batch-first", ValueError, r"d_output must have shape \(T, B, .*\) = \(5, 2, 4\); got \(2, 5, 4\)",
         D_PADDED.swapaxes(0, 1),
     ),
-    case("packed", TypeError, "d_output must be a NumPy array; got PackedSequence", D_PACKED),
+    case("packed", TypeError, "d_output must be a NumPy array; got numba_pack.sequences.PackedSequence", D_PACKED),
     case("float64", TypeError, "d_output must have dtype float32; got float64", D_PADDED.astype(float)),
     case("list", TypeError, "d_output must be a NumPy array; got list", D_PADDED.tolist()),
     case("number", TypeError, "d_output must be a NumPy array; got float", 1.0),

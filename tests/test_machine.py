@@ -44,6 +44,7 @@ def processes():
         process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", ["layers", "composed", "activations"])
 @pytest.mark.parametrize("name", MACHINES)
 def test_results_are_right_on_other_processors(processes, name, check):

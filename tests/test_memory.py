@@ -35,8 +35,15 @@ CASES = {
 }
 
 
+#: what these show, the others show each in part
+SLOW = ("two-layers", "three-layers-one-long-sequence", "two-layers-both-directions")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="the resource module, which tells the peak, is of POSIX")
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name, case in CASES.items()],
+)
 def test_inference_uses_less_than_32_mb_beyond_input_and_output(case):
     command = [sys.executable, "-c", SCRIPT, *map(str, case)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -45,6 +45,7 @@ OPTIMISERS = [
     pytest.param(SGD, sgd_loop, {"lr": 0.1}, id="sgd"),
     pytest.param(SGD, sgd_loop, {"lr": 0.1, "momentum": 0.9}, id="sgd-momentum"),
     pytest.param(SGD, sgd_loop, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.05}, id="sgd-momentum-decay"),
+    pytest.param(SGD, sgd_loop, {"lr": 0.01, "momentum": 1.0}, id="sgd-that-never-forgets"),
     pytest.param(Adam, adam_loop, {"lr": 0.01}, id="adam"),
     pytest.param(Adam, adam_loop, {"lr": 0.01, "betas": (0.0, 0.5), "eps": 0.1}, id="adam-other-betas-and-eps"),
     pytest.param(Adam, adam_loop, {"lr": 0.01, "weight_decay": 0.05}, id="adam-decay"),
@@ -126,6 +127,16 @@ def test_a_learning_rate_may_change_between_steps():
     np.testing.assert_allclose(adam.step(x, g), -0.4, rtol=1e-6)
 
 
+@pytest.mark.parametrize("make", [SGD, Adam, AdamW])
+def test_a_learning_rate_of_zero_changes_nothing_but_the_moments(make):
+    x, g = np.array([1.0, -2.0]), np.array([3.0, 0.5])
+    still, moving = make(lr=0), make(lr=0.1)
+    np.testing.assert_array_equal(still.step(x, g), x)
+    moving.step(x, g)
+    still.lr = 0.1
+    np.testing.assert_array_equal(still.step(x, g), moving.step(x, g))
+
+
 def test_adam_finds_the_minimum_of_a_badly_scaled_bowl():
     curvature = np.array([1e-4, 1.0, 1e4])
     x, adam = np.ones(3), Adam(lr=0.01)
@@ -151,6 +162,14 @@ def test_a_gradient_within_the_limit_is_copied_as_it_is():
     assert clipped.dtype == np.float32 and not np.shares_memory(clipped, gradient)
 
 
+def test_a_limit_of_infinity_tells_the_norm_and_one_of_zero_leaves_nothing():
+    gradient = np.array([3.0, -4.0])
+    clipped, norm = clip_grad_norm(gradient, math.inf)
+    np.testing.assert_array_equal(clipped, gradient)
+    assert norm == 5.0
+    np.testing.assert_array_equal(clip_grad_norm(gradient, 0)[0], [0.0, -0.0])
+
+
 def test_a_float32_norm_does_not_overflow():
     clipped, norm = clip_grad_norm(np.full(4, 1e30, np.float32), 1.0)
     assert norm == pytest.approx(2e30)
@@ -165,11 +184,11 @@ def test_a_nan_stays_visible_after_clipping():
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: SGD(lr=0.0), ValueError, r"lr must be above 0 and finite; got 0.0"),
+        (lambda: SGD(lr=-0.1), ValueError, "lr must be at least 0 and finite; got -0.1"),
         (lambda: SGD(lr=np.nan), ValueError, "lr must be .*; got nan"),
         (lambda: SGD(lr="0.1"), TypeError, "lr must be a number; got '0.1'"),
         (lambda: SGD(lr=True), TypeError, "lr must be a number; got True"),
-        (lambda: SGD(lr=0.1, momentum=1.0), ValueError, "momentum must be at least 0 and below 1; got 1.0"),
+        (lambda: SGD(lr=0.1, momentum=-0.5), ValueError, "momentum must be at least 0 and finite; got -0.5"),
         (lambda: SGD(lr=0.1, weight_decay=-1), ValueError, "weight_decay must be .*; got -1"),
         (lambda: Adam(lr=np.inf), ValueError, "lr must be .*; got inf"),
         (lambda: Adam(betas=0.9), TypeError, "betas must be a pair of numbers; got 0.9"),
@@ -177,7 +196,8 @@ def test_a_nan_stays_visible_after_clipping():
         (lambda: Adam(betas=(-0.1, 0.9)), ValueError, r"betas\[0\] must be .*; got -0.1"),
         (lambda: Adam(eps=-1e-8), ValueError, "eps must be .*; got -1e-08"),
         (lambda: AdamW(weight_decay=None), TypeError, "weight_decay must be a number; got None"),
-        (lambda: clip_grad_norm(np.ones(2), 0.0), ValueError, "max_norm must be .*; got 0.0"),
+        (lambda: clip_grad_norm(np.ones(2), -1.0), ValueError, "max_norm must be .*; got -1.0"),
+        (lambda: clip_grad_norm(np.ones(2), math.nan), ValueError, "max_norm must be .*; got nan"),
         (lambda: clip_grad_norm([1.0], 1.0), TypeError, "gradient must be a NumPy array; got list"),
     ],
 )

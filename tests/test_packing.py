@@ -77,29 +77,57 @@ def test_a_packed_batch_unpacks_to_the_same_sequences(sequences):
     assert_same(packed.lengths, np.array([len(sequence) for sequence in sequences], np.int64))
 
 
-@given(batches(), st.booleans(), st.integers(0, 5), st.sampled_from([0.0, 1]))
+SIDES = st.sampled_from(["right", "left"])
+
+
+@given(batches(), st.booleans(), st.integers(0, 5), st.sampled_from([0.0, 1]), SIDES)
 @settings(max_examples=60, deadline=None)
-def test_a_packed_batch_pads_as_plain_loops_do_and_packs_again(sequences, batch_first, more, value):
+def test_a_packed_batch_pads_as_plain_loops_do_and_packs_again(sequences, batch_first, more, value, side):
     packed = nbp.pack_sequence(sequences)
     steps = len(packed.batch_sizes) + more
-    padded, lengths = nbp.pad_packed_sequence(packed, batch_first, value, steps)
-    assert_same(padded, naive.pad(sequences, value, steps, batch_first))
+    padded, lengths = nbp.pad_packed_sequence(packed, batch_first, value, steps, side)
+    assert_same(padded, naive.pad(sequences, value, steps, batch_first, side))
     assert_same(lengths, packed.lengths)
-    assert_same(nbp.pack_padded_sequence(padded, lengths, batch_first), packed)
+    assert_same(nbp.pack_padded_sequence(padded, lengths, batch_first, padding_side=side), packed)
 
 
-@given(batches(), st.booleans(), st.sampled_from(["right", "left"]), st.sampled_from([0, 1.0]))
+@given(batches(), st.booleans(), SIDES, st.sampled_from([0, 1.0]))
 @settings(max_examples=60, deadline=None)
 def test_padding_does_what_plain_loops_do(sequences, batch_first, side, value):
     padded = nbp.pad_sequence(sequences, batch_first, value, side)
     assert_same(padded, naive.pad(sequences, value, None, batch_first, side))
 
 
-@given(batches(), st.booleans())
+@given(batches(), st.booleans(), SIDES)
 @settings(max_examples=40, deadline=None)
-def test_a_padded_batch_unpads_to_the_same_sequences(sequences, batch_first):
+def test_a_padded_batch_unpads_to_the_same_sequences(sequences, batch_first, side):
     lengths = [len(sequence) for sequence in sequences]
-    assert_same(nbp.unpad_sequence(nbp.pad_sequence(sequences, batch_first), lengths, batch_first), sequences)
+    padded = nbp.pad_sequence(sequences, batch_first, padding_side=side)
+    assert_same(nbp.unpad_sequence(padded, lengths, batch_first, side), sequences)
+
+
+@given(batches(), st.data())
+@settings(max_examples=60, deadline=None)
+def test_batches_put_together_are_the_batch_of_all_their_sequences(sequences, data):
+    ends = sorted(data.draw(st.sets(st.integers(1, len(sequences) - 1)))) if len(sequences) > 1 else []
+    parts = [sequences[start:end] for start, end in zip([0, *ends], [*ends, len(sequences)], strict=True)]
+    assert_packed_as_by_loops(nbp.concatenate([nbp.pack_sequence(part) for part in parts]), sequences)
+
+
+@given(batches(), st.data())
+@settings(max_examples=60, deadline=None)
+def test_sequences_are_chosen_in_any_order_and_any_number_of_times(sequences, data):
+    places = data.draw(st.lists(st.integers(-len(sequences), len(sequences) - 1), min_size=1, max_size=12))
+    selected = nbp.select(nbp.pack_sequence(sequences), places)
+    assert_packed_as_by_loops(selected, [sequences[i] for i in places])
+
+
+@given(batches(), st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_mask_chooses_the_sequences_that_it_is_true_for(sequences, data):
+    mask = data.draw(st.lists(st.booleans(), min_size=len(sequences), max_size=len(sequences)).filter(any))
+    selected = nbp.select(nbp.pack_sequence(sequences), mask)
+    assert_packed_as_by_loops(selected, [sequence for sequence, wanted in zip(sequences, mask, strict=True) if wanted])
 
 
 @given(batches())
@@ -286,6 +314,9 @@ def test_no_function_changes_or_shares_its_arguments():
         nbp.pad_sequence(sequences[2:]),
         *nbp.pack_padded_sequence(padded, lengths),
         *nbp.unpad_sequence(padded, lengths),
+        *nbp.concatenate([packed, packed]),
+        *nbp.concatenate([packed]),
+        *nbp.select(packed, [0, 1, 2]),
         *nbp.pad_packed_sequence(packed),
         *nbp.unpack_sequence(packed),
         *nbp.pack_ragged(values, offsets),
@@ -354,3 +385,75 @@ def test_each_sees_every_sequence_in_the_callers_order_and_may_change_its_length
 def test_checking_a_good_batch_gives_it_back_as_it_is():
     packed = nbp.pack_sequence(sequences_of([2, 0, 4]))
     assert all(one is other for one, other in zip(nbp.check_packed(packed), packed, strict=True))
+
+
+# ---- objects that answer otherwise when they are asked again ---------------------------------------------------------
+
+
+class Changing:
+    """What gives the first of its values when it is asked for one, and the last when it is asked again."""
+
+    def __init__(self, *values):
+        self.values = list(values)
+
+    def __index__(self):
+        return self.values.pop(0) if len(self.values) > 1 else self.values[0]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.__index__())
+
+
+def test_an_object_is_asked_for_its_value_once():
+    packed = nbp.pack_sequence(sequences_of([2, 4], (3,)))
+    padded = nbp.pad_packed_sequence(packed)[0]
+    assert nbp.pad_packed_sequence(packed, total_length=Changing(5, 2**40))[0].shape == (5, 2, 3)
+    assert (nbp.pad_packed_sequence(packed, padding_value=Changing(7, "7"))[0][3, 0] == 7).all()
+    assert nbp.pack_padded_sequence(padded, Changing([2, 4], [2**40])).lengths.tolist() == [2, 4]
+    assert nbp.select(packed, Changing([1], [2**40])).lengths.tolist() == [4]
+    assert nbp.packing_report([2], Changing(3, -1)).multiplications_padded == 8
+
+
+def test_what_an_object_does_when_it_is_asked_comes_before_all_checks():
+    packed = nbp.pack_sequence(sequences_of([2, 4], (3,)))
+
+    class Spoiler:
+        def __index__(self):
+            packed.batch_sizes[:] = 2**40
+            return 5
+
+    with pytest.raises(ValueError, match=r"sequence.batch_sizes must not grow"):
+        nbp.pad_packed_sequence(packed, total_length=Spoiler())
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyError, AttributeError, ZeroDivisionError])
+def test_what_an_object_raises_when_it_is_asked_names_the_argument(error):
+    class Raising:
+        def __index__(self):
+            raise error("not now")
+
+        __array__ = __index__
+
+    packed = nbp.pack_sequence(sequences_of([2, 4], (3,)))
+    for name, call in {
+        "total_length": lambda: nbp.pad_packed_sequence(packed, total_length=Raising()),
+        "padding_value": lambda: nbp.pad_packed_sequence(packed, padding_value=Raising()),
+        "sequences": lambda: nbp.pack_sequence([Raising()]),
+        "offsets": lambda: nbp.pack_ragged(packed.data, Raising()),
+        "indices": lambda: nbp.select(packed, Raising()),
+        "array": lambda: nbp.symbols(Raising()),
+        "input_size": lambda: nbp.GRU(Raising(), 2),
+    }.items():
+        with pytest.raises(TypeError, match=rf"^{name}.* must be an? .*; got .*Raising: .*not now"):
+            call()
+
+
+def test_an_array_that_lies_about_its_shape_is_seen_through():
+    class Liar(np.ndarray):
+        shape = property(lambda self: (1, 1, 2**20))
+        ndim = 3
+
+    gru = nbp.GRU(3, 2, rng=0)
+    lie = np.ones((1, 1, 2), "f4").view(Liar)
+    assert_same(gru(np.ones((4, 3), "f4").view(Liar)), gru(np.ones((4, 3), "f4")))
+    assert_same(gru(np.ones((1, 1, 3), "f4"), lie), gru(np.ones((1, 1, 3), "f4"), np.ones((1, 1, 2), "f4")))
+    assert nbp.pack_sequence([lie]).data.shape == (1, 1, 2)

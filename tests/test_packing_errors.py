@@ -42,8 +42,8 @@ def test_rows_that_are_no_numbers_are_refused(kind):
 
 LISTS = {
     "an empty list": ([], ValueError, "at least one array; got an empty list"),
-    "one array": (ROWS, TypeError, "must be a list of arrays.* got ndarray"),
-    "a packed batch": (PACKED, TypeError, "must be a list of arrays.* got PackedSequence"),
+    "one array": (ROWS, TypeError, "must be a list of arrays.* got numpy.ndarray"),
+    "a packed batch": (PACKED, TypeError, "must be a list of arrays.* got numba_pack.sequences.PackedSequence"),
     "a string": ("abc", TypeError, "must be a list of arrays.* got str"),
     "a number": (3, TypeError, "must be a list of arrays.* got int"),
     "two dtypes": ([ROWS, ROWS.astype("f8")], TypeError, "must agree in dtype; got float32, float64"),
@@ -52,6 +52,8 @@ LISTS = {
     "a scalar": ([np.float32(1)], ValueError, r"must agree in shape.* got \(\) at index 0"),
     "a scalar among arrays": ([ROWS[:, 0], np.array(1, "f4")], ValueError, r"got \(\) at index 1"),
     "a ragged list": ([[[1.0], [1.0, 2.0]]], TypeError, r"sequences\[0\] must be an array"),
+    "a buffer": (memoryview(ROWS), TypeError, "must be a list of arrays.* got memoryview"),
+    "no order": ({(1.0, 2.0), (3.0,)}, TypeError, "must be a list of arrays.* got set"),
     "a mask": ([np.ma.masked_array([1.0, 2.0], [0, 1])], TypeError, r"sequences\[0\] must be an array without a mask"),
 }
 
@@ -81,7 +83,7 @@ LENGTHS = {
         ValueError,
         "must hold integers .* got 18446744073709551615",
     ),
-    "nothing": (None, TypeError, "must hold integers"),
+    "nothing": (None, TypeError, "must be an array of integers; got a single object of NoneType"),
     "a scalar": (3, ValueError, r"must be one-dimensional; got shape \(\)"),
     "a matrix": (np.ones((3, 1), int), ValueError, r"must be one-dimensional; got shape \(3, 1\)"),
     "ragged": ([[1], [2, 3]], TypeError, "must be an array; got list"),
@@ -326,7 +328,7 @@ PERMUTATIONS = {
     "floats": ([0.0, 1.0], TypeError, "must hold integers"),
     "bools": (np.array([True]), TypeError, "must hold integers"),
     "a scalar": (0, ValueError, "must be one-dimensional"),
-    "None": (None, TypeError, "must hold integers"),
+    "None": (None, TypeError, "must be an array of integers"),
 }
 
 

@@ -74,6 +74,45 @@ def expected():
 
 # -- other processes ---------------------------------------------------------------------------------------------------
 
+FORK_WHILE_COMPILING = """
+from numba.core.compiler_lock import global_compiler_lock
+from llvmlite.binding import ffi
+
+held = threading.Event()
+
+def compile():
+    with global_compiler_lock, ffi.lib._lock:  # as for the seconds that a compilation takes
+        held.set()
+        time.sleep(1.0)
+
+thread = threading.Thread(target=compile)
+thread.start()
+held.wait()
+child = os.fork()
+if child == 0:
+    assert thread.is_alive() is False
+    compiled = digest()  # all of it loaded, or compiled, by this process
+    os._exit(0)
+end = time.monotonic() + 120
+while time.monotonic() < end:
+    pid, status = os.waitpid(child, os.WNOHANG)
+    if pid:
+        print("child ended", status)
+        break
+    time.sleep(0.1)
+else:
+    os.kill(child, signal.SIGKILL)
+print("parent goes on", digest() == digest())
+"""
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_while_another_thread_compiles_leaves_a_child_that_can_compile(script):
+    process = script(FORK_WHILE_COMPILING)
+    assert process.stdout.splitlines() == ["child ended 0", "parent goes on True"], process.stderr
+
+
 FORK = """
 from numba_pack.cpu import threads
 
@@ -117,8 +156,17 @@ print('parent', digest())
     assert process.stdout.split() == ["parent", expected, *["child", expected] * 2, "parent", expected], process.stderr
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("when", "method"),
+    [
+        ("before", "fork"),
+        ("after", "spawn"),
+        ("after", "forkserver"),
+        pytest.param("after", "fork", marks=pytest.mark.slow),
+        pytest.param("before", "spawn", marks=pytest.mark.slow),
+        pytest.param("before", "forkserver", marks=pytest.mark.slow),
+    ],
+)
 def test_a_process_pool_computes_what_this_process_does(script, expected, method, when):
     body = f"""
 if __name__ == "__main__":
@@ -246,6 +294,20 @@ def test_an_interpreter_ends_in_good_order_with_daemon_threads_at_work(script):
     assert "Fatal" not in process.stderr
 
 
+def test_calls_leave_numpys_unique_alone(monkeypatch):
+    """It frees the GIL in C++ that cannot be left: where the interpreter ends meanwhile, the whole process aborts."""
+
+    def refuse(*_, **__):
+        raise AssertionError("np.unique in a call")
+
+    monkeypatch.setattr(engine, "WORTH_A_THREAD", 1.0)
+    layer = make_layer("lstm", 5, 19)
+    monkeypatch.setattr(np, "unique", refuse)
+    with nbp.threads(2):
+        train(layer, make_case(layer, LENGTHS))
+        layer(nbp.pack_sequence(make_case(layer, LENGTHS).sequences))
+
+
 @pytest.mark.parametrize("kind", ["threads", "executor"])
 def test_threads_that_outlive_the_main_one_finish_their_work(script, kind):
     """When the main thread has ended, Python gives no more threads to executors, such as the pool."""
@@ -270,7 +332,7 @@ def until_done():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there")
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_ctrl_c_during_calls_raises_and_leaves_everything_usable(script, threads):
     body = (
         WORK
@@ -305,7 +367,7 @@ print("usable")
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_ctrl_c_during_one_long_call_raises_out_of_it(script, threads):
     """It is noticed when the kernel returns that the main thread is in."""
     body = f"""

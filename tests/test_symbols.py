@@ -103,15 +103,35 @@ def test_any_integers_will_do_in_any_form(integers):
     symbols = last.astype(integers)
     rows = one_hot(last, gru)
     for found, expected in (
-        (gru(symbols), gru(rows)),
-        (gru(np.asfortranarray(symbols)[:, ::-1]), gru(rows[:, ::-1])),
+        (gru(nbp.symbols(symbols)), gru(rows)),
+        (gru(nbp.symbols(np.asfortranarray(symbols)[:, ::-1])), gru(rows[:, ::-1])),
         (gru(symbols[:, 1]), gru(rows[:, 1])),
+        (gru(nbp.symbols(symbols[:, 1])), gru(rows[:, 1])),
     ):
         assert_equal(found, expected)
     first = nbp.GRU(100, 5, rng=0, batch_first=True)
-    assert_equal(first(symbols.T), first(rows.swapaxes(0, 1)))
+    assert_equal(first(nbp.symbols(symbols.T)), first(rows.swapaxes(0, 1)))
     packed, of_rows = (nbp.pack_sequence(list(batch.swapaxes(0, 1))) for batch in (symbols, rows))
     assert_equal([gru(packed)[0].data], [gru(of_rows)[0].data])
+
+
+def test_integers_of_two_axes_are_asked_for():
+    """They may be features (T, I) of one sequence, or padded symbols (T, B)."""
+    gru, counts = nbp.GRU(3, 4, rng=0), np.array([[0, 2, 1], [1, 1, 0]])
+    for call in (gru, gru.forward):
+        with pytest.raises(TypeError, match=r"input must .*x\.astype\(numpy.float32\).*symbols\(x\).*got int64"):
+            call(counts)
+    assert gru(counts.astype(np.float32))[0].shape == (2, 4)
+    assert gru(nbp.symbols(counts))[0].shape == (2, 3, 4)
+    assert gru.forward(nbp.symbols(counts))[0].shape == (2, 3, 4)
+
+
+def test_symbols_may_be_what_numpy_takes_for_an_array_and_are_not_copied():
+    array = np.array([[0, 2], [1, 1]])
+    assert nbp.symbols(array).array is array
+    gru = nbp.GRU(3, 4, rng=0)
+    assert_equal(gru(nbp.symbols([[0, 2], [1, 1]])), gru(nbp.symbols(array)))
+    assert repr(nbp.symbols([1, 2])) == "symbols(array([1, 2]))"
 
 
 def test_batches_without_symbols_have_the_state_they_began_with():
@@ -121,7 +141,7 @@ def test_batches_without_symbols_have_the_state_they_began_with():
     assert output.data.shape == (0, 3)
     gradients = gru.backward(tape, None, h_n)
     assert_equal([h_n, gradients.hx, gradients.parameters], [h_0, h_0, np.zeros_like(gru.parameters)])
-    assert gru(np.zeros((0, 4), int))[0].shape == (0, 4, 3)
+    assert gru(nbp.symbols(np.zeros((0, 4), int)))[0].shape == (0, 4, 3)
 
 
 # -- independent of all but the sequence -------------------------------------------------------------------------------
@@ -163,7 +183,7 @@ def test_a_symbol_is_refused_if_and_only_if_it_is_no_column(data, integers, form
     wrong = [i for i, value in enumerate(values) if not 0 <= value < V]
     given, name, where = {
         "single": (symbols, "input", "{}"),
-        "padded": (symbols[:, None], "input", r"\({}, 0\)"),
+        "padded": (nbp.symbols(symbols[:, None]), "input", r"\({}, 0\)"),
         "packed": (nbp.pack_sequence([symbols]), r"input\.data", "{}"),
     }[form]
     if wrong:
@@ -197,7 +217,7 @@ def lstm_passes(packed, weights, d_output):
     return nbp.lstm(packed, weights)[0].data, output.data, state, gradients
 
 
-@pytest.mark.parametrize("integers", [np.int64, np.uint8])
+@pytest.mark.parametrize("integers", [np.int64, pytest.param(np.uint8, marks=pytest.mark.slow)])
 def test_compiled_code_takes_symbols(integers):
     layer = make_layer("lstm-proj", V, 7, num_layers=2, bidirectional=True)
     packed = nbp.pack_sequence(draw()).astype(integers)

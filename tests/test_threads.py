@@ -17,7 +17,7 @@ from helpers import CELLS, LENGTHS, assert_same_bits, infer, make_case, make_lay
 
 import numba_pack as nbp
 from numba_pack import module
-from numba_pack.cpu import engine
+from numba_pack.cpu import available, engine
 from numba_pack.cpu import threads as pool
 from numba_pack.cpu.scan import Batch
 
@@ -94,7 +94,8 @@ def test_the_environment_says_how_many_at_import():
 def test_without_it_the_cpus_of_the_process_count():
     code = """
 import os
-os.environ.pop("NUMBA_PACK_NUM_THREADS", None)
+for name in ("NUMBA_PACK_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ.pop(name, None)
 os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
 import numba_pack
 print(numba_pack.get_num_threads())
@@ -102,12 +103,65 @@ print(numba_pack.get_num_threads())
     assert printed(code) == "1"
 
 
+@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "NUMBA_NUM_THREADS"])
+def test_other_libraries_limits_count_too_but_less_than_its_own(name):
+    code = "import numba_pack; print(numba_pack.get_num_threads())"
+    assert printed(code, **{name: "1"}) == "1"
+    assert printed(code, **{name: "1"}, NUMBA_PACK_NUM_THREADS="3") == "3"
+
+
+@pytest.mark.parametrize(
+    ("value", "limits"),
+    [("4", [4]), ("3,2", [3]), (" 2 ", [2]), ("", []), ("0", []), ("-1", []), ("many", []), ("2.5", [])],
+)
+def test_of_openmps_variable_its_first_number_counts_if_it_is_one(value, limits, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert list(available._openmp()) == limits
+
+
+def files(root, contents):
+    for name, text in contents.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("contents", "limits"),
+    [
+        ({}, []),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, []),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "150000 100000\n"}, [2]),
+        (
+            {
+                "proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/cpu.max": "400000 100000",
+                "sys/fs/cgroup/a/cpu.max": "50000 100000", "sys/fs/cgroup/cpu.max": "max 100000",
+            },
+            [4, 1],
+        ),
+        ({"proc/self/cgroup": "0::/unseen/from/within\n", "sys/fs/cgroup/cpu.max": "300000 100000"}, [3]),
+        (
+            {
+                "proc/self/cgroup": "5:cpu,cpuacct:/d\n4:cpuset:/\n0::/\n",
+                "sys/fs/cgroup/cpu/d/cpu.cfs_quota_us": "200000", "sys/fs/cgroup/cpu/d/cpu.cfs_period_us": "100000",
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+            },
+            [2],
+        ),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "nonsense"}, []),
+    ],
+    ids=["no-groups", "no-quota", "half-of-one-counts", "groups-above", "container", "version-1", "unreadable"],
+)  # fmt: skip
+def test_the_quotas_of_control_groups_count(contents, limits, tmp_path):
+    files(tmp_path, contents)
+    assert list(available._quotas(tmp_path)) == limits
+
+
 def test_a_small_call_uses_one_thread_and_makes_no_pool(monkeypatch):
     monkeypatch.setattr(pool, "_pool", pool._Pool())
     layer = make_layer("gru", 3, 4)
     with nbp.threads(8):
         train(layer, make_case(layer, (2, 3)))
-    assert pool._pool.executor is None
+    assert not pool._pool.members
 
 
 def test_a_large_call_is_divided_by_its_work():
@@ -182,7 +236,7 @@ def test_without_threads_the_caller_does_all_the_work(monkeypatch):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(pool, "_pool", pool._Pool())
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(pool._thread, "start_new_thread", refuse)
     done = []
     for _ in range(2):
         pool.run([lambda i=i: done.append((i, threading.get_ident())) for i in range(5)], 3)
@@ -201,6 +255,67 @@ def test_more_callers_at_once_than_the_pool_has_threads_do_not_wait_for_each_oth
 
     with ThreadPoolExecutor(12) as executor:
         assert [future.result(DEADLINE) for future in [executor.submit(call) for _ in range(12)]] == [60] * 12
+
+
+class Interrupt:
+    """Raises KeyboardInterrupt at the n-th instruction that this thread executes in a file's functions."""
+
+    def __init__(self, file, n):
+        self.file, self.left, self.place = file, n, None
+
+    def __call__(self, frame, event, _):
+        if frame.f_code.co_filename != self.file:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            self.left -= 1
+            if self.left == 0:
+                self.place = f"{frame.f_code.co_name}, line {frame.f_lineno}"
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self
+
+    def met_by(self, call):
+        """Whether the interrupt came before the call was over."""
+        sys.settrace(self)
+        try:
+            call()
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(None)
+        return False
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["pool", "no-pool-yet"])
+def test_after_ctrl_c_at_any_instruction_of_a_divided_call_the_next_call_works(fresh, monkeypatch):
+    n, met, begun = 0, True, threading.Event()
+    while met:
+        n += 1
+        if fresh:
+            monkeypatch.setattr(pool, "_pool", pool._Pool())
+        interrupt, done = Interrupt(pool.__file__, n), []
+        met = interrupt.met_by(lambda: pool.run([lambda: begun.wait(0.0005)] * 3, 2))
+        with ThreadPoolExecutor(1) as executor:  # from another thread, too, which nothing may keep waiting
+            future = executor.submit(pool.run, [lambda done=done, i=i: done.append(i) for i in range(4)], 3)
+            assert future.result(60) is None, interrupt.place
+        pool.run([lambda done=done, i=i: done.append(i) for i in range(4)], 3)
+        assert sorted(done) == sorted([*range(4)] * 2), interrupt.place
+        if fresh:
+            pool._pool.end()
+    assert n > 100
+
+
+def test_a_pool_that_has_ended_leaves_the_work_to_its_callers(monkeypatch):
+    monkeypatch.setattr(pool, "_pool", pool._Pool())
+    names = set()
+    tasks = [lambda: names.add(threading.get_ident())] * 5
+    pool.run(tasks, 3)
+    pool._pool.end()
+    assert not pool._pool.members
+    names.clear()
+    pool.run(tasks, 3)
+    assert names == {threading.get_ident()}
 
 
 # -- many callers ------------------------------------------------------------------------------------------------------
@@ -274,9 +389,9 @@ def test_a_call_during_an_assignment_sees_the_old_parameters_or_the_new_ones_nev
     [
         (engine, "prepare", lambda layer: layer(np.ones((2, 1, 5), np.float32))),
         (module, "packed_weights", lambda layer: layer.weights),
-        (module, "with_gradients", lambda layer: layer.weights),
+        (module, "make_all", lambda layer: layer.weights),
     ],
-    ids=["inference", "weights", "gradients"],
+    ids=["inference", "weights", "kernels"],
 )
 def test_parameters_assigned_while_a_call_packs_the_old_ones_are_not_lost(of, function, call, monkeypatch):
     """As by another thread; here in the midst of the packing, so that it happens every time."""
@@ -317,7 +432,7 @@ def test_a_child_process_computes_what_its_parent_does(method, any_work_is_worth
     case = make_case(layer, LENGTHS)
     with nbp.threads(2):
         expected = train(layer, case), infer(layer, case)
-    assert pool._pool.executor is not None  # the parent has threads, which a fork does not take along
+    assert pool._pool.members  # the parent has threads, which a fork does not take along
     with multiprocessing.get_context(method).Pool(1) as processes:
         got = processes.apply_async(train_in_child, (same, case)).get(DEADLINE)
     assert_same_bits(got, expected)

@@ -20,6 +20,7 @@ from .._jit import inner, jit
 from ..cells_composed import Options, gru_reset, gru_step, lstm_step, rnn_step
 from . import engine, threads
 from .lanes import address, keep_alive, load_first, load_gates, store_first, width
+from .modes import put_back_mode, take_mode
 from .panels import aligned, pack_columns
 from .scan import Batch, Rows, States, give_states, padded, row_at, shifted, steps_of, take_states
 from .tile import Matrix, multiply, plain_columns, tile_of
@@ -45,8 +46,6 @@ class Weights(NamedTuple):
     weight_hn: np.ndarray
     #: (3 H,) i, o, f; empty without
     peepholes: np.ndarray
-    #: address of the micro-kernel
-    tile: int
     input_size: int
     hidden_size: int
 
@@ -72,8 +71,8 @@ def direction_of(
     if kind == "GRU":
         after = 3 * H if options.linear_before_reset else 2 * H
         bias[after : after + H] += of_state[split:]
-    tile = tile_of(W.dtype).address
-    weights = Weights(bias, pack_columns(W), pack_columns(R[:split]), pack_columns(R[split:]), P, tile, W.shape[1], H)
+    tile_of(W.dtype)
+    weights = Weights(bias, pack_columns(W), pack_columns(R[:split]), pack_columns(R[split:]), P, W.shape[1], H)
     return Direction(kind, weights, options, reverse)
 
 
@@ -192,6 +191,7 @@ def _scan_of(gates, step_rows):
         x = Rows(address(data, 0), weights.input_size, places)
         y = Rows(address(out, column), out.shape[1], places)
         h_rows, c_rows = Matrix(address(h, 0), H_padded), Matrix(address(c, 0), H_padded)
+        mode = take_mode()
         done = 0
         while done < T:
             low, high, rows = _block(steps, done, reverse)
@@ -201,6 +201,7 @@ def _scan_of(gates, step_rows):
                 own = Matrix(address(sums, (steps.alone[t] - steps.alone[low]) * W), W)
                 step_rows(weights, options, steps.sizes[t], h_rows, c_rows, own, row_at(dtype, y, t, 0))
             done += high - low
+        put_back_mode(mode)
         give_states(dtype, h, index, order, first, h_n, H)
         if c_n.size > 0:
             give_states(dtype, c, index, order, first, c_n, H)

@@ -22,9 +22,8 @@ from .kernels import (
     call_forward,
     call_gradients,
     call_inference,
+    kernel,
     packed_weights,
-    with_gradients,
-    with_symbols,
 )
 from .lanes import lanes_of
 from .panels import back_panels_size, pack_back
@@ -76,7 +75,8 @@ def _bounds(batch_sizes: np.ndarray, sequences: int, parts: int) -> list[int]:
     lengths = len(batch_sizes) - np.searchsorted(batch_sizes[::-1], np.arange(sequences), side="right")
     ends = np.cumsum(lengths)
     cuts = np.searchsorted(ends - lengths / 2, ends[-1] * np.arange(1, parts) / parts)
-    return [0, *(int(cut) for cut in np.unique(cuts) if 0 < cut < sequences), sequences]
+    # not np.unique, whose C++ aborts the process if the interpreter ends while it is without the GIL
+    return [0, *(cut for cut in sorted(set(cuts.tolist())) if 0 < cut < sequences), sequences]
 
 
 def _workers(weights: Weights, batch: Batch) -> int:
@@ -105,12 +105,10 @@ def _outputs(weights: Weights, batch: Batch) -> tuple[np.ndarray, np.ndarray, np
 
 def infer(weights: Weights, batch: Batch, states: States) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The output (N, D * P), h_n (L * D, B, P) and c_n (L * D, B, H) of a batch; nothing is kept."""
-    if batch.symbols:
-        weights = with_symbols(weights)
     out, h_n, c_n = _outputs(weights, batch)
     workers = _workers(weights, batch)
     parts = max(workers, -(-_scratch(weights, batch) * workers // SCRATCH_BYTES))
-    given = (weights.forward, *weights[:3], *batch[:3], *states)
+    given = (kernel("forward", weights, batch.symbols), *weights[:3], *batch[:3], *states)
     divide(batch, parts, workers, lambda first, last: call_inference(*given, first, last, out, h_n, c_n))
     return out, h_n, c_n
 
@@ -119,21 +117,19 @@ def record(
     weights: Weights, batch: Batch, states: States, dropout: Dropout
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Saved]:
     """As `infer`, with dropout, and what the backward pass needs."""
-    if batch.symbols:
-        weights = with_symbols(weights)
     out, h_n, c_n = _outputs(weights, batch)
     saved = Saved(weights, batch, states, dropout, new_record(weights, batch.rows), out)
     workers = _workers(weights, batch)
-    given = _given(weights.forward, saved)
+    given = _given("forward", saved)
     divide(batch, workers, workers, lambda first, last: call_forward(*given, first, last, out, h_n, c_n))
     return out, h_n, c_n, saved
 
 
-def _given(kernel: int, saved: Saved) -> tuple[Any, ...]:
+def _given(name: str, saved: Saved) -> tuple[Any, ...]:
     """The arguments that all passes of training begin with."""
     weights, batch, states, dropout, kept, _ = saved
     drop = drop_of(dropout, weights.parameters.dtype)
-    return (kernel, *weights[:3], *batch[:3], *states, drop, *kept)
+    return (kernel(name, weights, batch.symbols), *weights[:3], *batch[:3], *states, drop, *kept)
 
 
 def divide(batch: Batch, parts: int, workers: int, task: Callable[[int, int], object]) -> None:
@@ -168,7 +164,7 @@ def replay_back(
 
     Symbols have no gradient.
     """
-    weights, batch, out = with_gradients(saved.weights), saved.batch, saved.out
+    weights, batch, out = saved.weights, saved.batch, saved.out
     dtype, N, B = weights.parameters.dtype, batch.rows, len(batch.order)
     P, D, L = weights.output_size, weights.num_directions, weights.num_layers
     d_x = np.empty(batch.data.shape if input_grad else (0, 0), dtype)
@@ -181,11 +177,11 @@ def replay_back(
     gradient = np.zeros(weights.parameters.shape, dtype)
     workers = _workers(weights, batch)
 
-    given = _given(weights.backward, saved)
+    given = _given("backward", saved)
     rest = (panels, d_out, *d_states, d_between, input_grad, d_x, d_h_0, d_c_0, d_projected)
     divide(batch, workers, workers, lambda first, last: call_backward(*given, out, first, last, *rest))
 
-    given = _given(weights.gradients, saved)
+    given = _given("gradients", saved)
     product = partial(call_gradients, *given, out, d_projected)
     threads.run([partial(product, part, workers, gradient) for part in range(workers)], workers)
     for array in (*saved.record, d_between, d_projected, panels):

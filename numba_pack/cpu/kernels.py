@@ -7,20 +7,22 @@ little to unbox; or a user's ``@njit`` function, which need not compile it anew.
 
 from __future__ import annotations
 
+import copyreg
 import functools
-import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import carray, types
 
-from .._jit import by_address, inner, jit
-from ..parameters import Weights
-from .lanes import address, call_address, integers_at, pointer
+from .._jit import SOURCES, by_address, inner, jit
+from ..parameters import WEIGHTS, Weights
+from .lanes import address, integers_at, pointer
+from .modes import call_kernel
 from .panels import pack_forward
 from .scan import Batch, Record, States, forward_stack
 from .scan_back import backward_stack, weight_gradients
 from .symbols import gather_of
+from .table import PASSES, enter
 from .tile import tile_of
 
 __all__ = [
@@ -28,27 +30,26 @@ __all__ = [
     "call_forward",
     "call_gradients",
     "call_inference",
+    "kernel",
+    "make_all",
     "packed_weights",
-    "with_gradients",
-    "with_symbols",
 ]
 
 
 class _Header(NamedTuple):
     """What every kernel needs; the head of every block."""
 
-    #: `_LAYOUT` at first; a kernel sets it to `_BEGUN`, and to `_DONE` at its end: it cannot raise what it runs into
+    #: 0 at first; a kernel sets it to `_DONE` at its end: it cannot raise what it runs into
     progress: int
     parameters: int
     panels: int
-    tile: int
     input_size: int
     hidden_size: int
     output_size: int
     num_layers: int
     num_directions: int
     bias: int
-    #: of the batch: (N, I) or (N,) symbols, N, what looks them up (or 0), (T,), T, (B,), B
+    #: of the batch: (N, I) or (N,) symbols, N, whether they are symbols, (T,), T, (B,), B
     data: int
     rows: int
     symbols: int
@@ -112,9 +113,7 @@ class _Gradients(NamedTuple):
 
 _HEAD = len(_Header._fields)
 _FORWARD, _BACKWARD, _GRADIENTS = len(_Forward._fields), len(_Backward._fields), len(_Gradients._fields)
-#: A caller of another version, as a user's function from a disk cache may be, would lay out its block in another way.
-_LAYOUT = zlib.crc32(repr([block._fields for block in (_Header, _Forward, _Backward, _Gradients)]).encode())
-_BEGUN, _DONE = -1, -2
+_DONE = 1
 _EVERYTHING = 1 << 40  # the length of arrays of which only the address is known: they are not indexed beyond their end
 
 
@@ -131,7 +130,7 @@ def _batch(head, number):
         _array(head.batch_sizes, integer, head.steps),
         _array(head.order, integer, head.sequences),
         head.rows,
-        head.symbols,
+        head.symbols != 0,
     )
 
 
@@ -153,20 +152,9 @@ def _record(head, number):
 @inner
 def _weights(kind, head, number):
     return kind(
-        _array(head.parameters, number, _EVERYTHING), _array(head.panels, number, _EVERYTHING), 0, 0, 0, 0, head.tile,
-        head.symbols, head.input_size, head.hidden_size, head.output_size, head.num_layers, head.num_directions,
-        head.bias,
+        _array(head.parameters, number, _EVERYTHING), _array(head.panels, number, _EVERYTHING), 0, head.input_size,
+        head.hidden_size, head.output_size, head.num_layers, head.num_directions, head.bias,
     )  # fmt: skip
-
-
-@inner
-def _begin(block):
-    """Whether the block is one for these kernels."""
-    progress = _array(block, np.int64(0), 1)
-    if progress[0] != _LAYOUT:
-        return False
-    progress[0] = _BEGUN
-    return True
 
 
 @inner
@@ -176,8 +164,6 @@ def _done(block):
 
 def _forward_kernel(kind, number):
     def forward(block):
-        if not _begin(block):
-            return
         head = _Header(*integers_at(block, _HEAD))
         call = _Forward(*integers_at(block + 8 * _HEAD, _FORWARD))
         forward_stack(
@@ -193,8 +179,6 @@ def _forward_kernel(kind, number):
 
 def _backward_kernel(kind, number):
     def backward(block):
-        if not _begin(block):
-            return
         head = _Header(*integers_at(block, _HEAD))
         call = _Backward(*integers_at(block + 8 * _HEAD, _BACKWARD))
         backward_stack(
@@ -212,8 +196,6 @@ def _backward_kernel(kind, number):
 
 def _gradients_kernel(kind, number):
     def gradients(block):
-        if not _begin(block):
-            return
         head = _Header(*integers_at(block, _HEAD))
         call = _Gradients(*integers_at(block + 8 * _HEAD, _GRADIENTS))
         weight_gradients(
@@ -227,48 +209,60 @@ def _gradients_kernel(kind, number):
     return gradients
 
 
+_KERNELS = dict(zip(PASSES, (_forward_kernel, _backward_kernel, _gradients_kernel), strict=True))
+
+
 @functools.cache
-def _kernel(make: Any, kind: Any, dtype: np.dtype[Any]) -> Any:
-    """The compiled kernel; compiled, or loaded, when first asked for."""
-    return by_address(types.void(types.intp))(make(kind, dtype.type(0)))
+def _compiled(name: str, kind: Any, dtype: np.dtype[Any]) -> Any:
+    """A pass, compiled or loaded, with what it calls; from now on compiled code finds it in the table."""
+    tile_of(dtype)
+    made = by_address(types.void(types.intp))(_KERNELS[name](kind, dtype.type(0)))
+    enter(name, kind.__name__, dtype.name, address=made.address)
+    return made
+
+
+def kernel(name: str, weights: Weights, symbols: bool = False) -> int:
+    """The address of a pass for these weights: "forward", "backward" or "gradients"; ready for symbols, too."""
+    dtype = weights.parameters.dtype
+    if symbols:
+        gather_of(dtype)
+    kind: Any = type(weights)
+    return int(_compiled(name, kind, dtype).address)
+
+
+def make_all(weights: Weights) -> Weights:
+    """Make all that compiled code may call with these weights, and return them."""
+    for name in PASSES:
+        kernel(name, weights, symbols=True)
+    return weights
 
 
 def packed_weights(kind: Any, parameters: np.ndarray, sizes: tuple[int, ...]) -> Weights:
-    """The weights of these parameters, packed for forward passes; `with_gradients` adds what training needs.
+    """The weights of a layer, packed; ``sizes`` are the fields of `Weights` from ``input_size`` on."""
+    bare = kind(parameters, parameters[:0].copy(), np.array(sizes), *sizes)
+    return bare._replace(panels=pack_forward(bare))
 
-    ``sizes`` are the last fields of `Weights`, from ``input_size`` on.
+
+def _unpickled(kind: Any, parameters: np.ndarray, sizes: tuple[int, ...], sources: str) -> Weights:
+    parameters.flags.writeable = False
+    return make_all(packed_weights(kind, parameters, sizes))
+
+
+def _pickled(weights: Weights) -> tuple[Any, ...]:
+    """How weights are pickled: to be packed anew, which may be on another machine.
+
+    Numba's disk cache tells the functions in whose closure they are by this, and so by the state of the sources, too.
     """
-    dtype = parameters.dtype
-    tile = tile_of(dtype).address
-    bare = kind(parameters, parameters[:0].copy(), np.array([tile, 0, *sizes]), 0, 0, 0, tile, 0, *sizes)
-    return bare._replace(panels=pack_forward(bare), forward=_kernel(_forward_kernel, kind, dtype).address)
+    return _unpickled, (type(weights), weights.parameters, weights[3:], SOURCES)
 
 
-def with_symbols(weights: Weights) -> Weights:
-    """The same weights with what looks up symbols."""
-    if weights.lookup:
-        return weights
-    lookup = gather_of(weights.parameters.dtype).address
-    return weights._replace(lookup=lookup, sizes=np.array([weights.tile, lookup, *weights.sizes[2:]]))
-
-
-def with_gradients(weights: Weights) -> Weights:
-    """The same weights with the kernels of the backward pass."""
-    if weights.backward:
-        return weights
-    kind: Any = type(weights)
-    dtype = weights.parameters.dtype
-    return weights._replace(
-        backward=_kernel(_backward_kernel, kind, dtype).address,
-        gradients=_kernel(_gradients_kernel, kind, dtype).address,
-    )
+for _kind in WEIGHTS:
+    copyreg.pickle(_kind, _pickled)
 
 
 @inner
 def _run(kernel, block):
-    call_address(kernel, address(block, 0))
-    if block[0] == _LAYOUT:
-        raise RuntimeError("numba_pack has changed since this function was compiled: remove it from Numba's cache")
+    call_kernel(kernel, address(block, 0))
     if block[0] != _DONE:
         raise MemoryError("not enough memory for this batch")
 
@@ -281,13 +275,13 @@ def _place(drop):
 @inner
 def _head(parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, drop, keep, record, out):
     """A `_Header`, as a plain tuple."""
-    tile, lookup, input_size, hidden_size, output_size, layers, directions, bias = (
-        sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6], sizes[7]
+    input_size, hidden_size, output_size, layers, directions, bias = (
+        sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
     )  # fmt: skip
     return (
-        _LAYOUT, address(parameters, 0), address(panels, 0), tile, input_size, hidden_size, output_size, layers,
-        directions, bias, address(data, 0), data.shape[0], lookup if data.ndim == 1 else 0, address(batch_sizes, 0),
-        batch_sizes.size, address(order, 0), order.size, address(h_0, 0), address(c_0, 0), int(given), drop, int(keep),
+        0, address(parameters, 0), address(panels, 0), input_size, hidden_size, output_size, layers, directions, bias,
+        address(data, 0), data.shape[0], int(data.ndim == 1), address(batch_sizes, 0), batch_sizes.size,
+        address(order, 0), order.size, address(h_0, 0), address(c_0, 0), int(given), drop, int(keep),
         address(record[0], 0), address(record[1], 0), address(record[2], 0), address(record[3], 0), address(out, 0),
     )  # fmt: skip
 

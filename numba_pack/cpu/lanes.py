@@ -382,7 +382,10 @@ def always_inline(typingctx):
     """
 
     def codegen(context, builder, sig, args):
-        builder.function.attributes.add("alwaysinline")
+        attributes = builder.function.attributes
+        for contrary in ("noinline", "optnone"):  # of NUMBA_DEBUGINFO
+            attributes.discard(contrary)
+        attributes.add("alwaysinline")
         return context.get_dummy_value()
 
     return types.void(), codegen

@@ -13,7 +13,7 @@ import llvmlite.binding as llvm
 from numba.core import config
 from numba.core.registry import cpu_target
 
-__all__ = ["MACHINE", "Machine"]
+__all__ = ["ARCHITECTURE", "MACHINE", "Machine"]
 
 _PROBE = """
 define <{n} x float> @probe(<{n} x float> %x, <{n} x float> %y) {{
@@ -63,3 +63,5 @@ def _probe() -> Machine:
 
 
 MACHINE = _probe()
+#: as in LLVM's triples: "x86_64", "aarch64", ...
+ARCHITECTURE = _target()[0].partition("-")[0]

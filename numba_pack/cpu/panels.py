@@ -15,6 +15,7 @@ import numpy as np
 from .._jit import inner, jit
 from ..parameters import gates_of, kept_of, places, turn_of
 from .lanes import address, load_first, store, transpose_block, width
+from .modes import put_back_mode, take_mode
 from .tile import gate_columns, panel_count, panel_vectors, plain_columns
 
 __all__ = [
@@ -164,12 +165,14 @@ def _pack_bias(weights, place, target, at):
     for column in range(kept_of(weights) * units):
         target[at + column] = 0
     if weights.bias:
+        mode = take_mode()
         for gate in range(gates):
             state = ((gate + turn) % gates) * units  # where the product with the state adds this gate
             for unit in range(units):
                 row = gate * units + unit
                 target[at + turn * units + row] += weights.parameters[place.bias_ih + row]
                 target[at + state + unit] += weights.parameters[place.bias_hh + row]
+        put_back_mode(mode)
 
 
 @jit

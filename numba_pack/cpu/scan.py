@@ -135,9 +135,9 @@ class Direction(NamedTuple):
 
     #: `Panels` of the weights
     panels: Panels
-    #: (., K) the input, or the symbols that stand for its rows, and then the address of what looks them up, else 0
+    #: (., K) the input, or the symbols that stand for its rows, and whether they are symbols
     x: Rows
-    symbols: int
+    symbols: bool
     #: (., P) the output, which is the state too
     out: Rows
     #: (., W) sums, then gates: the tape in training, one block of steps in inference
@@ -184,7 +184,7 @@ def _project_block(weights, d, sizes, low, high):
                     store(sums.at + r * sums.step * dtype.itemsize + at, load(dtype, bias.at + at))
         x, start, of_input = row_at(dtype, d.x, t, 0), shifted(dtype, bias, turn), shifted(dtype, sums, turn)
         if d.symbols:
-            gather(d.symbols, x.at, rows, d.panels.inputs, d.panels.weight_ih, columns, start, of_input)
+            gather(dtype, x.at, rows, d.panels.inputs, d.panels.weight_ih, columns, start, of_input)
         else:
             multiply(weights, x, 1, rows, d.panels.inputs, d.panels.weight_ih, columns, start, of_input)
         t = following
@@ -326,8 +326,8 @@ class Batch(NamedTuple):
     order: np.ndarray
     #: N
     rows: int
-    #: whether the data are symbols; in a kernel, the address of what looks them up, or 0
-    symbols: int = 0
+    #: whether the data are symbols
+    symbols: bool = False
 
 
 @inner
@@ -384,7 +384,7 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, h_
             scan = Direction(
                 forward_panels(weights, layer, direction),
                 source,
-                batch.symbols if layer == 0 else 0,
+                batch.symbols and layer == 0,
                 Rows(target.at + direction * P * size, D * P, target.begins),
                 gates,
                 Rows(address(tape.cells, index * N * H_padded), H_padded, places),

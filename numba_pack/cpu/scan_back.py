@@ -15,7 +15,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import carray
 
 from .._jit import inner
 from ..parameters import gates_of, has_c, kept_of, places, step_back, turn_of
@@ -30,7 +29,6 @@ from .lanes import (
     load_first,
     load_gates,
     nothing,
-    pointer,
     store,
     store_first,
     store_gates,
@@ -38,9 +36,10 @@ from .lanes import (
 )
 from .panels import BackPanels, aligned, back_panels
 from .scan import Rows, give_states, padded, row_at, row_width, shifted, steps_of, take_states
-from .symbols import scatter
+from .symbols import scatter, scatter_scratch
 from .tile import (
     Matrix,
+    add_product,
     multiply,
     multiply_panels,
     panel_count,
@@ -52,8 +51,11 @@ from .tile import (
 
 __all__ = ["backward_stack", "weight_gradients"]
 
-#: rows of the batch whose products are added to the gradients of the weights at a time
+# A gradient of the weights is a sum over all rows of the batch, which would lose its digits as one running sum. It is a
+# sum of spans, each a sum of blocks, whose order and ends do not depend on threads.
+#: rows whose products are summed at a time
 BLOCK_ROWS = 128
+SPAN_ROWS = 128 * BLOCK_ROWS
 
 
 class BackDirection(NamedTuple):
@@ -289,22 +291,44 @@ def _add_products(weights, gates, factor, N, K, gate_count, units, turn, low, hi
     columns = plain_columns(dtype, K)
     lanes, size = width(dtype), dtype.itemsize
     panel = aligned(dtype, BLOCK_ROWS * columns.vectors * lanes)
-    for block in range(0, N, BLOCK_ROWS):
-        rows = min(BLOCK_ROWS, N - block)
-        for p in range(panel_count(columns)):
-            vectors, first = panel_vectors(columns, p, lanes), p * columns.per_panel
-            for n in range(rows):
-                for j in range(vectors):
-                    column = first + j * lanes
-                    value = load_first(dtype, factor[block + n] + column * size, K - column)
-                    store(address(panel, (n * vectors + j) * lanes), value)
-            left = plain_columns(dtype, K - first if p == panel_count(columns) - 1 else columns.per_panel)
+    mine = (high - low) * K
+    of_span = aligned(dtype, gate_count * mine if N > SPAN_ROWS else 0)
+    for span in range(0, N, SPAN_ROWS):
+        target, apart = address(gradient, at + low * K), units * K
+        if span > 0:
+            target, apart = address(of_span, 0), mine
+            clear(target, gate_count * mine * size)
+        for block in range(span, min(N, span + SPAN_ROWS), BLOCK_ROWS):
+            rows = min(BLOCK_ROWS, N - block)
+            for p in range(panel_count(columns)):
+                vectors, first = panel_vectors(columns, p, lanes), p * columns.per_panel
+                for n in range(rows):
+                    for j in range(vectors):
+                        column = first + j * lanes
+                        value = load_first(dtype, factor[block + n] + column * size, K - column)
+                        store(address(panel, (n * vectors + j) * lanes), value)
+                left = plain_columns(dtype, K - first if p == panel_count(columns) - 1 else columns.per_panel)
+                for gate in range(gate_count):
+                    column = ((gate + turn) % gate_count) * units + low
+                    a = Matrix(gates.at + (block * gates.step + column) * size, 1)
+                    c = Matrix(target + (gate * apart + first) * size, K)
+                    add_product(weights, a, gates.step, high - low, rows, address(panel, 0), left, c)
+        if span > 0:
             for gate in range(gate_count):
-                column = ((gate + turn) % gate_count) * units + low
-                a = Matrix(gates.at + (block * gates.step + column) * size, 1)
-                c = Matrix(address(gradient, at + (gate * units + low) * K + first), K)
-                multiply(weights, a, gates.step, high - low, rows, address(panel, 0), left, c, c)
-    keep_alive((panel,))
+                _add(dtype, address(gradient, at + (gate * units + low) * K), target + gate * mine * size, mine)
+    keep_alive((panel, of_span))
+
+
+@inner
+def _add(dtype, target, source, count):
+    """target[:count] += source[:count], at two addresses."""
+    for i in range(0, count, width(dtype)):
+        at = i * dtype.itemsize
+        store_first(
+            target + at,
+            load_first(dtype, target + at, count - i) + load_first(dtype, source + at, count - i),
+            count - i,
+        )
 
 
 @inner
@@ -313,9 +337,39 @@ def _add_sums(dtype, gates, N, first, count, gradient, at):
     size = dtype.itemsize
     for u in range(0, count, width(dtype)):
         total = nothing(dtype)
-        for n in range(N):
-            total = total + load_first(dtype, gates.at + (n * gates.step + first + u) * size, count - u)
+        for span in range(0, N, SPAN_ROWS):
+            of_span = nothing(dtype)
+            for block in range(span, min(N, span + SPAN_ROWS), BLOCK_ROWS):
+                of_block = nothing(dtype)
+                for n in range(block, min(N, block + BLOCK_ROWS)):
+                    of_block = of_block + load_first(dtype, gates.at + (n * gates.step + first + u) * size, count - u)
+                of_span = of_span + of_block
+            total = total + of_span
         store_first(address(gradient, at + u), total, count - u)
+
+
+@inner
+def _add_by_symbols(weights, gates, symbols, N, K, gate_count, low, high, gradient, at):
+    """As `_add_products` with one-hot rows, given by the address of their symbols, and to the same bits."""
+    dtype, units, size = weights.parameters, weights.hidden_size, weights.parameters.itemsize
+    mine = (high - low) * K
+    of_span = aligned(dtype, gate_count * mine if N > SPAN_ROWS else 0)
+    scratch = scatter_scratch(dtype, BLOCK_ROWS, K)
+    for span in range(0, N, SPAN_ROWS):
+        target, apart = address(gradient, at + low * K), units * K
+        if span > 0:
+            target, apart = address(of_span, 0), mine
+            clear(target, gate_count * mine * size)
+        for block in range(span, min(N, span + SPAN_ROWS), BLOCK_ROWS):
+            rows = min(BLOCK_ROWS, N - block)
+            for gate in range(gate_count):
+                d_gates = Matrix(gates.at + (block * gates.step + gate * units + low) * size, gates.step)
+                d_weight = Matrix(target + gate * apart * size, K)
+                scatter(dtype, d_gates, symbols + 8 * block, rows, high - low, d_weight, scratch)
+        if span > 0:
+            for gate in range(gate_count):
+                _add(dtype, address(gradient, at + (gate * units + low) * K), target + gate * mine * size, mine)
+    keep_alive((of_span, scratch))
 
 
 @inner
@@ -382,11 +436,11 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, part,
                 at = address(tape.outputs, layer * N * D * P + direction * P)
             d_gates = Matrix(address(tape.gates, index * N * W), W)
             of_input = shifted(dtype, d_gates, turn * H)
-            if batch.symbols != 0 and layer == 0:
-                rows = carray(pointer(d_gates.at, dtype), (N, W))
-                d_weight = carray(pointer(address(gradient, place.weight_ih), dtype), (gates * H, place.inputs))
-                for gate in range(gates):
-                    scatter(rows, turn * H, address(batch.data, 0), gate * H + low, gate * H + high, d_weight)
+            if batch.symbols and layer == 0:
+                symbols = address(batch.data, 0)
+                _add_by_symbols(
+                    weights, of_input, symbols, N, place.inputs, gates, low, high, gradient, place.weight_ih
+                )
             else:
                 x = _rows_of(dtype, source.at, source.step, N)
                 _add_products(weights, of_input, x, N, place.inputs, gates, H, 0, low, high, gradient, place.weight_ih)

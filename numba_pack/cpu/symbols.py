@@ -4,7 +4,8 @@ The product with such a row is a row of the other matrix, and the gradient of th
 
     one_hot(s) @ W_ih.T = W_ih[:, s],   d_W_ih[:, s] += d_gates
 
-Both sum in the order in which the products of ``tile.py`` do, which add zeros besides, and so give equal results.
+Both sum in the order in which the products of ``tile.py`` do, which add zeros besides, and so give equal results. (What
+symbols of a block of rows have in common is summed first, and then added to the gradient.)
 Symbols are int64, and have been checked to be columns.
 """
 
@@ -14,16 +15,34 @@ import functools
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
+from llvmlite import ir
+from numba import carray, types
+from numba.extending import intrinsic
 
 from .._jit import by_address, inner
-from .lanes import address, call_address, integer_at, integers_at, keep_alive, lanes_of, load, load_first, store_first
+from .lanes import (
+    I64,
+    address,
+    clear,
+    integer_at,
+    integers_at,
+    keep_alive,
+    lanes_of,
+    load,
+    load_first,
+    pointer,
+    store,
+    store_first,
+    width,
+)
+from .panels import aligned
+from .table import enter, entry
 from .tile import Columns, panel_count, panel_vectors
 
-__all__ = ["gather", "gather_of", "scatter"]
+__all__ = ["gather", "gather_of", "scatter", "scatter_scratch"]
 
-#: rows of the gradient that are added to at a time: of as many columns, a row of d_gates is a cache line or two
-BLOCK = 16
+#: units whose gradients are summed at a time: those of a block of rows stay in the nearest cache
+UNITS = 64
 
 
 class _Block(NamedTuple):
@@ -70,15 +89,30 @@ def _gather_kernel(number: Any) -> Any:
 
 @functools.cache
 def gather_of(dtype: np.dtype[Any]) -> Any:
-    """The compiled look-up for a dtype, for its ``address``; compiled, or loaded, when first asked for."""
-    return by_address(types.void(types.intp))(_gather_kernel(dtype.type(0)))
+    """The compiled look-up for a dtype; compiled, or loaded, when first asked for. `gather` needs it."""
+    made = by_address(types.void(types.intp))(_gather_kernel(dtype.type(0)))
+    enter("gather", dtype.name, address=made.address)
+    return made
+
+
+@intrinsic
+def _call_gather(typingctx, array, block):
+    """Call the look-up for the dtype of an array with the address of a `_Block`."""
+
+    def codegen(context, builder, sig, args):
+        kind = ir.FunctionType(ir.VoidType(), [I64])
+        at = builder.inttoptr(entry(builder, "gather", array.dtype.name), kind.as_pointer())
+        builder.call(at, [args[1]])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
 
 
 @inner
-def gather(at, symbols, rows, k, panels, columns, start, c):
+def gather(array, symbols, rows, k, panels, columns, start, c):
     """c = start + one_hot(symbols) @ panels: `multiply`, by rows (rows, k) of which the symbols are at an address.
 
-    ``at`` is the address of the compiled look-up.
+    ``array`` is any of the dtype.
     """
     fields = (
         symbols, rows, k, panels, start.at, start.step, c.at, c.step, columns.total, columns.per_panel,
@@ -87,15 +121,54 @@ def gather(at, symbols, rows, k, panels, columns, start, c):
     block = np.empty(len(fields), np.int64)
     for i in range(len(fields)):
         block[i] = fields[i]
-    call_address(at, address(block, 0))
+    _call_gather(array, address(block, 0))
     keep_alive((block,))
 
 
+class Scratch(NamedTuple):
+    """What `scatter` needs besides."""
+
+    #: (K,) where in ``sums`` the rows of each symbol are summed; -1 for those that have not come yet
+    places: np.ndarray
+    #: the symbols in the order of their places
+    symbols: np.ndarray
+    #: (rows, UNITS) the sums
+    sums: np.ndarray
+
+
 @inner
-def scatter(d_gates, first, symbols, low, high, d_weight):
-    """d_weight (G, K) += d_gates[:, first : first + G].T @ one_hot(symbols), in its rows ``low`` to ``high``."""
-    for begin in range(low, high, BLOCK):
-        for n in range(d_gates.shape[0]):
-            symbol = integer_at(symbols, n)
-            for row in range(begin, min(begin + BLOCK, high)):
-                d_weight[row, symbol] += d_gates[n, first + row]
+def scatter_scratch(dtype, rows, K):
+    """For at most so many rows, of K columns."""
+    return Scratch(np.full(K, -1), np.empty(rows, np.int64), aligned(dtype, rows * UNITS))
+
+
+@inner
+def scatter(dtype, d_gates, symbols, rows, count, d_weight, scratch):
+    """d_weight (count, K) += d_gates.T @ one_hot(symbols), for a block of rows, whose sums are made by themselves."""
+    places, found, sums = scratch
+    size, step = dtype.itemsize, UNITS * dtype.itemsize
+    number = 0
+    for n in range(rows):
+        symbol = integer_at(symbols, n)
+        if places[symbol] < 0:
+            places[symbol], found[number] = number, symbol
+            number += 1
+    for begin in range(0, count, UNITS):
+        units = min(UNITS, count - begin)
+        clear(address(sums, 0), number * step)
+        for n in range(rows):
+            of, to = (
+                d_gates.at + (n * d_gates.step + begin) * size,
+                address(sums, places[integer_at(symbols, n)] * UNITS),
+            )
+            for u in range(0, units, width(dtype)):
+                total = load(dtype, to + u * size) + load_first(dtype, of + u * size, units - u)
+                store(to + u * size, total)
+        for place in range(number):
+            column = carray(
+                pointer(d_weight.at + (begin * d_weight.step + found[place]) * size, dtype), units * d_weight.step
+            )
+            for u in range(units):
+                column[u * d_weight.step] += sums[place * UNITS + u]
+    for place in range(number):
+        places[found[place]] = -1

@@ -4,19 +4,26 @@ Kernels are serial and release the GIL; a call with enough work is divided into 
 which run on a pool of Python threads. The pool is made when first needed, and made anew in a forked process, where
 the threads of the parent do not exist. Any number of Python threads may share it: what waits in it never waits for
 more of it.
+
+Ctrl-C may be raised between any two instructions of the main thread, so there must be none between which the pool is
+not in order. Nothing here takes a lock: work is handed over by a ``SimpleQueue``, claimed by ``deque.popleft`` and
+``dict.setdefault``, and threads are started by ``_thread``, each of which is one step.
 """
 
 from __future__ import annotations
 
+import _thread
+import atexit
 import os
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from queue import SimpleQueue
 from typing import Any
 
 from .._checks import as_integer
+from .available import available_cpus
 
 __all__ = ["get_num_threads", "run", "set_num_threads", "threads"]
 
@@ -32,7 +39,7 @@ def _default() -> int:
     name = "NUMBA_PACK_NUM_THREADS"
     given = os.environ.get(name)
     if given is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return available_cpus()
     try:
         return _count(int(given), name)
     except ValueError as error:
@@ -50,7 +57,8 @@ def set_num_threads(n: int) -> None:
     ----------
     n : int
         At least 1. At import it is ``NUMBA_PACK_NUM_THREADS`` or, if that is not set, the number of CPUs that this
-        process may use.
+        process may use: those it is bound to, and no more than the quota of its container, ``OMP_NUM_THREADS`` or
+        ``NUMBA_NUM_THREADS`` allow.
 
     Raises
     ------
@@ -102,24 +110,44 @@ def threads(n: int) -> Iterator[None]:
 
 
 class _Pool:
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.executor: ThreadPoolExecutor | None = None
-        self.size = 0
+    """Threads that wait for jobs; there are as many as were ever asked for at once."""
 
-    def submit(self, work: Callable[[], object], count: int) -> None:
-        """Have ``count`` threads do the work, or fewer if there are to be no more; the pool only grows."""
-        with self.lock:
-            if self.executor is None or self.size < count:
-                former, self.executor = self.executor, ThreadPoolExecutor(count, "numba_pack")
-                self.size = count
-                if former is not None:
-                    former.shutdown(wait=False)  # its threads end when they have done what they hold
-            try:
-                for _ in range(count):
-                    self.executor.submit(work)
-            except RuntimeError:  # the interpreter is ending, or the system has no thread left: the caller is one
-                pass
+    def __init__(self) -> None:
+        self.jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        #: the threads by their numbers: of two that were started with the same number, one finds it taken and ends
+        self.members: dict[int, int] = {}
+        self.gone: SimpleQueue[int] = SimpleQueue()
+        self.open = True
+
+    def submit(self, job: Callable[[], object], count: int) -> None:
+        """Have ``count`` threads do the job, or fewer if there are to be no more."""
+        for number in range(count):
+            if self.open and number not in self.members:
+                try:
+                    _thread.start_new_thread(self.serve, (number,))
+                except RuntimeError:  # the system has no thread left, or the interpreter is ending
+                    return
+            self.jobs.put(job)
+
+    def serve(self, number: int) -> None:
+        """What a thread does, from its start to the end of the pool."""
+        if self.members.setdefault(number, _thread.get_ident()) != _thread.get_ident():
+            return
+        try:
+            while job := self.jobs.get():
+                job()
+        finally:
+            del self.members[number]
+            self.gone.put(number)
+
+    def end(self) -> None:
+        """End the threads when they have done what they hold: they must not come back to an interpreter that ends."""
+        self.open = False
+        members = len(self.members)
+        for _ in range(members):
+            self.jobs.put(None)
+        for _ in range(members):
+            self.gone.get()
 
 
 _pool = _Pool()
@@ -134,40 +162,49 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
+@atexit.register
+def _end_pool() -> None:
+    _pool.end()
+
+
 def run(tasks: Sequence[Callable[[], object]], workers: int) -> None:
     """Run all tasks on at most ``workers`` threads, of which the caller's is one.
 
     Returns when all have ended. An error in one, Ctrl-C too, keeps those that have not begun from beginning, and is
-    raised when those that have are over.
+    raised when those that have are over. Ctrl-C between two tasks is raised at once.
     """
     if workers <= 1 or len(tasks) == 1:
         for task in tasks:
             task()
         return
-    left, running, errors = iter(tasks), 0, []
-    change = threading.Condition()  # of these
+    left = deque(tasks)
+    over: SimpleQueue[None] = SimpleQueue()  # an entry for each task, when it has ended or is not to begin
+    errors: list[BaseException] = []
 
     def work() -> None:
-        nonlocal left, running
-        while True:
-            with change:
-                task = next(left, None)
-                if task is None:
-                    return
-                running += 1
+        while (task := _next(left)) is not None:
             try:
                 task()
             except BaseException as error:
                 errors.append(error)
-                left = iter(())
-            finally:
-                with change:
-                    running -= 1
-                    change.notify()
+                while _next(left) is not None:
+                    over.put(None)
+            over.put(None)
 
-    _pool.submit(work, min(workers, len(tasks)) - 1)
-    work()
-    with change:
-        change.wait_for(lambda: running == 0)
+    try:
+        _pool.submit(work, min(workers, len(tasks)) - 1)
+        work()
+        for _ in tasks:
+            over.get()
+    except BaseException:
+        left.clear()
+        raise
     if errors:
         raise errors[0]
+
+
+def _next(left: deque[Callable[[], object]]) -> Callable[[], object] | None:
+    try:
+        return left.popleft()
+    except IndexError:
+        return None

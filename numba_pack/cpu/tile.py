@@ -8,7 +8,8 @@ Every product of the package is ``c = start + a @ panels`` and goes through `mul
 - ``start`` is where the sums begin: c itself, a bias (a row step of 0), or zeros.
 
 Each element is summed over k in order, in one register, whatever tile it falls in. That is what makes a sequence's
-result independent, bit for bit, of what else is in the batch.
+result independent, bit for bit, of what else is in the batch. A long sum is a sum of shorter ones, so that its error
+does not grow with its length: each is over at most `MOST_TERMS`, and depends on k alone.
 """
 
 from __future__ import annotations
@@ -40,10 +41,12 @@ from .lanes import (
     width,
 )
 from .machine import MACHINE
+from .table import enter, entry
 
 __all__ = [
     "Columns",
     "Matrix",
+    "add_product",
     "gate_columns",
     "multiply",
     "multiply_panels",
@@ -57,6 +60,8 @@ __all__ = [
 
 #: most vectors side by side in a panel
 VECTORS = 4
+#: of a sum before it is added to the sum of those before
+MOST_TERMS = 512
 
 
 def _most_rows(vectors):
@@ -238,7 +243,16 @@ class _Tile:
         """The whole tile, from the builder's block on; leaves the builder in the last block."""
         b, a = self.builder, self.arguments
         masks, left = self.masks()
-        first = self.load(self.grid(a["start"], a["start_step"]), masks, left)
+        places = self.grid(a["start"], a["start_step"])
+        late = b.icmp_signed("!=", a["late"], ir.Constant(I64, 0))
+        with b.if_else(late) as (then, otherwise):
+            with then:
+                zeros = [ir.Constant(self.lanes.vector, [0.0] * self.lanes.count)] * len(places)
+                then_block = b.block
+            with otherwise:
+                loaded = self.load(places, masks, left)
+                otherwise_block = b.block
+        first = [self.merge((x, then_block), (y, otherwise_block)) for x, y in zip(zeros, loaded, strict=True)]
         self.prefetch()
         a_rows = self.walk(a["a"], a["a_step"], len(self.rows))
         panels = self.walk(a["panel"], a["panel_step"], self.columns[-1][0] + 1)
@@ -262,14 +276,19 @@ class _Tile:
         b.cbranch(b.icmp_signed(">", left_k, ir.Constant(I64, 1)), loop, done)
 
         b.position_at_end(done)
-        result = [self.merge((x, before), (y, loop)) for x, y in zip(first, after, strict=True)]
+        sums = [self.merge((x, before), (y, loop)) for x, y in zip(first, after, strict=True)]
+        done = b.block
+        with b.if_then(late):
+            total = [b.fadd(x, y) for x, y in zip(self.load(places, masks, left), sums, strict=True)]
+            late_block = b.block
+        result = [self.merge((x, done), (y, late_block)) for x, y in zip(sums, total, strict=True)]
         self.store(result, self.grid(a["c"], a["c_step"]), masks, left)
 
 
-#: of `_tile`, after the shape of the tile
+#: of `_tile`, after the shape of the tile; ``late``: what the sums start from is added at their end
 ARGUMENTS = (
     "a", "a_step", "a_along", "panel", "panel_step", "k", "start", "start_step", "c", "c_step",
-    "count", "panel_columns", "between", "adjacent",
+    "count", "panel_columns", "between", "adjacent", "late",
 )  # fmt: skip
 
 
@@ -324,13 +343,15 @@ def _double(rows, vectors, panels, place):
 
 @functools.cache
 def tile_of(dtype):
-    """The compiled micro-kernel for a dtype, for its ``address``; compiled, or loaded, when first asked for."""
-    return by_address(_SIGNATURE)(_single if dtype == np.float32 else _double)
+    """The compiled micro-kernel for a dtype; compiled, or loaded, when first asked for. Products need it."""
+    made = by_address(_SIGNATURE)(_single if dtype == np.float32 else _double)
+    enter("tile", dtype.name, address=made.address)
+    return made
 
 
 @intrinsic
-def _tile(typingctx, at, rows, vectors, panels, place):
-    """Call the micro-kernel at address ``at``; ``place`` is a tuple of `ARGUMENTS`.
+def _tile(typingctx, array, rows, vectors, panels, place):
+    """Call the micro-kernel for the dtype of an array; ``place`` is a tuple of `ARGUMENTS`.
 
     They are handed over in memory: of seventeen arguments, Numba's wrapper of a C function would copy those on the
     stack with wide loads, which wait until the narrow stores just before have left the core.
@@ -341,11 +362,11 @@ def _tile(typingctx, at, rows, vectors, panels, place):
         for i, value in enumerate(cgutils.unpack_tuple(builder, args[4])):
             builder.store(value, builder.gep(block, [ir.Constant(I64, i)]))
         function = ir.FunctionType(ir.VoidType(), [I64] * 4)
-        target = builder.inttoptr(args[0], function.as_pointer())
+        target = builder.inttoptr(entry(builder, "tile", array.dtype.name), function.as_pointer())
         builder.call(target, [*args[1:4], builder.ptrtoint(block, I64)])
         return context.get_dummy_value()
 
-    return types.void(at, types.intp, types.intp, types.intp, place), codegen
+    return types.void(array, types.intp, types.intp, types.intp, place), codegen
 
 
 @inner
@@ -371,28 +392,42 @@ def there_and_back(n, count, turn):
 def multiply_panels(weights, first, last, a, along, rows, k, panels, columns, start, c):
     """The columns of the panels from ``first`` to ``last``, two at most, for ``rows`` rows.
 
-    Of the weights only the dtype and the micro-kernel matter. ``a``, ``start`` and ``c`` are `Matrix`, ``along`` is
+    Of the weights only the dtype matters. ``a``, ``start`` and ``c`` are `Matrix`, ``along`` is
     the step of a along k, ``panels`` the address of the first of all panels.
     """
     always_inline()
+    _tiles(weights, first, last, a, along, rows, k, panels, columns, start, c, 0)
+
+
+@inner
+def _tiles(weights, first, last, a, along, rows, k, panels, columns, start, c, late):
+    """As `multiply_panels`; what the sums start from is added at their end if that is ``late``."""
+    always_inline()
     lanes, size = width(weights.parameters), weights.parameters.itemsize
     step = k * columns.vectors * lanes
+    parts = 1 if k <= MOST_TERMS else (k + MOST_TERMS - 1) // MOST_TERMS
     p = first
     while p < last:
         vectors = panel_vectors(columns, p, lanes)
         number = 2 if p + 1 < last and panel_vectors(columns, p + 1, lanes) == vectors else 1
         column, most = p * columns.per_panel, _ROWS[vectors]
         tiles = 1 if rows <= most else (rows + most - 1) // most
-        r = 0
-        for left in range(tiles, 0, -1):
-            m = rows - r if left == 1 else (rows - r + left - 1) // left  # as even as can be: small tiles run slower
-            place = (
-                a.at + r * a.step * size, a.step, along, panels + p * step * size, step, k,
-                start.at + (r * start.step + column) * size, start.step, c.at + (r * c.step + column) * size, c.step,
-                columns.total - column, columns.per_panel, columns.between, columns.adjacent,
-            )  # fmt: skip
-            _tile(weights.tile, m, vectors, number, place)
-            r += m
+        for part in range(parts):
+            low, high = k * part // parts, k * (part + 1) // parts
+            of, of_late = (start, late) if part == 0 else (c, 1)
+            r = 0
+            for left in range(tiles, 0, -1):
+                m = (
+                    rows - r if left == 1 else (rows - r + left - 1) // left
+                )  # as even as can be: small tiles are slower
+                place = (
+                    a.at + (r * a.step + low * along) * size, a.step, along,
+                    panels + (p * step + low * vectors * lanes) * size, step, high - low,
+                    of.at + (r * of.step + column) * size, of.step, c.at + (r * c.step + column) * size, c.step,
+                    columns.total - column, columns.per_panel, columns.between, columns.adjacent, of_late,
+                )  # fmt: skip
+                _tile(weights.parameters, m, vectors, number, place)
+                r += m
         p += number
 
 
@@ -405,3 +440,11 @@ def multiply(weights, a, along, rows, k, panels, columns, start, c):
     count, number = panel_count(columns), panels_at_once(weights, rows, k, columns)
     for p in range(0, count, number):
         multiply_panels(weights, p, min(p + number, count), a, along, rows, k, panels, columns, start, c)
+
+
+@inner
+def add_product(weights, a, along, rows, k, panels, columns, c):
+    """c += a @ panels, whose sums are made by themselves: digits are not lost beside what c has grown to."""
+    count, number = panel_count(columns), panels_at_once(weights, rows, k, columns)
+    for p in range(0, count, number):
+        _tiles(weights, p, min(p + number, count), a, along, rows, k, panels, columns, c, c, 1)

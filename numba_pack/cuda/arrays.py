@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, from_dtype, int64
 
+from .._arguments import kind_of
 from .device import MOST_BLOCKS, SIMULATED, Kernel, ceil_div, described, empty, memoized, stream, to_device, wait_for
 
 __all__ = [
@@ -62,7 +63,7 @@ def as_device(value: Any, name: str) -> Any:
 def as_array(value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], letters: str = "") -> Any:
     """A device array of this shape and dtype, as `numba_pack.forms.as_array` is one of NumPy."""
     if not is_device(value):
-        raise TypeError(f"{name} must be on the device, as the input is; got {type(value).__name__}")
+        raise TypeError(f"{name} must be on the device, as the input is; got {kind_of(value)}")
     array = as_device(value, name)
     if array.dtype != dtype:
         raise TypeError(f"{name} must have dtype {dtype}; got {array.dtype}")

@@ -12,6 +12,7 @@ What reads ragged data for `pack_ragged` and `pack_sequence`, and gives it back 
 `awkward` Awkward Array                                                     ``pip install numba_pack[awkward]``
 `arrow`   Arrow's lists, and what has its C data interface                  ``pip install numba_pack[arrow]``
 `pandas`  columns of arrays                                                 ``pip install numba_pack[pandas]``
+`polars`  columns of lists or arrays                                        ``pip install numba_pack[polars]``
 `nested`  PyTorch's nested tensors                                          ``pip install numba_pack[torch]``
 `dlpack`  arrays of any library that exchanges them
 ========= ================================================================= ==========================
@@ -24,7 +25,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["arrow", "awkward", "dlpack", "nested", "onnx", "pandas", "torch"]
+__all__ = ["arrow", "awkward", "dlpack", "nested", "onnx", "pandas", "polars", "torch"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,8 @@
 """Arrow: arrays of lists of numbers, or of rows, which are fixed-size lists; in one chunk or several, to and fro.
 
-What else has Arrow's C data interface, as polars' series do, is imported through it. Read without a copy: lists, large
-lists and fixed-size lists in one chunk, slices of them included, of integers and floats. Several chunks are put
-together, Arrow's bools, which are bits, are unpacked, and list views put in order.
+What else has Arrow's C data interface is imported through it; a table is rows of its columns. Read without a copy:
+lists, large lists and fixed-size lists in one chunk, slices of them included, of integers and floats. Several chunks
+are put together, Arrow's bools, which are bits, are unpacked, and list views put in order.
 
 >>> import numba_pack as nbp
 >>> import pyarrow as pa
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import kind_of
 from ..foreign import Ragged, refuse_missing
 
 try:
@@ -41,9 +42,11 @@ def ragged(array: Any, name: str) -> Ragged:
 
 
 def rows(array: Any, name: str) -> np.ndarray:
-    """An array of numbers, or of rows of one size."""
+    """An array of numbers, or of rows of one size, or a table whose columns are all of numbers."""
+    if isinstance(array, (pa.Table, pa.RecordBatch)):
+        array = array.to_struct_array()
     chunks = _Chunks(array, name)
-    return _joined([_rows(chunk, chunks) for chunk in chunks.arrays])
+    return _joined([(_table if pa.types.is_struct(chunks.type) else _rows)(chunk, chunks) for chunk in chunks.arrays])
 
 
 def form(values: np.ndarray, offsets: np.ndarray, like: Any) -> Any:
@@ -71,7 +74,7 @@ class _Chunks:
             elif hasattr(array, "__arrow_c_stream__"):
                 array = pa.chunked_array(array)
         if not isinstance(array, (pa.Array, pa.ChunkedArray)):
-            raise TypeError(f"{name} must be an Arrow array, such as a column of a table; got {type(array).__name__}")
+            raise TypeError(f"{name} must be an Arrow array, such as a column of a table; got {kind_of(array)}")
         chunked = isinstance(array, pa.ChunkedArray)
         self.arrays = (array.chunks or [pa.array([], array.type)]) if chunked else [array]
         self.type, self.name = array.type, name
@@ -109,6 +112,16 @@ def _lists(array: Any, whole: _Chunks) -> tuple[np.ndarray, Any]:
         offsets = array.offsets.to_numpy() if len(array) else np.zeros(1, np.int64)
         return offsets - offsets[0], array.values.slice(offsets[0], offsets[-1] - offsets[0])
     return np.zeros(1, np.int64), None
+
+
+def _table(array: Any, whole: _Chunks) -> np.ndarray:
+    """The columns side by side (N, C), in the dtype that holds them all."""
+    if array.null_count:
+        refuse_missing(whole, whole.name)
+    columns = [_rows(array.field(i), whole) for i in range(array.type.num_fields)]
+    if not columns or any(column.ndim > 1 for column in columns):
+        raise TypeError(f"{whole.name} must be a table whose columns hold numbers; got {array.type}")
+    return np.stack(columns, axis=1)
 
 
 def _rows(array: Any, whole: _Chunks) -> np.ndarray:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import kind_of
 from ..foreign import Ragged, refuse_missing
 
 try:
@@ -59,7 +60,7 @@ def _layout(array: Any, name: str) -> Any:
         raise TypeError(f"{name} must be an Awkward array with backend 'cpu'; got backend {ak.backend(array)!r}")
     layout = ak.to_layout(array)
     if not isinstance(layout, ak.contents.Content):
-        raise TypeError(f"{name} must be an Awkward array; got {type(array).__name__}")
+        raise TypeError(f"{name} must be an Awkward array; got {kind_of(array)}")
     return _as_lists(layout)
 
 

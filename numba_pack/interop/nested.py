@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import kind_of
 from ..foreign import Ragged
 
 try:
@@ -26,7 +27,7 @@ __all__ = ["form", "ragged", "rows"]
 def ragged(tensor: Any, name: str) -> Ragged | list[Any]:
     """The sequences of a nested tensor (B, j, *)."""
     if not isinstance(tensor, torch.Tensor) or not tensor.is_nested:
-        raise TypeError(f"{name} must be a list of tensors or a nested tensor; got {type(tensor).__name__}")
+        raise TypeError(f"{name} must be a list of tensors or a nested tensor; got {kind_of(tensor)}")
     if tensor.requires_grad:
         raise TypeError(f"{name} must be a tensor that needs no gradient: tensor.detach(); got one that does")
     if tensor.layout != torch.jagged:
@@ -45,10 +46,12 @@ def rows(tensor: Any, name: str) -> np.ndarray:
     """A tensor of numbers."""
     if not isinstance(tensor, torch.Tensor):  # but a torch.Size, say
         return np.asarray(tensor)
+    if tensor.dtype == torch.bfloat16:
+        raise TypeError(f"{name} must be of a dtype that NumPy has: tensor.float(); got one of {tensor.dtype}")
     try:
         return tensor.numpy()
     except (TypeError, RuntimeError) as error:  # it needs a gradient, is on a device, is nested, ...
-        raise TypeError(f"{name} must be an array; got {type(tensor).__name__}: {error}") from error
+        raise TypeError(f"{name} must be an array; got {kind_of(tensor)}: {error}") from error
 
 
 def form(values: np.ndarray, offsets: np.ndarray, like: Any) -> Any:

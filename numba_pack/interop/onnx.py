@@ -25,7 +25,7 @@ except ImportError as error:
     raise ImportError("numba_pack.interop.onnx needs ONNX: pip install numba_pack[onnx]") from error
 from onnx import TensorProto, helper, numpy_helper
 
-from .._arguments import kind_of
+from .._arguments import kind_of, quiet
 from .._checks import MEMORY_BYTES, as_flag
 from ..composed import ComposedLayer
 from ..layers import GRU, LSTM, RNN
@@ -378,6 +378,7 @@ class Model:
         feeds = {length: input.lengths.astype(self._inputs[length].dtype) for length in self._length_inputs}
         return self.run({name: Ragged(input, time, 1 - time), **feeds, **others})
 
+    @quiet
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """Run the model on all of its inputs by name, as ONNX says; returns its outputs by name."""
         if not isinstance(feeds, Mapping):
@@ -546,7 +547,7 @@ def export(layer: Any, path: str | os.PathLike[str], states: bool = False) -> No
     See `load`.
     """
     if type(layer) not in (RNN, LSTM, GRU):
-        raise TypeError(f"layer must be an RNN, LSTM or GRU of numba_pack; got {kind_of(layer)}")
+        raise TypeError(f"layer must be an RNN, LSTM or GRU of numba_pack; got {kind_of(layer, RNN, LSTM, GRU)}")
     if getattr(layer, "proj_size", 0):
         raise ValueError(f"layer must have no projection, which ONNX does not know; got proj_size={layer.proj_size}")
     write(as_path(path, "path"), _model(layer, as_flag(states, "states")).SerializeToString())

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import kind_of
 from ..foreign import Ragged, objects, raise_missing
 
 try:
@@ -30,7 +31,7 @@ COLUMNS = (pd.Series, pd.Index, pd.api.extensions.ExtensionArray)
 def ragged(column: Any, name: str) -> Ragged | list[Any]:
     """The sequences of a column."""
     if not isinstance(column, COLUMNS):
-        raise TypeError(f"{name} must be a column of arrays, as df[...]; got {type(column).__name__}")
+        raise TypeError(f"{name} must be a column of arrays, as df[...]; got {kind_of(column)}")
     if isinstance(column.dtype, pd.ArrowDtype):
         from . import arrow
 
@@ -46,11 +47,23 @@ def rows(table: Any, name: str) -> Any:
     if table is pd.NA or table is pd.NaT:
         raise_missing(name, name)
     if not isinstance(table, (pd.DataFrame, *COLUMNS)):
-        raise TypeError(f"{name} must be a column or a table of numbers; got {type(table).__name__}")
-    for _, column in pd.DataFrame(table).items():
-        if not isinstance(column.dtype, np.dtype) or column.dtype == object:  # in which NaN is no number
-            _refuse_missing(pd.isna(column), name)
-    return table.to_numpy()
+        raise TypeError(f"{name} must be a column or a table of numbers; got {kind_of(table)}")
+    if not isinstance(table, pd.DataFrame):
+        return _numbers(table, name)
+    if all(isinstance(dtype, np.dtype) for dtype in table.dtypes) and len(set(table.dtypes)) == 1:
+        return table.to_numpy()  # as it lies
+    columns = [_numbers(column, f"{name}[{label!r}]") for label, column in table.items()]
+    return np.stack(columns, axis=1) if columns else table.to_numpy()
+
+
+def _numbers(column: Any, name: str) -> np.ndarray:
+    """A column in the dtype of its numbers, which for pandas' own dtypes is the one that they have without NA."""
+    if not isinstance(column.dtype, np.dtype) or column.dtype == object:  # in which NaN is no number
+        _refuse_missing(pd.isna(column), name)
+    numbers: np.ndarray = np.asarray(column.to_numpy(getattr(column.dtype, "numpy_dtype", None)))
+    if numbers.dtype.kind not in "biufc":
+        raise TypeError(f"{name} must be a column of numbers; got one of {column.dtype}")
+    return numbers
 
 
 def form(values: np.ndarray, offsets: np.ndarray, like: Any) -> Any:

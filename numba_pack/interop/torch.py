@@ -22,7 +22,7 @@ import numpy as np
 from .. import layers, step_cells
 from .._arguments import kind_of
 from ..cpu import engine
-from ..cpu.kernels import packed_weights, with_gradients
+from ..cpu.kernels import packed_weights
 from ..cpu.scan import Batch, Record, States
 from ..cpu.threads import get_num_threads, threads
 from ..dropout import Dropout
@@ -98,7 +98,7 @@ def _options(kind: type[Module], source: Any) -> dict[str, Any]:
     return {name: getattr(source, name) for name in option_names(kind)}
 
 
-def from_torch(module: Any) -> Any:
+def from_torch(module: Any, *, rng: Any = None) -> Any:
     """A layer, or a cell, with the options and the parameters of a PyTorch module.
 
     Parameters
@@ -106,6 +106,8 @@ def from_torch(module: Any) -> Any:
     module : torch.nn.RNN, LSTM, GRU, RNNCell, LSTMCell or GRUCell
         In float32 or float64, on any device. Parameters that are computed, as by `torch.nn.utils.parametrizations`,
         `weight_norm` or pruning, are taken as they are now.
+    rng : None, int, or numpy.random.Generator
+        Draws the seed of the dropout, as where a layer is made.
 
     Returns
     -------
@@ -152,7 +154,7 @@ def from_torch(module: Any) -> Any:
         fault = _unreadable(parameter)
         if fault:
             raise ValueError(f"module must have parameters that can be read; {name} {fault}")
-    layer = kind(**options, dtype=_DTYPES[dtype])
+    layer = kind(**options, dtype=_DTYPES[dtype], rng=rng)
     layer.load_state_dict({name: parameter.detach().cpu().resolve_neg() for name, parameter in parameters.items()})
     return layer
 
@@ -245,7 +247,9 @@ def to_torch(layer: Any) -> Any:
     """
     torch_kind = next((torch_kind for torch_kind, kind in _KINDS.items() if type(layer) is kind), None)
     if torch_kind is None:
-        raise TypeError(f"layer must be an RNN, LSTM, GRU or a cell of numba_pack; got {kind_of(layer)}")
+        raise TypeError(
+            f"layer must be an RNN, LSTM, GRU or a cell of numba_pack; got {kind_of(layer, *_KINDS.values())}"
+        )
     module = torch_kind(**_options(type(layer), layer), device="cpu", dtype=_TORCH_DTYPES[layer.dtype])
     module.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in layer.state_dict().items()})
     return module
@@ -512,7 +516,7 @@ def _prepare(layer: Module, arrays: list[np.ndarray]) -> _Prepared:
                 f"{name} must have shape {expected.shape} and dtype {expected.dtype}; got {array.shape}, {array.dtype}"
             )
     vector = np.concatenate([array.ravel() for array in arrays])
-    weights = with_gradients(packed_weights(layer._kind, vector, layer._sizes))
+    weights = packed_weights(layer._kind, vector, layer._sizes)
     return _Prepared(layer, weights, list(layer.views(vector).values()))
 
 
@@ -948,7 +952,7 @@ def accelerate(model: Any) -> Accelerated:
     coarse: left, weight_ih_l0 is torch.float16, neither torch.float32 nor torch.float64
     """
     if not isinstance(model, torch.nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
+        raise TypeError(f"model must be a torch.nn.Module; got {kind_of(model)}")
     replaced, left = [], {}
     for name, module in model.named_modules():
         own = isinstance(module, (torch.nn.RNNBase, torch.nn.RNNCellBase))

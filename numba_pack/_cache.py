@@ -1,0 +1,224 @@
+"""Where compiled code is kept, so that a later process finds it: in files, of which each holds one compiled function.
+
+Numba's own cache wants a folder that it can write to when a function is decorated, and fails at import, or at the first
+call, where there is none, or where a disk is full. It also judges by one source file whether code is stale, where ours
+is made of many, and two processes that add to one of its indices at once can make one find the other's function. So
+this one has no index, and takes every failure for a miss: code is looked for in all `PLACES`, and written to the first
+that takes it. If none does, it is compiled by every process anew, which one warning says.
+
+A file is found by all that its code is made of: function, types, what its closure holds, the processor, Numba's
+settings, and the state of the sources, which is a digest of their contents. A package that was copied, installed again
+or touched finds its code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+import secrets
+import sys
+import uuid
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+from numba.core import config
+from numba.core.caching import NullCache
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
+from numba.misc.appdirs import AppDirs
+
+__all__ = ["PLACES", "SOURCES", "Cache", "place_to_write"]
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+_NUMBA = os.path.dirname(numba.__file__)
+#: whether this is an application that holds its own Python, as PyInstaller makes them
+_FROZEN = bool(getattr(sys, "frozen", False))
+
+
+def _contents(package: str) -> Iterator[tuple[str, Any]]:
+    """Name and contents of each source file of a package. Of those in an archive or an application, what tells them."""
+    for folder, folders, files in os.walk(package):
+        folders[:] = sorted(set(folders) - {"__pycache__"})
+        for file in sorted(files):
+            if file.endswith((".py", ".pyc")):
+                path = os.path.join(folder, file)
+                with open(path, "rb") as source:
+                    yield os.path.relpath(path, package), source.read()
+    there = next(path for path in (Path(package), *Path(package).parents) if path.exists())
+    if zipfile.is_zipfile(there):
+        inside = Path(package).relative_to(there).as_posix() + "/"
+        with zipfile.ZipFile(there) as archive:
+            of_package = [member for member in archive.infolist() if member.filename.startswith(inside)]
+            yield from sorted((member.filename, member.CRC) for member in of_package)
+    elif _FROZEN and str(there) != package:
+        stat = os.stat(sys.executable)
+        yield sys.executable, (stat.st_size, stat.st_mtime_ns)
+
+
+def state_of(package: str) -> int:
+    """A number of 63 bits that another state of a package's sources does not have, nor another Numba.
+
+    0 if nothing is known of them.
+    """
+    digest = hashlib.blake2b(repr((numba.__version__, llvmlite.__version__)).encode(), digest_size=8)
+    known = False
+    for name, content in _contents(package):
+        content = content if isinstance(content, bytes) else repr(content).encode()
+        digest.update(repr((name, len(content))).encode() + content)
+        known = True
+    return int.from_bytes(digest.digest(), "little") >> 1 if known else 0
+
+
+_KNOWN = state_of(_PACKAGE)
+#: the state of the sources of this package, and of Numba; of no other process if it cannot be known
+SOURCES: int = _KNOWN or secrets.randbits(63)
+
+
+def _places() -> list[str]:
+    """The folders that may hold compiled code: as Numba has them, the user's choice first."""
+    if not _KNOWN:
+        return []
+    folders = [AppDirs("numba", False).user_cache_dir]
+    if not _FROZEN:  # such an application unpacks itself anew
+        folders.insert(0, os.path.join(_PACKAGE, "__pycache__"))
+    if config.CACHE_DIR:
+        folders.insert(0, os.path.abspath(config.CACHE_DIR))
+    # that of a user who has no home is not absolute
+    return [os.path.join(folder, f"numba_pack-{SOURCES:016x}") for folder in folders if os.path.isabs(folder)]
+
+
+PLACES = _places()
+
+#: what changes the code that Numba makes of a function, besides the processor, which the code generator tells
+_SETTINGS = [
+    "BOUNDSCHECK",
+    "DEBUGINFO_DEFAULT",
+    "DEBUG_NRT",
+    "DISABLE_INTEL_SVML",
+    "LLVM_REFPRUNE_FLAGS",
+    "LLVM_REFPRUNE_PASS",
+    "LOOP_VECTORIZE",
+    "OPT",
+    "SLP_VECTORIZE",
+    "USING_SVML",
+]
+
+
+class Cache(NullCache):
+    """What Numba asks for the compiled code of one function, and gives it to."""
+
+    def __init__(self, function: Any) -> None:
+        closure = tuple(cell.cell_contents for cell in function.__closure__ or ())
+        self._name = f"{function.__module__}.{function.__name__}"
+        self._key = (
+            function.__qualname__,
+            function.__code__.co_firstlineno,
+            hashlib.sha256(dumps(closure)).hexdigest(),
+            [str(getattr(config, name, None)) for name in _SETTINGS],
+            (sys.implementation.cache_tag, getattr(sys, "abiflags", ""), sys.flags.optimize > 0),
+        )
+
+    @property
+    def cache_path(self) -> str | None:
+        """What ``stats`` of an entry tells."""
+        return PLACES[0] if PLACES else None
+
+    def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
+        """The code for a signature, or None."""
+        target_context.refresh()
+        file = self._file(sig, target_context.codegen())
+        for place in PLACES:
+            data = _read(os.path.join(place, file))
+            if data is not None:
+                found, reduced = pickle.loads(data)
+                if found == sig:  # which the name tells, but not of which module a class is
+                    return CompileResult._rebuild(target_context, *reduced)
+        return None
+
+    def save_overload(self, sig: Any, data: CompileResult) -> None:
+        """Keep the code for a signature, if it can be kept."""
+        if data.library.has_dynamic_globals:  # addresses are good in this process only
+            return
+        file, failures = self._file(sig, data.codegen), []
+        content = dumps((sig, data._reduce()))
+        for place in PLACES:
+            try:
+                _write(place, file, content)
+            except OSError as error:
+                failures.append(f"{place}: {error.strerror or error}")
+            else:
+                return
+        _tell(failures)
+
+    def _file(self, sig: Any, codegen: Any) -> str:
+        key = repr((self._key, sig, codegen.magic_tuple()))
+        return f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.nbc"
+
+
+def _read(path: str) -> bytes | None:
+    """The contents of a file, if it is there and whole."""
+    try:
+        with open(path, "rb") as file:
+            check, content = file.read(4), file.read()
+    except OSError:
+        return None
+    return content if zlib.crc32(content).to_bytes(4, "little") == check else None
+
+
+def _write(place: str, name: str, content: bytes) -> None:
+    """Make a file, which others see whole or not at all."""
+    os.makedirs(place, exist_ok=True)
+    path = os.path.join(place, name)
+    unfinished = f"{path}.{uuid.uuid4().hex[:16]}"
+    try:
+        with open(unfinished, "wb") as file:
+            file.write(zlib.crc32(content).to_bytes(4, "little") + content)
+        os.replace(unfinished, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(unfinished)
+        raise
+
+
+def place_to_write() -> str | None:
+    """The first of the places that takes a file, if any."""
+    for place in PLACES:
+        try:
+            _write(place, "place_to_write", b"")
+            os.unlink(os.path.join(place, "place_to_write"))
+        except OSError:
+            continue
+        return place
+    return None
+
+
+_told = False
+
+
+def _tell(failures: list[str]) -> None:
+    global _told
+    if not _told:
+        _told = True
+        tried = "; ".join(failures) or "the state of the sources cannot be known"
+        warnings.warn(
+            "numba_pack cannot keep what it compiles, so that every process compiles it anew: set NUMBA_CACHE_DIR to a "
+            f"folder that can be written to, or that was filled by another process ({tried})",
+            RuntimeWarning,
+            stacklevel=_level_of_caller(),
+        )
+
+
+def _level_of_caller() -> int:
+    """How far up the function is that neither this package nor Numba has: for whom `_tell` warns."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_code.co_filename.startswith((_PACKAGE, _NUMBA)):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -1,0 +1,80 @@
+"""The floating-point mode that kernels compute in, whatever mode the calling thread is in.
+
+It rounds to nearest and takes denormal numbers, those below the least normal one, for zero, as input and as result.
+Gradients that vanish over many steps become such numbers, and a product with one of them takes some hundred cycles.
+The mode belongs to a thread and is put back after each kernel, so that neither the caller's arithmetic nor a kernel's
+bits depend on the other.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .lanes import I32, I64, llvm_call
+from .machine import ARCHITECTURE
+
+__all__ = ["call_kernel", "put_back_mode", "take_mode"]
+
+#: x86-64: the control and status register with all exceptions masked, flush to zero, and denormals are zeros
+_MXCSR = 0x1F80 | 0x8000 | 0x0040
+#: AArch64: the control register with flush to zero
+_FPCR = 1 << 24
+
+
+def _take(builder):
+    """Set the mode; the former one, as an i64."""
+    if ARCHITECTURE == "x86_64":
+        former = cgutils.alloca_once(builder, I32)
+        _mxcsr(builder, "stmxcsr", former)
+        _mxcsr(builder, "ldmxcsr", cgutils.alloca_once_value(builder, ir.Constant(I32, _MXCSR)))
+        return builder.zext(builder.load(former), I64)
+    if ARCHITECTURE == "aarch64":
+        former = llvm_call(builder, "llvm.aarch64.get.fpcr", I64, [])
+        llvm_call(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), [ir.Constant(I64, _FPCR)])
+        return former
+    return ir.Constant(I64, 0)
+
+
+def _put_back(builder, former):
+    if ARCHITECTURE == "x86_64":
+        _mxcsr(builder, "ldmxcsr", cgutils.alloca_once_value(builder, builder.trunc(former, I32)))
+    elif ARCHITECTURE == "aarch64":
+        llvm_call(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), [former])
+
+
+def _mxcsr(builder, instruction, place):
+    llvm_call(builder, f"llvm.x86.sse.{instruction}", ir.VoidType(), [builder.bitcast(place, cgutils.voidptr_t)])
+
+
+@intrinsic
+def call_kernel(typingctx, function, block):
+    """Call the C function at an address with the address of a block, in the kernels' mode."""
+
+    def codegen(context, builder, sig, args):
+        former = _take(builder)
+        kind = ir.FunctionType(ir.VoidType(), [I64])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
+        _put_back(builder, former)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), codegen
+
+
+@intrinsic
+def take_mode(typingctx):
+    """Set the kernels' mode, and return the former one, for `put_back_mode`; nothing in between may raise."""
+    return types.int64(), lambda context, builder, sig, args: _take(builder)
+
+
+@intrinsic
+def put_back_mode(typingctx, former):
+    """Put back the mode that `take_mode` returned."""
+
+    def codegen(context, builder, sig, args):
+        _put_back(builder, args[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen

@@ -1,0 +1,106 @@
+"""No result depends on what NumPy does about floating-point errors, nor on what Python does about warnings."""
+
+import os
+import subprocess
+import sys
+import warnings
+
+import helpers
+import numpy as np
+import pytest
+
+import numba_pack as nbp
+from numba_pack.composed import ComposedLayer
+
+TINY, HUGE = 1e-50, 1e300  # neither fits float32
+
+
+def extreme(dtype):
+    """Rows (5, 3) of zeros, denormals, the least and the largest numbers, infinities and NaN."""
+    info = np.finfo(dtype)
+    numbers = [info.tiny, info.smallest_subnormal, info.max, 1e-30, 1e20, np.inf, 0.0]
+    return np.array([*numbers, *(-number for number in numbers), np.nan], dtype).reshape(5, 3)
+
+
+def layers_run(dtype):
+    rows = extreme(dtype)
+    for cell in helpers.CELLS:
+        layer = helpers.make_layer(cell, 3, 4, num_layers=2, bidirectional=True, dtype=dtype)
+        weak = np.where(layer.parameters > 0, np.finfo(dtype).smallest_subnormal, 0).astype(dtype)
+        for parameters in (layer.parameters, weak):
+            layer.parameters = parameters
+            for given in (nbp.pack_sequence([rows, rows[:2]]), rows[:, None].copy(), rows):
+                yield layer(given)
+                output, state, tape = layer.forward(given)
+                yield output, state, layer.backward(tape, output, state)
+    for make in (nbp.RNNCell, nbp.LSTMCell, nbp.GRUCell):
+        cell = make(3, 4, dtype=dtype, rng=0)
+        state, tape = cell.forward(rows)
+        yield cell(rows), cell.backward(tape, state)
+    composed = ComposedLayer("GRU", np.full((1, 12, 3), 1e30, "f4"), np.full((1, 12, 4), 1e-40, "f4"), clip=1e300)
+    yield composed(extreme(np.float32))
+
+
+def parameters_made(dtype):
+    layer = nbp.LSTM(3, 4, dtype=dtype, rng=0)
+    layer.load_state_dict({name: np.full(value.shape, TINY) for name, value in layer.state_dict().items()})
+    yield layer.parameters
+    yield nbp.fold_embedding(layer, np.full((5, 3), TINY)).parameters
+    with (
+        pytest.raises(ValueError, match="must be finite in float32")
+        if dtype is np.float32
+        else warnings.catch_warnings()
+    ):
+        layer.load_state_dict({name: np.full(value.shape, HUGE) for name, value in layer.state_dict().items()})
+
+
+def steps_taken(dtype):
+    vector = extreme(dtype).ravel()
+    for make in (nbp.optim.SGD, nbp.optim.Adam, nbp.optim.AdamW):
+        for lr in (0.1, 1e300):
+            optimizer = make(lr, weight_decay=0.1)
+            yield [optimizer.step(vector, vector[::-1].copy()) for _ in range(3)]
+    for limit in (0, 1e-300, 1.0, np.inf):
+        yield nbp.optim.clip_grad_norm(vector, limit), nbp.optim.clip_grad_norm(vector[:4], limit)
+    yield nbp.losses.softmax_cross_entropy(extreme(dtype), np.array([0, 1, 2, 0, 1]))
+
+
+def batches_made(dtype):
+    rows = extreme(dtype)
+    packed = nbp.pack_sequence([rows, rows[:2]])
+    yield packed.astype("f2"), packed.astype("i4"), packed.astype("c16")
+    for value in (TINY, np.float64(TINY), np.nan, np.inf, 1e-310):
+        yield nbp.pad_packed_sequence(packed, padding_value=value)
+        yield nbp.pad_sequence([rows, rows[:2]], padding_value=value, padding_side="left")
+    yield nbp.pack_sequence([[TINY, HUGE], [1]]), nbp.pack_ragged([[TINY], [HUGE]])
+    yield nbp.unpad_sequence(rows, [5, 2, 3]), nbp.pack_padded_sequence(rows, [5, 2, 3])
+    yield nbp.concatenate([packed, packed]), nbp.select(packed, [1, 0]), packed.lengths
+    yield nbp.unpack_sequence(packed), nbp.unpack_ragged(packed), packed.each(np.array), packed.map(np.array)
+    yield nbp.packing_report([3, 2], 4, 5), nbp.invert_permutation([1, 0])
+
+
+def plain(value):
+    """The bits of all arrays and numbers within a result."""
+    if isinstance(value, (list, tuple)):
+        return [plain(part) for part in value]
+    return None if value is None else (np.asarray(value).dtype, np.asarray(value).tobytes())
+
+
+@pytest.mark.parametrize("dtype", helpers.DTYPES)
+@pytest.mark.parametrize("what", [layers_run, parameters_made, steps_taken, batches_made])
+def test_results_are_the_same_where_errors_and_warnings_are_raised(what, dtype):
+    with np.errstate(all="ignore"):
+        expected = [plain(result) for result in what(dtype)]
+    with np.errstate(all="warn"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [plain(result) for result in what(dtype)] == expected
+    with np.errstate(all="raise"):
+        assert [plain(result) for result in what(dtype)] == expected
+
+
+def test_a_process_in_which_warnings_are_errors_imports_and_runs():
+    script = (
+        "import numpy; numpy.seterr(all='raise'); import numba_pack as nbp; nbp.warmup(nbp.GRU(2, 3), training=True)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, env=environment)
