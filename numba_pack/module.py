@@ -17,6 +17,7 @@ from ._arguments import dtype_of, kind_of
 from ._checks import MEMORY_BYTES, as_integer
 from ._engine import engine
 from ._fixed import Fixed
+from ._parametrized import computed_from
 from .cpu.kernels import make_all, packed_weights
 from .forms import as_array
 from .parameters import WEIGHTS, RNNReluWeights, RNNTanhWeights, Weights
@@ -79,9 +80,13 @@ def as_nonlinearity(value: Any) -> str:
 def as_floats(value: Any, name: str) -> np.ndarray:
     """An array of real floats; PyTorch's tensors will do."""
     try:
-        array = np.asarray(value.detach() if hasattr(value, "detach") else value)  # a tensor with a gradient
+        if hasattr(value, "detach"):  # a tensor, which may have a gradient, and its sign apart
+            value = value.detach().resolve_neg()
+        array = np.asarray(value)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name} must be an array; got {kind_of(value)}: {error}") from error
+    except RuntimeError as error:  # PyTorch's, of tensors whose values are elsewhere
+        raise TypeError(f"{name} must be an array; got {kind_of(value)}: {error}") from error
     if array.dtype.kind != "f":
         raise TypeError(f"{name} must hold real floats; got dtype {dtype_of(array)}")
     return array
@@ -227,9 +232,10 @@ class Module(Fixed):
             raise TypeError(f"state_dict must be a mapping of names to arrays; got {kind_of(state_dict)}")
         missing, extra = self._shapes.keys() - state_dict.keys(), state_dict.keys() - self._shapes.keys()
         if missing or extra:
+            told = [f"{name!r}: {of}" for name in sorted(map(str, extra)) if (of := computed_from(name))]
             raise ValueError(
                 f"state_dict must have the names of this layer; missing: {sorted(missing) or 'none'}, "
-                f"not known: {sorted(map(str, extra)) or 'none'}"
+                f"not known: {sorted(map(str, extra)) or 'none'}" + "".join(f" ({one})" for one in told[:1])
             )
         vector = np.empty_like(self.parameters)
         for name, view in self.views(vector).items():

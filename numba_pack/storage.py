@@ -11,6 +11,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
+import shutil
+import stat
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -18,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ._arguments import kind_of
+from ._parametrized import computed_from
 from .layers import GRU, LSTM, RNN
 from .module import Module, as_generator, option_names
 from .parameters import named_shapes
@@ -28,7 +32,9 @@ __all__ = ["load", "save"]
 _KINDS: dict[str, type[Module]] = {kind.__name__: kind for kind in (RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell)}
 #: the name of a kind without Cell, by the rows of its weights in H
 _BY_GATES = {1: "RNN", 3: "GRU", 4: "LSTM"}
-_PARAMETER = re.compile(r"(?:(?P<layer>.+)\.)?(?P<name>(?:weight_(?:ih|hh|hr)|bias_(?:ih|hh))(?:_l\d+(?:_reverse)?)?)")
+_PARAMETER = re.compile(
+    r"(?:(?P<layer>.+)\.)?(?P<name>(?:weight_(?:ih|hh|hr)|bias_(?:ih|hh))(?:_l\d+(?:_reverse)?)?)", re.DOTALL
+)
 _DTYPES = {"F32": np.dtype(np.float32), "F64": np.dtype(np.float64)}
 
 
@@ -40,7 +46,48 @@ def _safetensors() -> ModuleType:
     return safetensors
 
 
+def as_path(path: Any, name: str) -> str:
+    """A path as a string."""
+    try:
+        text = os.fspath(path)
+    except TypeError:
+        text = path
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a str or a path; got {kind_of(path)}")
+    if "\0" in text:
+        raise ValueError(f"{name} must have no null character; got {text!r}")
+    return text
+
+
 # -- out ---------------------------------------------------------------------------------------------------------------
+
+
+def check_file(path: str, name: str) -> None:
+    """Refuse, in Python's words, what cannot be read; and what is no file, which might never end."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(f"{name} must be that of a file; {path} is none")
+    with open(path, "rb"):
+        pass
+
+
+def write(path: str, content: bytes) -> None:
+    """Put a file in its place as a whole: whoever reads the path meanwhile, or after an interrupt, has the old one."""
+    target = os.path.realpath(path)  # where a link leads
+    if os.path.exists(target) and not stat.S_ISREG(os.stat(target).st_mode):
+        what = "a folder" if os.path.isdir(target) else "no file, but a device or a pipe"
+        raise OSError(f"path must be that of a file; {path} is {what}")
+    beside = f"{target}.{secrets.token_hex(4)}.tmp"
+    try:
+        with open(beside, "xb") as file:
+            file.write(content)
+        if os.path.exists(target):
+            shutil.copymode(target, beside)
+        os.replace(beside, target)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(error.errno, error.strerror, path) from error
+    finally:
+        if os.path.exists(beside):
+            os.remove(beside)
 
 
 def save(path: str | os.PathLike[str], layers: Any) -> None:
@@ -49,7 +96,7 @@ def save(path: str | os.PathLike[str], layers: Any) -> None:
     Parameters
     ----------
     path : str or path
-        Of the file, which is replaced if it exists.
+        Of the file, which is replaced if it exists, as a whole or not at all.
     layers : RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell, or mapping of str to such
         The names of a mapping come before those of the parameters: ``encoder.weight_ih_l0``.
 
@@ -57,6 +104,8 @@ def save(path: str | os.PathLike[str], layers: Any) -> None:
     ------
     TypeError, ValueError
         If something is no layer, or a name is none.
+    OSError
+        If the file cannot be written.
     ImportError
         If safetensors is not installed.
 
@@ -75,7 +124,7 @@ def save(path: str | os.PathLike[str], layers: Any) -> None:
     {'encoder': LSTM(3, 5, bidirectional=True), 'decoder': GRUCell(10, 5)}
     >>> folder.cleanup()
     """
-    safetensors = _safetensors()
+    safetensors, path = _safetensors(), as_path(path, "path")
     named = layers if isinstance(layers, Mapping) else {"": layers}
     if not named:
         raise ValueError("layers must hold at least one layer; got an empty mapping")
@@ -85,6 +134,10 @@ def save(path: str | os.PathLike[str], layers: Any) -> None:
             raise TypeError(f"layers must have names that are strings; got {name!r}")
         if not name and layer is not layers:
             raise ValueError("layers must have names that are not empty; got ''")
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"layers must have names that are text; got {name!r}: {error}") from error
         if _KINDS.get(type(layer).__name__) is not type(layer):
             at = f"layers[{name!r}]" if name else "layers"
             raise TypeError(
@@ -93,7 +146,8 @@ def save(path: str | os.PathLike[str], layers: Any) -> None:
         tensors.update({f"{name}.{key}" if name else key: value for key, value in layer.state_dict().items()})
         options = {option: getattr(layer, option) for option in option_names(type(layer))}
         metadata[name] = {"kind": type(layer).__name__, **options}
-    safetensors.numpy.save_file(tensors, path, {"numba_pack": json.dumps(metadata)})
+    text = json.dumps(metadata, default=lambda number: number.item())  # of NumPy, as options may be
+    write(path, safetensors.numpy.save(tensors, {"numba_pack": text}))
 
 
 # -- in ----------------------------------------------------------------------------------------------------------------
@@ -132,8 +186,9 @@ def load(
 
     Raises
     ------
-    ValueError
-        If the file is damaged, holds no layers, or holds parameters that do not belong together.
+    TypeError, ValueError
+        If it is no path, or the file is damaged, holds no layers, or holds parameters that do not belong together, that
+        others are to be computed from, or that are neither float32 nor float64.
     OSError
         If it cannot be opened.
     ImportError
@@ -152,6 +207,7 @@ def load(
     """
     given = {"nonlinearity": nonlinearity, "batch_first": batch_first, "dropout": dropout}
     given = {name: value for name, value in given.items() if value is not None}
+    path = as_path(path, "path")
     rng = None if rng is None else as_generator(rng)
     tensors, text = _read(path)
     try:
@@ -163,7 +219,7 @@ def load(
             raise ValueError("there are no parameters of recurrent layers")
         layers = {name: _layer(name, tensors[name], told.get(name, {}), given, rng) for name in {**told, **tensors}}
     except ValueError as error:
-        raise ValueError(f"{os.fspath(path)}: {error}") from error
+        raise ValueError(f"{path}: {error}") from error
     return layers[""] if layers.keys() == {""} else layers
 
 
@@ -171,22 +227,28 @@ def _called(name: str) -> str:
     return f"layer {name!r}" if name else "the layer"
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[dict[str, dict[str, np.ndarray]], str]:
+def _read(path: str) -> tuple[dict[str, dict[str, np.ndarray]], str]:
     """The tensors of each recurrent layer, by its name and theirs, and the text of our metadata."""
     safetensors = _safetensors()
     layers: dict[str, dict[str, np.ndarray]] = {}
+    check_file(path, "path")
     try:
-        with safetensors.safe_open(os.fspath(path), framework="np") as file:
+        with safetensors.safe_open(path, framework="np") as file:
             for key in file.keys():  # noqa: SIM118 (it is no mapping)
+                of = computed_from(key)
+                if of:
+                    raise ValueError(f"{key!r} is no parameter: {of}")
                 match = _PARAMETER.fullmatch(key)
                 if match:
                     dtype = file.get_slice(key).get_dtype()
                     if dtype not in _DTYPES:
-                        raise ValueError(f"{os.fspath(path)}: {key!r} must be F32 or F64; it is {dtype}")
+                        raise ValueError(f"{key!r} must be F32 or F64; it is {dtype}")
                     layers.setdefault(match["layer"] or "", {})[match["name"]] = file.get_tensor(key)
             return layers, (file.metadata() or {}).get("numba_pack", "{}")
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{os.fspath(path)}: not a safetensors file, or a damaged one: {error}") from error
+        raise ValueError(f"{path}: not a safetensors file, or a damaged one: {error}") from error
+    except (ValueError, OverflowError) as error:  # shapes that NumPy cannot have among them
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _metadata(text: str) -> dict[str, dict[str, Any]]:
@@ -209,6 +271,9 @@ def _layer(name: str, tensors: dict[str, np.ndarray], told: dict[str, Any], give
                 raise ValueError(f"its metadata tell {option}={told[option]!r}, its tensors {value!r}")
         kind = _KINDS[found.pop("kind")]
         known = {"kind", *found}
+        unknown = told.keys() - known - set(option_names(kind))
+        if unknown:
+            raise ValueError(f"its metadata tell options that a {kind.__name__} has not: {', '.join(sorted(unknown))}")
         options = {**found, **{option: value for option, value in told.items() if option not in known}}
         options |= {option: value for option, value in given.items() if option in option_names(kind)}
         if "nonlinearity" in option_names(kind) and "nonlinearity" not in options:

@@ -700,6 +700,18 @@ def others():
             ("no layer under a name", {"a": ROWS}, TypeError, ("layers['a']", "ndarray")),
         ):
             yield Case(f"save, {what}", error, words, lambda v=value: nbp.save(nowhere, v))
+        yield Case("save, a name that is no text", ValueError, ("layers", "text"),
+                   lambda: nbp.save(nowhere, {"\ud800": GRU}))  # fmt: skip
+        yield Case("save, a folder", OSError, ("path", "folder"), lambda: nbp.save(os.path.dirname(__file__), GRU))
+        yield Case("save, below a file", OSError, ("nowhere",), lambda: nbp.save(nowhere, GRU))
+        for what, value, error, words in (
+            ("number", 3, TypeError, ("path", "str", "int")),
+            ("bytes", b"x", TypeError, ("path", "str", "bytes")),
+            ("null character", "a\0b", ValueError, ("path", "null")),
+        ):
+            yield Case(f"save, path {what}", error, words, lambda v=value: nbp.save(v, GRU))
+            yield Case(f"load, path {what}", error, words, lambda v=value: nbp.load(v))
+        yield Case("load, a folder", OSError, ("path", "file"), lambda: nbp.load(os.path.dirname(__file__)))
         yield Case("load, another kind of file", ValueError, ("not a safetensors file",), lambda: nbp.load(__file__))
         yield Case("load, rng", TypeError, ("rng", "default_rng", "'a'"), lambda: nbp.load(__file__, rng="a"))
         yield Case("load, no file", OSError, ("nowhere",), lambda: nbp.load(nowhere))
@@ -734,6 +746,10 @@ def damaged_files():
         ("NaN", lambda: load({**state, "bias_ih_l0": state["bias_ih_l0"] * F4("nan")}, None, nonlinearity="tanh"),
          ("bias_ih_l0", "finite", "nan")),
         ("no parameters", lambda: load({"other": ROWS}), ("no parameters",)),
+        ("a parametrization", lambda: load({**state, "parametrizations.weight_hh_l0.original0": ROWS}),
+         ("weight_hh_l0 is computed from it", "remove_parametrizations")),
+        ("a pruned weight", lambda: load({**state, "weight_hh_l0_mask": ROWS}), ("weight_hh_l0", "prune.remove")),
+        ("an option of none", lambda: load(state, {"numba_pack": '{"": {"rng": 3}}'}), ("RNN", "rng")),
         ("nonlinearity not told", lambda: load(state), ("nonlinearity",)),
         ("nonlinearity", lambda: load(state, None, nonlinearity="sigmoid"), ("nonlinearity", "'sigmoid'")),
         ("batch_first", lambda: load(state, None, nonlinearity="tanh", batch_first=1), ("batch_first", "1")),
@@ -757,6 +773,10 @@ def interop():
     yield Case("from_torch, rng", TypeError, ("rng", "default_rng", "'a'"),
                lambda: own.from_torch(torch.nn.GRU(2, 3), rng="a"))  # fmt: skip
     yield Case("from_torch, half", TypeError, ("float16",), lambda: own.from_torch(torch.nn.GRU(2, 3).half()))
+    meta, hooked = torch.nn.GRU(2, 3, device="meta"), torch.nn.GRU(2, 3)
+    yield Case("from_torch, meta", ValueError, ("weight_ih_l0", "no values"), lambda: own.from_torch(meta))
+    hooked.register_forward_hook(print)
+    yield Case("from_torch, a hook", TypeError, ("forward hooks", "print"), lambda: own.from_torch(hooked))
     yield Case("accelerate, list", TypeError, ("model", "list"), lambda: own.accelerate([]))
     for make in (own.RNN, own.LSTM, own.GRU):
         name = f"torch.{make.__name__}"
@@ -821,6 +841,10 @@ def onnx_files():
         ("bytes that are no model", b"model", ValueError, ("path_or_model", "ONNX model")),
     ):
         yield Case(f"onnx.load, {what}", error, words, lambda v=value: onnx.load(v))
+    yield Case("onnx.load, a folder", OSError, ("path_or_model",), lambda: onnx.load(os.path.dirname(__file__)))
+    yield Case("onnx.export, path", TypeError, ("path", "int"), lambda: onnx.export(GRU, 3))
+    yield Case("onnx.export, a folder", OSError, ("path", "folder"),
+               lambda: onnx.export(GRU, os.path.dirname(__file__)))  # fmt: skip
     yield Case("onnx.export, an array", TypeError, ("layer", "ndarray"), lambda: onnx.export(ROWS, nowhere))
     yield Case("onnx.export, a projection", ValueError, ("layer", "proj_size=3"), lambda: onnx.export(LSTM, nowhere))
     W, R = np.ones((1, 6, 2), F4), np.ones((1, 6, 2), F4)

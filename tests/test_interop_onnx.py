@@ -1,5 +1,6 @@
 """ONNX: its own node tests, models against ONNX Runtime, what stands between nodes, files out and in, and bad ones."""
 
+import contextlib
 import itertools
 import warnings
 
@@ -585,8 +586,10 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"no projection.*proj_size=2"):
         interop.export(nbp.LSTM(3, 5, proj_size=2), path)
     for what in (nbp.LSTMCell(3, 5), interop.load(node_model("GRU", weights("GRU"))).layers["cell"], None):
-        with pytest.raises(TypeError, match=f"layer must be an RNN, LSTM or GRU.*got {type(what).__name__}"):
+        with pytest.raises(TypeError, match=rf"layer must be an RNN, LSTM or GRU.*got .*{type(what).__name__}"):
             interop.export(what, path)
+    with pytest.raises(TypeError, match="path must be a str or a path; got int"):
+        interop.export(nbp.GRU(3, 5), 3)
     assert not path.exists()
     with pytest.raises(OSError):
         interop.export(nbp.GRU(3, 5), tmp_path / "nowhere" / "layer.onnx")
@@ -652,6 +655,245 @@ def test_nodes_that_make_no_layer_are_refused_by_name(name):
         interop.load(proto)
 
 
+def with_state(kind, name, value, made="constant", **attributes):
+    """One node with a first state: a constant, or made when the model runs."""
+    place = {"initial_h": 5, "initial_c": 6}[name]
+    takes = ["X", "W", "R", "", "", "", ""][: place + 1]
+    takes[place] = "state"
+    nodes = [helper.make_node(kind, takes, results_of(kind), name="cell", hidden_size=H, **attributes)]
+    constants = weights(kind)
+    if made == "constant":
+        constants["state"] = value
+    else:  # of the batch that X has, so that it is known in the call
+        B_axis = 0 if attributes.get("layout") else 1
+        sizes = list(value.shape)
+        constants |= {"axis": np.array([B_axis]), "end": np.array([B_axis + 1])}
+        constants |= {f"size{i}": np.array([size]) for i, size in enumerate(sizes)}
+        parts = ["batch" if i == B_axis else f"size{i}" for i in range(len(sizes))]
+        kind_of_zero = numpy_helper.from_array(np.zeros(1, value.dtype), "zero")
+        nodes[:0] = [
+            helper.make_node("Shape", ["X"], ["shape"]),
+            helper.make_node("Slice", ["shape", "axis", "end"], ["batch"]),
+            helper.make_node("Concat", parts, ["sizes"], axis=0),
+            helper.make_node("ConstantOfShape", ["sizes"], ["state"], value=kind_of_zero),
+        ]
+    return model_of(nodes, [("X", "f4", None)], results_of(kind), constants)
+
+
+STATES_OF_ZEROS = {
+    "another H": np.zeros((1, B, H + 1), "f4"),
+    "another D": np.zeros((2, B, H), "f4"),
+    "float64": np.zeros((1, B, H)),
+    "integers": np.zeros((1, B, H), "i8"),
+    "two axes": np.zeros((B, H), "f4"),
+    "four axes": np.zeros((1, B, H, 1), "f4"),
+    "layout 1": np.zeros((B, 1, H), "f4"),
+}
+
+
+@pytest.mark.parametrize("made", ["constant", "in the call"])
+@pytest.mark.parametrize("name", ["initial_h", "initial_c"])
+@pytest.mark.parametrize("what", list(STATES_OF_ZEROS))
+def test_a_first_state_of_zeros_has_the_shape_and_dtype_of_a_first_state(what, name, made):
+    """But for B: it may have been made for another batch. ONNX Runtime refuses these, too."""
+    padded = batch()[1]
+    message = rf"LSTM node 'cell': {name} must have shape \(D, B, H\) = \(1, B, 19\).* and dtype float32; got"
+    proto = with_state("LSTM", name, STATES_OF_ZEROS[what], made)
+    with pytest.raises(ValueError, match=message):
+        interop.load(proto).run({"X": padded})
+    with pytest.raises(ValueError, match=message):
+        interop.load(proto)(nbp.pack_sequence(batch()[0]))
+    with pytest.raises(Exception, match=r"initial_|Type|type|[Ii]nvalid"):
+        runtime(proto, {"X": padded})
+
+
+@pytest.mark.parametrize("made", ["constant", "in the call"])
+@pytest.mark.parametrize("kind", GATES)
+def test_a_first_state_of_zeros_may_be_of_another_batch(kind, made):
+    padded = batch()[1]
+    expected = interop.load(with_state(kind, "initial_h", np.zeros((1, B, H), "f4"))).run({"X": padded})
+    got = interop.load(with_state(kind, "initial_h", np.zeros((1, 1, H), "f4"), made)).run({"X": padded})
+    assert_same_bits(got, expected)
+    first = interop.load(with_state(kind, "initial_h", np.zeros((1, 1, H), "f4"), made, layout=1))
+    assert first.run({"X": np.ascontiguousarray(padded.swapaxes(0, 1))})["Y_h"].shape == (B, 1, H)
+
+
+def test_lengths_and_states_are_checked_with_packed_input_as_with_padded_input():
+    sequences = [np.ones((2, K), np.float32)] * 2
+    packed, constants = nbp.pack_sequence(sequences), weights("GRU")
+
+    def load(lengths, state=""):
+        nodes = [
+            helper.make_node("Transpose", ["X"], ["moved"], perm=[1, 0, 2]),
+            helper.make_node("GRU", ["X", "W", "R", "B", lengths, state], ["Y"], name="cell", hidden_size=H),
+        ]
+        return interop.load(model_of(nodes, [("X", "f4", None)], ["Y"], constants))
+
+    for value in (np.full(2, 2.0, "f4"), np.full((2, 1), 2, "i4"), np.full(1, 2, "i4")):
+        constants["lengths"] = value
+        for call in (lambda model: model(packed), lambda model: model(nbp.pad_sequence(sequences))):
+            with pytest.raises(
+                ValueError, match=r"GRU node 'cell': sequence_lens must be integers of shape \(B,\) = \(2,\)"
+            ):
+                call(load("lengths"))
+    for arguments, name in ((("moved",), "sequence_lens"), (("", "moved"), "initial_h")):
+        with pytest.raises(
+            TypeError, match=f"GRU node 'cell': {name} must be an array; got values for each step of packed"
+        ):
+            load(*arguments)(packed)
+
+
+ONE = np.zeros((1, 1, 1), np.float32)
+
+
+def constant_node(kind, **changes):
+    """A model whose first state is made of constants by one node of the glue."""
+    name, takes, attributes = kind, ["a", "b"], {}
+    constants = {"a": np.zeros((1, 1, H), "f4"), "b": np.array([1, B, H])}
+    if kind == "ConstantOfShape":
+        takes = ["b"]
+    if kind == "Gather":
+        takes, attributes, constants["b"] = ["a", "b"], {"axis": 1}, np.zeros(B, "i8")
+    constants |= {key: value for key, value in changes.items() if key in ("a", "b")}
+    attributes |= {key: value for key, value in changes.items() if key not in ("a", "b")}
+    nodes = [
+        helper.make_node(name, takes, ["state"], name="made", **attributes),
+        helper.make_node("RNN", ["X", "W", "R", "", "", "state"], ["Y"], hidden_size=H),
+    ]
+    return model_of(nodes, [("X", "f4", None)], ["Y"], weights("RNN") | constants)
+
+
+ABSURD = {
+    "2**40 zeros": (lambda: constant_node("ConstantOfShape", b=np.array([1, 2**40, H])), "must fit into memory"),
+    "2**124 zeros": (lambda: constant_node("ConstantOfShape", b=np.array([2**62] * 2)), "must fit into memory"),
+    "-1 zeros": (lambda: constant_node("ConstantOfShape", b=np.array([1, -1, H])), "sizes of at least 0"),
+    "half a size": (lambda: constant_node("ConstantOfShape", b=np.array([1, 1.5, H])), "a vector of integers; got"),
+    "sizes in a matrix": (lambda: constant_node("Expand", b=np.ones((1, 3), "i8")), "a vector of integers; got dtype"),
+    "no value": (
+        lambda: constant_node("ConstantOfShape", value=helper.make_tensor("v", 1, [0], [])), "must hold one number"
+    ),
+    "expanded to 2**40": (lambda: constant_node("Expand", b=np.array([1, 2**40, H])), "results must fit into memory"),
+    "2**40 gathered": (
+        lambda: constant_node("Gather", a=np.zeros((1, 1, 2**20), "f4"), b=np.zeros(2**20, "i8")),
+        "results must fit into memory",
+    ),
+    "gathered outside": (lambda: constant_node("Gather", b=np.array([0, 7])), "out of bounds"),
+    "a cast to text": (lambda: constant_node("Cast", to=8), "valid ONNX model|number of a dtype of numbers; got 8"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", list(ABSURD))
+def test_what_no_memory_can_hold_is_refused_by_the_name_of_its_node(what):
+    make, message = ABSURD[what]
+    with pytest.raises(ValueError, match=message):
+        interop.load(make())
+
+
+@pytest.mark.parametrize(("first", "packed"), [("zero", False), ("X", False), ("X", True)])
+def test_what_doubles_at_each_node_is_refused_before_memory_is_full(first, packed):
+    """From constants when it is loaded; from the input, when it is called."""
+    nodes = [helper.make_node("Concat", [f"Y{i}"] * 2, [f"Y{i + 1}"], name=f"n{i}", axis=2) for i in range(1, 60)]
+    nodes.insert(0, helper.make_node("Identity", [first], ["Y1"]))
+    proto = model_of(nodes, [("X", "f4", None)], ["Y60"], {"zero": np.zeros((1, 1, 1), "f4")})
+    with pytest.raises(ValueError, match=r"Concat node 'n\d+': results must fit into memory"), small_memory():
+        interop.load(proto)(nbp.pack_sequence([ONE[0]]) if packed else ONE)
+
+
+@contextlib.contextmanager
+def small_memory():
+    """A machine of 128 MiB, so that the test needs no more."""
+    before, interop.MEMORY_BYTES = interop.MEMORY_BYTES, 2**27
+    yield
+    interop.MEMORY_BYTES = before
+
+
+def changed(change):
+    proto = node_model("RNN", weights("RNN"))
+    change(proto)
+    return proto
+
+
+def set_dims(*dims):
+    def change(proto):
+        proto.graph.initializer[0].dims[:] = dims
+
+    return change
+
+
+HOSTILE = {
+    "dimensions below 0": set_dims(-1, H, K),
+    "dimensions beyond memory": set_dims(2**40, H, K),
+    "dimensions beyond int64": set_dims(2**62, 2**62, 2**62),
+    "no dimensions": set_dims(),
+    "an unknown dtype": lambda proto: setattr(proto.graph.initializer[0], "data_type", 99),
+    "text": lambda proto: setattr(proto.graph.initializer[0], "data_type", 8),
+    "data cut off": lambda proto: setattr(
+        proto.graph.initializer[0], "raw_data", proto.graph.initializer[0].raw_data[:-1]
+    ),
+    "two of one name": lambda proto: proto.graph.initializer.append(proto.graph.initializer[0]),
+    "two nodes with one result": lambda proto: proto.graph.node.append(proto.graph.node[0]),
+    "a cycle": lambda proto: proto.graph.node[0].input.__setitem__(0, "Y"),
+    "an input that is not there": lambda proto: proto.graph.node[0].input.__setitem__(0, "Z"),
+    "an input without a name": lambda proto: proto.graph.node[0].input.__setitem__(0, ""),
+    "no inputs": lambda proto: proto.graph.node[0].input.__delitem__(slice(None)),
+    "no nodes": lambda proto: proto.graph.node.__delitem__(slice(None)),
+    "no graph": lambda proto: proto.ClearField("graph"),
+    "no opset": lambda proto: proto.opset_import.__delitem__(slice(None)),
+    "an opset that is absurd": lambda proto: setattr(proto.opset_import[0], "version", 2**62),
+    "a huge hidden_size": lambda proto: setattr(
+        next(one for one in proto.graph.node[0].attribute if one.name == "hidden_size"), "i", 2**62
+    ),
+    "a hidden_size that is text": lambda proto: (
+        proto.graph.node[0].attribute[0].CopyFrom(helper.make_attribute("hidden_size", "19"))
+    ),
+    "an attribute of a function": lambda proto: setattr(proto.graph.node[0].attribute[0], "ref_attr_name", "size"),
+}
+
+
+@pytest.mark.parametrize("what", list(HOSTILE))
+def test_a_model_that_lies_is_refused(what):
+    with pytest.raises(
+        (ValueError, TypeError), match=r"path_or_model must be|RNN node 'cell'|W must be|different names"
+    ):
+        interop.load(changed(HOSTILE[what]))
+
+
+def external(location, **more):
+    """A model that says its W lie in a file."""
+
+    def change(proto):
+        weight = next(one for one in proto.graph.initializer if one.name == "W")
+        weight.ClearField("raw_data")
+        weight.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in {"location": location, **more}.items():
+            entry = weight.external_data.add()
+            entry.key, entry.value = key, value
+
+    return changed(change).SerializeToString()
+
+
+def test_external_data_is_read_from_beside_the_file_and_nowhere_else(tmp_path, monkeypatch):
+    folder, W = tmp_path / "models", weights("RNN")["W"]
+    folder.mkdir()
+    path = folder / "model.onnx"
+    for place in (tmp_path, folder):
+        (place / "w.bin").write_bytes(W.tobytes())
+    path.write_bytes(external("w.bin"))
+    np.testing.assert_array_equal(interop.load(path).layers["cell"].state_dict()["weight_ih_l0"], W[0])
+
+    for content in (
+        external("../w.bin"), external(str(tmp_path / "w.bin")), external("nowhere.bin"), external("."), external(""),
+        external("w.bin", offset="1000000"), external("w.bin", offset="-1"), external("w.bin", length="1000000"),
+        external("w.bin", length="8"), external("w.bin", offset="x"),
+    ):  # fmt: skip
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"model\.onnx must be"):
+            interop.load(path)
+    monkeypatch.chdir(folder)  # what has no path has no folder
+    with pytest.raises(ValueError, match=r"W must have its values in the model|path_or_model must be"):
+        interop.load(external("w.bin"))
+
+
 def test_hidden_size_must_be_that_of_the_weights():
     node = helper.make_node("RNN", ["X", "W", "R"], ["Y"], hidden_size=5)
     proto = model_of([node], [("X", "f4", None)], ["Y"], weights("RNN"))
@@ -702,6 +944,12 @@ def test_bad_calls():
         model(packed._replace(batch_sizes=packed.batch_sizes[:-1]))
     with pytest.raises(TypeError, match="X must be a NumPy array; got list"):
         model([1, 2], sequence_lens=np.array([1], np.int32))
+    with pytest.raises(TypeError, match="inputs must be a mapping of names to arrays; got list"):
+        model.run([packed.data])
+    with pytest.raises(TypeError, match="inputs must be NumPy arrays; got list"):
+        interop.Backend.run_node(helper.make_node("Identity", ["X"], ["Y"]), [[1.0]])
+    with pytest.raises(ValueError, match="node must be a valid node of ONNX"):
+        interop.Backend.run_node(helper.make_node("Identity", [], ["Y"]), [])
     with pytest.raises(ValueError, match="inputs must be 2 arrays"):
         interop.Backend.prepare(node_model("RNN", weights("RNN"))).run([packed.data])
     with pytest.raises(ValueError, match="device must be 'CPU'; got 'CUDA'"):
@@ -713,8 +961,9 @@ def test_bad_calls():
 def test_files_that_are_none(tmp_path):
     with pytest.raises(TypeError, match=r"path_or_model must be a path, .* got int"):
         interop.load(3)
-    with pytest.raises(OSError):
-        interop.load(tmp_path / "nowhere.onnx")
+    for path in (tmp_path / "nowhere.onnx", tmp_path):
+        with pytest.raises(OSError, match=str(path)):
+            interop.load(path)
     for content in (b"", b"not a model", b"\x08\x08"):
         (tmp_path / "bad.onnx").write_bytes(content)
         with pytest.raises(ValueError, match=r"bad\.onnx must be"):

@@ -159,6 +159,17 @@ def test_a_layer_takes_a_state_dict_of_tensors(dtype):
             np.testing.assert_array_equal(value, module.state_dict()[name].numpy())
 
 
+def test_a_layer_says_which_tensors_it_cannot_read():
+    from torch._subclasses import FakeTensorMode
+
+    layer, ones = nbp.GRU(3, 5), torch.ones(15, 3)
+    for value in (ones.to("meta"), ones.bfloat16(), ones.to_sparse(), FakeTensorMode().from_tensor(ones)):
+        with pytest.raises(TypeError, match=r"state_dict\['weight_ih_l0'\] must be an array; got torch\."):
+            layer.load_state_dict({**layer.state_dict(), "weight_ih_l0": value})
+    layer.load_state_dict({**layer.state_dict(), "weight_ih_l0": torch._neg_view(ones)})
+    assert (layer.state_dict()["weight_ih_l0"] == -1).all()
+
+
 def test_from_torch_reads_computed_parameters():
     module = torch.nn.LSTM(3, 5)
     torch.nn.utils.parametrizations.weight_norm(module, "weight_hh_l0")
@@ -167,17 +178,139 @@ def test_from_torch_reads_computed_parameters():
     )
 
 
+@pytest.mark.filterwarnings("ignore:.*_norm.*:FutureWarning")
+@pytest.mark.parametrize("how", ["weight_norm", "spectral_norm", "pruned", "old weight_norm", "old spectral_norm"])
+def test_from_torch_takes_what_the_next_call_computes_with_and_changes_nothing(how):
+    utils, name = torch.nn.utils, "weight_hh_l0"
+    module = torch.nn.LSTM(3, 5)
+    {
+        "weight_norm": lambda: utils.parametrizations.weight_norm(module, name),
+        "spectral_norm": lambda: utils.parametrizations.spectral_norm(module, name),
+        "pruned": lambda: utils.prune.random_unstructured(module, name, 0.5),
+        "old weight_norm": lambda: utils.weight_norm(module, name),
+        "old spectral_norm": lambda: utils.spectral_norm(module, name),
+    }[how]()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(1.5)  # as an optimizer does: attributes that were computed before have not seen it
+    before = copy.deepcopy(module.state_dict())
+    layer = interop.from_torch(module)
+    for key, value in module.state_dict().items():
+        assert torch.equal(value, before[key])
+    module.eval()(torch.zeros(1, 1, 3))
+    np.testing.assert_array_equal(layer.state_dict()[name], getattr(module, name).detach().numpy())
+
+
+class WithoutForget(torch.nn.LSTM):
+    def forward(self, input, hx=None):
+        return super().forward(2 * input, hx)
+
+
+class Named(torch.nn.LSTM):
+    """A subclass that computes the same."""
+
+    def extra_repr(self):
+        return "named"
+
+
+def with_forward(module):
+    module.forward = lambda *_: None
+    return module
+
+
+def with_hook(module, register):
+    getattr(module, register)(lambda module, *arguments: None)
+    return module
+
+
+def without(module, name):
+    delattr(module, name)
+    return module
+
+
+class Negative(torch.nn.Module):
+    def forward(self, value):
+        return torch._neg_view(value)
+
+
+REFUSED = {
+    "its class's forward": (
+        lambda: WithoutForget(3, 5),
+        TypeError,
+        "WithoutForget is a class of its own, whose forward",
+    ),
+    "its own forward": (lambda: with_forward(torch.nn.GRU(3, 5)), TypeError, "its forward is not that of its class"),
+    "a cell's own forward": (lambda: with_forward(torch.nn.GRUCell(3, 5)), TypeError, "its forward is not that"),
+    "of ours, its own forward": (lambda: with_forward(interop.GRU(3, 5)), TypeError, "its forward is not that"),
+    "a hook": (
+        lambda: with_hook(torch.nn.GRU(3, 5), "register_forward_hook"),
+        TypeError,
+        "no forward hooks.*with_hook",
+    ),
+    "a hook before": (
+        lambda: with_hook(torch.nn.GRU(3, 5), "register_forward_pre_hook"),
+        TypeError,
+        "no forward hooks",
+    ),
+    "meta": (lambda: torch.nn.GRU(3, 5, device="meta"), ValueError, "weight_ih_l0 has no values"),
+    "half": (lambda: torch.nn.GRU(3, 5).half(), TypeError, "got torch.float16 in weight_ih_l0"),
+    "complex": (lambda: torch.nn.GRU(3, 5).to(torch.complex64), TypeError, "got torch.complex64"),
+    "two dtypes": (
+        lambda: setattr(m := torch.nn.GRU(3, 5), "bias_hh_l0", torch.nn.Parameter(torch.ones(15).double())) or m,
+        TypeError,
+        "one dtype; got torch.float32 and, in bias_hh_l0, torch.float64",
+    ),
+    "sparse": (
+        lambda: setattr(m := torch.nn.GRU(3, 5), "weight_hh_l0", torch.nn.Parameter(torch.eye(15, 5).to_sparse())) or m,
+        ValueError,
+        "weight_hh_l0 is torch.sparse_coo, not dense",
+    ),
+    "a shape": (
+        lambda: setattr(m := torch.nn.GRU(3, 5), "weight_hh_l0", torch.nn.Parameter(torch.eye(5))) or m,
+        ValueError,
+        r"weight_hh_l0.*\(15, 5\)",
+    ),
+    "nothing": (
+        lambda: without(torch.nn.GRU(3, 5), "bias_hh_l0"),
+        ValueError,
+        "the parameter bias_hh_l0; got NoneType",
+    ),
+    "scripted": (lambda: torch.jit.script(torch.nn.LSTM(3, 5)), TypeError, "RecursiveScriptModule: TorchScript"),
+    "quantized": (
+        lambda: torch.ao.nn.quantized.dynamic.LSTM(3, 5),
+        TypeError,
+        r"got torch\.ao\.nn.*\.LSTM: quantized",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Complex modules:UserWarning")
+@pytest.mark.parametrize("what", list(REFUSED))
+def test_from_torch_takes_only_what_computes_as_the_class_of_pytorch_does(what):
+    make, error, message = REFUSED[what]
+    with pytest.raises(error, match=message):
+        interop.from_torch(make())
+
+
+def test_from_torch_takes_what_computes_the_same():
+    x = torch.randn(4, 2, 3)
+    negative = torch.nn.LSTM(3, 5)
+    parametrize.register_parametrization(negative, "bias_hh_l0", Negative())
+    for module in (Named(3, 5), interop.LSTM(3, 5), negative):
+        np.testing.assert_allclose(
+            interop.from_torch(module)(x.numpy())[0], module(x)[0].detach().numpy(), rtol=0, atol=1e-6
+        )
+
+
 def test_what_is_no_recurrent_module_is_refused():
     with pytest.raises(
         TypeError,
-        match=r"module must be a torch.nn.RNN, LSTM, GRU or a cell of these; got torch.nn.modules.linear.Linear",
+        match=r"module must be a torch.nn.RNN, LSTM, GRU or a cell of these; got torch\.nn\.modules\.linear\.Linear",
     ):
         interop.from_torch(torch.nn.Linear(3, 5))
     with pytest.raises(TypeError, match=r"module must have dtype torch.float32 or torch.float64; got torch.bfloat16"):
         interop.from_torch(torch.nn.LSTMCell(3, 5, dtype=torch.bfloat16))
-    with pytest.raises(
-        TypeError, match=r"layer must be an RNN, LSTM, GRU or a cell of numba_pack; got torch.nn.modules.rnn.LSTM"
-    ):
+    with pytest.raises(TypeError, match=r"a cell of numba_pack; got torch\.nn\.modules\.rnn\.LSTM"):
         interop.to_torch(torch.nn.LSTM(3, 5))
 
 
@@ -328,6 +461,203 @@ def test_second_derivatives_are_refused():
         gradient.sum().backward()
 
 
+# -- transforms --------------------------------------------------------------------------------------------------------
+
+
+def parameters_of(module):
+    return {name: parameter.detach() for name, parameter in module.named_parameters()}
+
+
+def loss_of(module):
+    def loss(parameters, input):
+        return torch.func.functional_call(module, parameters, (input,))[0].square().sum()
+
+    return loss
+
+
+def each_alone(function, inputs):
+    return torch.stack([function(input) for input in inputs])
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_torch_func_grad_gives_the_gradients_of_backward(kind, options):
+    ours = getattr(interop, kind)(3, 5, **options)
+    input = torch.randn(4, 2, 3, requires_grad=True)
+    leaves = [input, *ours.parameters()]
+    expected = torch.autograd.grad(ours(input)[0].square().sum(), leaves)
+    of_input = torch.func.grad(lambda input: ours(input)[0].square().sum())(input.detach())
+    of_parameters = torch.func.grad(loss_of(ours))(parameters_of(ours), input.detach())
+    helpers.assert_same_bits(arrays([of_input, *of_parameters.values()]), arrays(expected))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_torch_func_grad_goes_through_packed_input_and_states(kind):
+    ours = getattr(interop, kind)(3, 5, num_layers=2)
+    packed, leaf = make_input("packed", 3, torch.float32)
+    hx = make_state(ours, "packed")
+
+    def loss(data, hx):
+        output, state = ours(packed._replace(data=data), hx)
+        return output.data.square().sum() + sum(part.sum() for part in flat(state))
+
+    expected = torch.autograd.grad(loss(leaf, hx), [leaf, *flat(hx)])
+    detached = tuple(part.detach() for part in hx) if kind == "LSTM" else hx.detach()
+    got = torch.func.grad(loss, argnums=(0, 1))(leaf.detach(), detached)
+    helpers.assert_same_bits(arrays(flat(got)), arrays(expected))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_of_each_example_by_vmap_are_those_of_the_examples_alone(kind):
+    ours = getattr(interop, kind)(3, 5)
+    inputs, parameters = torch.randn(6, 4, 1, 3), parameters_of(ours)
+    gradient = torch.func.grad(loss_of(ours))
+    got = torch.func.vmap(gradient, (None, 0))(parameters, inputs)
+    for name, value in got.items():
+        assert torch.equal(value, each_alone(lambda input, name=name: gradient(parameters, input)[name], inputs))
+
+
+def test_vmap_maps_over_any_axis_over_models_and_within_itself():
+    ours = interop.LSTM(3, 5)
+    inputs = torch.randn(2, 6, 4, 3)
+    with torch.no_grad():
+        alone = torch.stack([each_alone(lambda input: ours(input)[0], some) for some in inputs])
+        got = torch.vmap(torch.vmap(lambda input: ours(input)[0]))(inputs)
+        assert torch.equal(got, alone)
+        assert torch.equal(
+            torch.vmap(lambda input: ours(input)[0], 1, 1)(inputs[0].movedim(0, 1)), alone[0].movedim(0, 1)
+        )
+    models = [interop.LSTM(3, 5), interop.LSTM(3, 5)]
+    parameters, buffers = torch.func.stack_module_state(models)
+    input = torch.randn(4, 2, 3)
+    got = torch.vmap(lambda *state: torch.func.functional_call(ours, state, (input,))[0])(parameters, buffers)
+    assert torch.equal(got, torch.stack([model(input)[0] for model in models]))
+    torch.autograd.grad(got.sum(), list(parameters.values()))
+
+
+def test_jacobians_are_those_of_rows_of_gradients():
+    ours, input = interop.GRU(3, 5), torch.randn(4, 2, 3)
+
+    def output(input):
+        return ours(input)[0]
+
+    expected = torch.autograd.functional.jacobian(output, input)
+    assert torch.equal(torch.func.jacrev(output)(input), expected)
+    value, pull = torch.func.vjp(output, input)
+    assert torch.equal(value, output(input))
+    torch.testing.assert_close(pull(torch.ones(4, 2, 5))[0].detach(), expected.sum((0, 1, 2)))
+
+    leaf = input.clone().requires_grad_()
+    result = output(leaf)
+    units = torch.eye(40).view(40, 4, 2, 5)
+    (rows,) = torch.vmap(lambda unit: torch.autograd.grad(result, leaf, unit, retain_graph=True))(units)
+    assert torch.equal(rows.view(4, 2, 5, 4, 2, 3), expected)
+
+
+def test_dropout_within_transforms_follows_what_vmap_says_of_randomness():
+    ours = interop.LSTM(3, 40, num_layers=2, dropout=0.5)
+    inputs = torch.randn(1, 4, 3).expand(3, 4, 3)
+
+    def output(input):
+        return ours(input)[0]
+
+    same = torch.vmap(output, randomness="same")(inputs)
+    assert torch.equal(same[0], same[1])
+    different = torch.vmap(output, randomness="different")(inputs)
+    assert not torch.equal(different[0], different[1])
+    with pytest.raises(RuntimeError, match="randomness"):
+        torch.vmap(output)(inputs)
+
+    def gradient(input):
+        torch.manual_seed(5)
+        return torch.autograd.grad(output(input).sum(), input)[0]
+
+    torch.manual_seed(5)
+    got = torch.func.grad(lambda input: output(input).sum())(inputs[0])
+    assert torch.equal(got, gradient(inputs[0].clone().requires_grad_()))
+
+
+def forward_mode(call, *primals):
+    with torch.autograd.forward_ad.dual_level():
+        return call(*(torch.autograd.forward_ad.make_dual(primal, primal) for primal in primals))
+
+
+class Wrapped(torch.nn.Module):
+    def __init__(self, recurrent):
+        super().__init__()
+        self.recurrent = recurrent
+
+    def forward(self, input):
+        return self.recurrent(input)[0].relu()
+
+
+def make_fx(module, input):
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    return make_fx(module)(input)
+
+
+def faked(module, input):
+    from torch._subclasses import FakeTensorMode
+
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        return module(mode.from_tensor(input))
+
+
+TRACED, TWICE = "cannot be traced, scripted or exported", "cannot be differentiated again, nor .* forward mode"
+REFUSED_TRANSFORMS = {
+    "jit.trace": (TRACED, torch.jit.trace),
+    "jit.script": (TRACED, lambda module, input: torch.jit.script(module)),
+    "export": (TRACED, lambda module, input: torch.export.export(module, (input,), strict=False)),
+    "strict export": (TRACED, lambda module, input: torch.export.export(module, (input,), strict=True)),
+    "fx": (TRACED, lambda module, input: torch.fx.symbolic_trace(module)),
+    "make_fx": (TRACED, make_fx),
+    "fake tensors": (TRACED, faked),
+    "functionalize": (TRACED, lambda module, input: torch.func.functionalize(module)(input)),
+    "jvp": (TWICE, lambda module, input: torch.func.jvp(module, (input,), (input,))),
+    "jacfwd": (TWICE, lambda module, input: torch.func.jacfwd(module)(input)),
+    "hessian": (TWICE, lambda module, input: torch.func.hessian(lambda input: module(input).sum())(input)),
+    "grad of grad": (
+        TWICE,
+        lambda module, input: torch.func.grad(
+            lambda input: torch.func.grad(lambda input: module(input).sum())(input).sum()
+        )(input),
+    ),
+    "functional.hessian": (
+        TWICE, lambda module, input: torch.autograd.functional.hessian(lambda input: module(input).sum(), input)
+    ),
+    "dual input": (TWICE, forward_mode),
+    "dual parameters": (
+        TWICE,
+        lambda module, input: forward_mode(
+            lambda *values: torch.func.functional_call(
+                module, dict(zip(parameters_of(module), values, strict=True)), (input,)
+            ),
+            *parameters_of(module).values(),
+        ),
+    ),
+    "vectorized jacobian": (
+        "with is_grads_batched=True or vectorize=True; use torch.func",
+        lambda module, input: torch.autograd.functional.jacobian(module, input, vectorize=True),
+    ),
+    "no examples": ("over no examples", lambda module, input: torch.vmap(module)(input.new_zeros(0, 4, 2, 3))),
+    "lengths": (
+        "lengths of packed input cannot be mapped over",
+        lambda module, input: torch.vmap(lambda sizes: module.recurrent(PackedSequence(input[0], sizes))[0].data)(
+            torch.tensor([[1, 1], [1, 1]])
+        ),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("how", list(REFUSED_TRANSFORMS))
+def test_what_cannot_go_through_a_transform_says_so(how):
+    message, transform = REFUSED_TRANSFORMS[how]
+    with pytest.raises(RuntimeError, match=message):
+        transform(Wrapped(interop.LSTM(3, 5)), torch.randn(4, 2, 3))
+
+
 def test_inputs_that_are_not_contiguous():
     theirs, ours = twins("LSTM", 3, 5, dtype=torch.float64)
     input = torch.randn(3, 7, 5, dtype=torch.float64, requires_grad=True)
@@ -336,6 +666,8 @@ def test_inputs_that_are_not_contiguous():
     assert_alike(theirs, ours, (input.permute(1, 2, 0), strided), [input, *hx])
     expanded = torch.randn(7, 1, 3, dtype=torch.float64, requires_grad=True)
     assert_alike(theirs, ours, (expanded.expand(7, 5, 3),), [expanded])
+    with torch.no_grad():
+        assert torch.equal(ours(torch._neg_view(expanded))[0], ours(-expanded)[0])
 
 
 def test_no_sequences_and_no_steps():
@@ -658,10 +990,26 @@ def test_other_devices_and_dtypes_are_refused():
         interop.LSTM(3, 5).half()(torch.zeros(4, 2, 3, dtype=torch.float16))
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_tracing_is_refused():
-    with pytest.raises(RuntimeError, match="cannot be traced"):
-        torch.jit.trace(interop.LSTM(3, 5), torch.zeros(4, 2, 3))
+def test_what_is_no_tensor_is_refused_with_the_place_that_it_is_from():
+    ours = interop.LSTM(3, 5)
+    for input, message in (
+        (
+            nbp.pack_sequence([np.ones((2, 3), np.float32)]),
+            r"PackedSequence, as .*; got numba_pack\.sequences\.PackedSequence",
+        ),
+        (np.ones((4, 2, 3), np.float32), "PackedSequence, as .*; got numpy.ndarray"),
+        (
+            torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(4, 3)]),
+            "PackedSequence, as .*; got a nested tensor",
+        ),
+    ):
+        with pytest.raises(TypeError, match=f"input must be a Tensor or PyTorch's {message}"):
+            ours(input)
+    for hx in (3, torch.ones(2, 1, 2, 5), (torch.ones(1, 2, 5), np.ones(3))):
+        with pytest.raises(TypeError, match="hx must be a tuple of two tensors; got"):
+            ours(torch.ones(4, 2, 3), hx)
+    with pytest.raises(RuntimeError, match=r"this one is torch\.sparse_coo, not dense"):
+        ours(torch.ones(4, 2, 3).to_sparse())
 
 
 # -- a whole model -----------------------------------------------------------------------------------------------------
@@ -754,6 +1102,7 @@ def test_accelerate_takes_a_bare_module_and_finds_nothing_to_do_twice():
         interop.accelerate([lstm])
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_accelerate_tells_what_it_leaves_and_why():
     class Peephole(torch.nn.LSTM):
         pass
@@ -770,6 +1119,13 @@ def test_accelerate_tells_what_it_leaves_and_why():
             "coarse": torch.nn.GRU(3, 5, dtype=torch.bfloat16),
             "elsewhere": torch.nn.GRU(3, 5, device="meta"),
             "parametrized": torch.nn.utils.parametrizations.weight_norm(torch.nn.LSTM(3, 5), "weight_hh_l0"),
+            "incomplete": without(torch.nn.LSTM(3, 5), "bias_hh_l0"),
+            "quantized": torch.ao.nn.quantized.dynamic.LSTM(3, 5),
+            "quantized cell": torch.ao.nn.quantized.dynamic.GRUCell(3, 5),
+            "scripted": torch.jit.script(torch.nn.LSTM(3, 5)),
+            "traced": torch.jit.trace(torch.nn.LSTM(3, 5), torch.ones(4, 2, 3)),
+            "frozen": torch.jit.freeze(torch.jit.script(Wrapped(torch.nn.LSTM(3, 5)).eval())),
+            "exported": torch.export.export(torch.nn.LSTM(3, 5), (torch.ones(4, 2, 3),)).module(),
         }
     )
     classes = {name: type(module) for name, module in model.items()}
@@ -782,10 +1138,42 @@ def test_accelerate_tells_what_it_leaves_and_why():
         "coarse": "weight_ih_l0 is torch.bfloat16",
         "elsewhere": "weight_ih_l0 is on meta",
         "parametrized": "ParametrizedLSTM is a class of its own",
+        "incomplete": "bias_hh_l0 is NoneType, not a tensor",
+        "quantized": "quantized: torch.ao.nn.quantized.dynamic.modules.rnn.LSTM",
+        "quantized cell": "quantized: torch.ao.nn.quantized.dynamic.modules.rnn.GRUCell",
+        "scripted": "TorchScript, which runs by itself: use the model that it was made of",
+        "traced": "TorchScript",
+        "frozen": "TorchScript",
+        "exported": "a graph, which runs by itself",
     }.items():
         assert reason in left.pop(name)
         assert type(model[name]) is classes[name]
     assert not left
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_in_a_scripted_model_each_recurrent_module_is_told():
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.cell = torch.nn.LSTM(4, 5), torch.nn.LSTMCell(4, 5)
+
+        def forward(self, x):
+            return self.rnn(x)[0], self.cell(x[0])
+
+    assert list(interop.accelerate(torch.jit.script(Model())).left) == ["rnn", "cell"]
+    assert not interop.accelerate(torch.jit.script(torch.nn.Linear(3, 5))).left
+
+
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated:DeprecationWarning")
+def test_to_quantize_what_is_accelerated_changes_nothing_and_warns():
+    model = torch.nn.Sequential(torch.nn.LSTM(3, 4))
+    interop.accelerate(model)
+    with pytest.warns(UserWarning, match=r"numba_pack\.interop\.torch\.LSTM stays as it is.*before `accelerate`"):
+        quantized = torch.ao.quantization.quantize_dynamic(model, {torch.nn.LSTM}, dtype=torch.qint8)
+    assert type(quantized[0]) is interop.LSTM
+    x = torch.randn(5, 2, 3)
+    assert torch.equal(quantized(x)[0], model(x)[0])
 
 
 def test_a_shared_module_is_replaced_wherever_it_stands():

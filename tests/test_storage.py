@@ -1,6 +1,7 @@
 """Layers in safetensors files: there and back, files of PyTorch, and files that are not what they should be."""
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import numba_pack as nbp
+from numba_pack import storage
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="the files are safetensors")
 
@@ -63,7 +65,7 @@ def test_without_metadata_all_but_three_options_are_found(make, path):
 
 
 def test_several_layers_come_back_by_name(path):
-    layers = {"encoder": nbp.LSTM(3, 5), "deep.est.decoder": nbp.GRUCell(10, 5), "ö": nbp.RNN(1, 2, dtype=np.float64)}
+    layers = {"encoder\n": nbp.LSTM(3, 5), "deep.est.decoder": nbp.GRUCell(10, 5), "ö": nbp.RNN(1, 2, dtype=np.float64)}
     nbp.save(path, layers)
     back = nbp.load(path)
     assert list(back) == list(layers)
@@ -153,10 +155,11 @@ def test_what_is_no_layer_is_not_saved(path):
     for layers, error, message in (
         (np.ones(3), TypeError, "layers must be an RNN, LSTM, GRU or a cell of these; got numpy.ndarray"),
         ({"a": nbp.GRU(3, 5), "b": None}, TypeError, r"layers\['b'\] must be an RNN.*got NoneType"),
-        (Other(3, 5), TypeError, "Other"),
+        (Other(3, 5), TypeError, r"got .*test_storage\..*Other"),
         ({1: nbp.GRU(3, 5)}, TypeError, "layers must have names that are strings; got 1"),
         ({"": nbp.GRU(3, 5)}, ValueError, "layers must have names that are not empty"),
         ({}, ValueError, "layers must hold at least one layer"),
+        ({"\ud800": nbp.GRU(3, 5)}, ValueError, "layers must have names that are text"),
     ):
         with pytest.raises(error, match=message):
             nbp.save(path, layers)
@@ -219,7 +222,35 @@ def write(path, metadata, tensors=None):
     safetensors.save_file(lstm_tensors() if tensors is None else tensors, path, {"numba_pack": metadata})
 
 
+@pytest.mark.filterwarnings("ignore:.*_norm.*:FutureWarning")
+@pytest.mark.parametrize("how", ["parametrized", "weight_norm", "spectral_norm", "pruned"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRUCell"])
+def test_what_a_parameter_is_computed_from_is_no_parameter_and_says_how_to_get_one(kind, how, path):
+    torch = pytest.importorskip("torch", reason="PyTorch writes the file")
+    import safetensors.torch
+    from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
+
+    module = getattr(torch.nn, kind)(3, 5)
+    name = "weight_hh_l0" if kind == "LSTM" else "weight_hh"
+    remedy = {
+        "parametrized": (lambda: parametrizations.weight_norm(module, name), "parametrize.remove_parametrizations"),
+        "weight_norm": (lambda: weight_norm(module, name), "remove_weight_norm"),
+        "spectral_norm": (lambda: spectral_norm(module, name), "remove_spectral_norm"),
+        "pruned": (lambda: prune.random_unstructured(module, name, 0.5), "prune.remove"),
+    }
+    make, words = remedy[how]
+    make()
+    message = rf"{name} is computed from it; torch\.nn\.utils\..*{words}.* leaves {name} itself"
+    safetensors.torch.save_file(torch.nn.ModuleDict({"encoder": module}).state_dict(), path)
+    with pytest.raises(ValueError, match=rf"{path}: 'encoder\..*' is no parameter: {message}"):
+        nbp.load(path)
+    with pytest.raises(ValueError, match=rf"missing: \['{name}'\], not known: .*{message}"):
+        getattr(nbp, kind)(3, 5).load_state_dict(module.state_dict())
+
+
 METADATA = {
+    "an option of no layer": ('{"": {"rng": 3}}', "options that a LSTM has not: rng"),
+    "an argument that is none": ('{"": {"self": 3}}', "options that a LSTM has not: self"),
     "no json": ("{", "must be JSON"),
     "deep json": ("[" * 100_000, "must be JSON"),
     "a list": ("[]", "must be a mapping of names of layers to their options"),
@@ -246,8 +277,99 @@ def test_metadata_that_do_not_fit_are_refused(wrong, path):
 def test_a_missing_file_is_told_as_such(path):
     with pytest.raises(FileNotFoundError):
         nbp.load(path)
-    with pytest.raises((OSError, ValueError)):
+    with pytest.raises(OSError, match=f"path must be that of a file; {path.parent} is none"):
         nbp.load(path.parent)
+
+
+def raw(path, header, data=b""):
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def tensor(dtype="F32", shape=(20, 5), begin=0, end=400):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+
+
+HEADERS = {
+    "more rows than bytes": (tensor(end=4), 4, "a damaged one"),
+    "2**80 numbers": (tensor(shape=(2**40, 2**40)), 400, "a damaged one"),
+    "no numbers, in an array too large for NumPy": (tensor(shape=(0, 2**62), end=0), 0, "too big|dimension"),
+    "100 dimensions": (tensor(shape=(1,) * 100, end=4), 4, "dimension"),
+    "no dimension": (tensor(shape=(), end=4), 4, "weight_ih_l0"),
+    "bytes that overlap nothing": (tensor(begin=4, end=404), 404, "a damaged one"),
+    "bfloat16": (tensor("BF16", end=200), 200, "'weight_hh_l0' must be F32 or F64; it is BF16"),
+    "float8": (tensor("F8_E4M3", end=100), 100, "'weight_hh_l0' must be F32 or F64; it is F8_E4M3"),
+    "complex": (tensor("C64", end=800), 800, "'weight_hh_l0' must be F32 or F64; it is C64"),
+    "a dtype that there is not": (tensor("F31"), 400, "a damaged one"),
+}
+
+
+@pytest.mark.parametrize("what", list(HEADERS))
+def test_a_header_that_lies_is_refused_with_the_path(what, path):
+    header, size, message = HEADERS[what]
+    raw(path, {"weight_hh_l0": header}, b"\0" * size)
+    with pytest.raises(ValueError, match=message) as error:
+        nbp.load(path)
+    assert str(path) in str(error.value)
+
+
+def test_paths_that_are_none():
+    for wrong, error, message in (
+        (3, TypeError, "path must be a str or a path; got int"),
+        (b"x", TypeError, "path must be a str or a path; got bytes"),
+        (None, TypeError, "path must be a str or a path; got NoneType"),
+        ("a\0b", ValueError, "path must have no null character"),
+    ):
+        with pytest.raises(error, match=message):
+            nbp.load(wrong)
+        with pytest.raises(error, match=message):
+            nbp.save(wrong, nbp.GRU(3, 5))
+
+
+# -- files are written as a whole --------------------------------------------------------------------------------------
+
+
+def test_a_save_that_is_interrupted_leaves_the_file_that_was_there_and_nothing_else(path, monkeypatch):
+    nbp.save(path, nbp.LSTM(3, 5, rng=0))
+    before = path.read_bytes()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(storage.os, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        nbp.save(path, nbp.LSTM(3, 5, rng=1))
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes and links are those of Unix")
+def test_a_file_keeps_its_mode_and_a_link_leads_to_it(path):
+    nbp.save(path, nbp.GRU(3, 5))
+    plain = path.with_name("plain")
+    plain.write_bytes(b"")
+    assert path.stat().st_mode == plain.stat().st_mode  # as the umask says
+    path.chmod(0o640)
+    link = path.with_name("link")
+    link.symlink_to(path)
+    layer = nbp.LSTM(3, 5)
+    nbp.save(link, layer)
+    assert link.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert_same_layer(nbp.load(path), layer)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are those of Unix")
+def test_what_is_no_file_is_neither_read_nor_replaced(path):
+    os.mkfifo(path)
+    for call in (lambda: nbp.load(path), lambda: nbp.save(path, nbp.GRU(3, 5)), lambda: nbp.save("", nbp.GRU(3, 5))):
+        with pytest.raises(OSError):
+            call()
+    with pytest.raises(OSError, match=f"{path.parent} is a folder"):
+        nbp.save(path.parent, nbp.GRU(3, 5))
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        nbp.save(path.parent / "nowhere" / "x", nbp.GRU(3, 5))
+    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.fixture(scope="module")

@@ -7,15 +7,18 @@ array that it would be, and has the few methods that the functions need. So noth
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
-from onnx import AttributeProto, helper, numpy_helper
+from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
+from .._checks import MEMORY_BYTES
 from ..sequences import PackedSequence
 
-__all__ = ["GLUE", "Ragged", "attributes_of"]
+__all__ = ["GLUE", "Ragged", "array_of", "attributes_of", "room"]
 
 
 class Ragged:
@@ -95,10 +98,55 @@ def attributes_of(node: Any) -> dict[str, Any]:
 
     found = {}
     for attribute in node.attribute:
+        if attribute.ref_attr_name:
+            raise ValueError(
+                f"{attribute.name} must have a value; it has that of a function, of which the node is no part"
+            )
         value = helper.get_attribute_value(attribute)
         is_tensor = attribute.type == AttributeProto.TENSOR
-        found[attribute.name] = numpy_helper.to_array(value) if is_tensor else plain(value)
+        found[attribute.name] = array_of(value, attribute.name) if is_tensor else plain(value)
     return found
+
+
+def array_of(tensor: Any, name: str) -> np.ndarray:
+    """The array of a tensor that the model holds, of numbers."""
+    if tensor.data_location == TensorProto.EXTERNAL:
+        raise ValueError(f"{name} must have its values in the model, or beside a file that is loaded by its path")
+    if any(size < 0 for size in tensor.dims):
+        raise ValueError(f"{name} must have sizes of at least 0; got {list(tensor.dims)}")
+    try:
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        if math.prod(tensor.dims) * dtype.itemsize > MEMORY_BYTES:
+            raise ValueError(f"its shape is {list(tensor.dims)}")
+        array = numpy_helper.to_array(tensor)
+    except (KeyError, TypeError, ValueError, OverflowError, NotImplementedError) as error:
+        raise ValueError(f"{name} must be an array of numbers: {error!r}") from error
+    if array.dtype.kind not in "biufcV":
+        raise ValueError(f"{name} must be an array of numbers; got dtype {array.dtype}")
+    return array
+
+
+#: the bytes that results may still take
+_left: ContextVar[list[int]] = ContextVar("left", default=[MEMORY_BYTES])  # noqa: B039 (the default is not changed)
+
+
+@contextmanager
+def room(size: int) -> Iterator[None]:
+    """A scope in which all results together may take so many bytes: a few numbers in a file can ask for any number."""
+    token = _left.set([size])
+    try:
+        yield
+    finally:
+        _left.reset(token)
+
+
+def fits(shape: Sequence[int], dtype: np.dtype[Any], takes: bool = True) -> None:
+    """Refuse a result for which there is no room; ``takes`` tells whether it is more than a view."""
+    left, size = _left.get(), math.prod(shape) * dtype.itemsize
+    if size > left[0]:
+        raise ValueError(f"results must fit into memory, of which {left[0]} bytes are left; got shape {tuple(shape)}")
+    if takes:
+        left[0] -= size
 
 
 # -- the operators: each takes its inputs, None where one is absent, and its attributes --------------------------------
@@ -107,7 +155,22 @@ def attributes_of(node: Any) -> dict[str, Any]:
 def _given(inputs: Sequence[Any], place: int, attributes: dict[str, Any], name: str) -> list[int] | None:
     """Integers that are an input, or in older versions of the operator an attribute."""
     value = inputs[place] if len(inputs) > place else attributes.get(name)
-    return None if value is None else [int(number) for number in value]
+    return None if value is None else _integers(value, name)
+
+
+def _integers(value: Any, name: str) -> list[int]:
+    """The numbers of a vector of integers."""
+    if not isinstance(value, list):
+        if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype.kind not in "iu":
+            raise ValueError(f"{name} must be a vector of integers; got {_described(value)}")
+        value = value.tolist()
+    return list(map(int, value))
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, Ragged):
+        return "values for each step of packed input"
+    return f"dtype {value.dtype} and shape {value.shape}" if isinstance(value, np.ndarray) else str(value)
 
 
 def _axis(axis: int, ndim: int) -> int:
@@ -117,7 +180,9 @@ def _axis(axis: int, ndim: int) -> int:
 
 
 def _constant(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
-    (name, value), *_ = attributes.items()
+    if len(attributes) != 1:
+        raise ValueError(f"there must be one attribute; got {', '.join(attributes) or 'none'}")
+    ((name, value),) = attributes.items()
     dtypes = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
     if name != "value" and name not in dtypes:
         raise ValueError(f"the attribute must be a dense tensor of numbers; got {name}")
@@ -128,10 +193,18 @@ def _identity(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
     return inputs[0]
 
 
+#: the dtypes of numbers that NumPy has, by ONNX's numbers
+_NUMBERS = {helper.np_dtype_to_tensor_dtype(np.dtype(dtype)): np.dtype(dtype) for dtype in "?bhiqBHIQefdFD"}
+
+
 def _cast(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
     if isinstance(inputs[0], Ragged):
         raise ValueError("packed input cannot be cast; give it in the dtype of the layer")
-    return inputs[0].astype(helper.tensor_dtype_to_np_dtype(attributes["to"]))
+    to = attributes["to"]
+    if to not in _NUMBERS:
+        raise ValueError(f"to must be the number of a dtype of numbers; got {to}")
+    fits(inputs[0].shape, np.dtype(_NUMBERS[to]))
+    return inputs[0].astype(_NUMBERS[to])
 
 
 def _shape(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
@@ -146,7 +219,7 @@ def _transpose(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
 
 
 def _reshape(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
-    x, shape = inputs[0], [int(size) for size in inputs[1]]
+    x, shape = inputs[0], _integers(inputs[1], "shape")
     if not attributes.get("allowzero"):
         if any(size == 0 and axis >= x.ndim for axis, size in enumerate(shape)):
             raise ValueError(f"shape must copy no axis beyond the {x.ndim} that there are; got {shape}")
@@ -157,6 +230,8 @@ def _reshape(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
         if shape[:at] == list(x.shape[:at]):
             known, total = math.prod(shape[at + 1 :]), math.prod(x.shape[at:])
         shape[at] = total // known if known else 0
+    if isinstance(x, np.ndarray) and not x.flags.c_contiguous:
+        fits(x.shape, x.dtype)  # a copy, of an array that may be expanded
     return x.reshape(shape)
 
 
@@ -192,28 +267,38 @@ def _gather(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
     x, indices = inputs[0], inputs[1]
     axis = _axis(attributes.get("axis", 0), x.ndim)
     if isinstance(x, Ragged):
-        if indices.ndim > 0:
-            raise ValueError(f"from packed input only one unit can be gathered; got indices of shape {indices.shape}")
+        if indices.ndim > 0 or indices.dtype.kind not in "iu":
+            raise ValueError(f"from packed input only one unit can be gathered; got indices of {_described(indices)}")
         return x[tuple(int(indices) if a == axis else slice(None) for a in range(x.ndim))]
+    fits((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]), x.dtype)
     return np.take(x, indices, axis=axis)
 
 
 def _concat(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
     axis = _axis(attributes["axis"], inputs[0].ndim)
     ragged = next((part for part in inputs if isinstance(part, Ragged)), None)
+    rows = [part.packed.data if isinstance(part, Ragged) else part for part in inputs]
+    fits((sum(one.size for one in rows),), rows[0].dtype)
     return np.concatenate(inputs, axis) if ragged is None else ragged.concatenate(inputs, axis)
 
 
 def _expand(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
-    shape = tuple(int(size) for size in inputs[1])
     if isinstance(inputs[0], Ragged):
         raise ValueError("packed input cannot be expanded")
-    return np.broadcast_to(inputs[0], np.broadcast_shapes(inputs[0].shape, shape))
+    shape = np.broadcast_shapes(inputs[0].shape, tuple(_integers(inputs[1], "shape")))
+    fits(shape, inputs[0].dtype, takes=False)
+    return np.broadcast_to(inputs[0], shape)
 
 
 def _constant_of_shape(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
     value = attributes.get("value", np.zeros(1, np.float32))
-    return np.full(tuple(int(size) for size in inputs[0]), value[0], value.dtype)
+    shape = tuple(_integers(inputs[0], "input"))
+    if value.shape != (1,):
+        raise ValueError(f"value must hold one number; got shape {value.shape}")
+    if any(size < 0 for size in shape):
+        raise ValueError(f"input must hold sizes of at least 0; got {shape}")
+    fits(shape, value.dtype, takes=False)
+    return np.broadcast_to(value.reshape(()), shape)  # which takes no memory until it is made another
 
 
 #: by the name of the operator

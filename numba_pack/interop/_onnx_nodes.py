@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import kind_of
 from ..composed import DEFAULTS, DIRECTIONS, ComposedLayer, as_activations, as_weights
 from ..layers import GRU, LSTM, RNN
 from ..sequences import PackedSequence, pack_padded_sequence, pad_packed_sequence
@@ -77,12 +78,14 @@ class RecurrentNode:
             return None
         return names[-1]
 
-    def run(self, layer: Any, X: Any, sequence_lens: Any, initial_h: Any, initial_c: Any) -> tuple[Any, Any, Any]:
+    def run(self, layer: Any, X: Any, sequence_lens: Any, states: dict[str, Any]) -> tuple[Any, Any, Any]:
         """Y, Y_h and Y_c (None where there is none) of X, which is padded or a `Ragged`."""
         if X.ndim != 3:
             raise ValueError(f"X must have three dimensions; got shape {X.shape}")
-        B = X.shape[1 - self.layout]
-        hx = self._states(layer, B, initial_h, initial_c)
+        B, T = X.shape[1 - self.layout], X.shape[self.layout]
+        if sequence_lens is not None:
+            _check_lengths(sequence_lens, B, T)
+        hx = self._states(layer, B, states)
         run: Any = self._run_ragged if isinstance(X, Ragged) else self._run_padded
         Y, state = run(layer, X, sequence_lens, hx)
         h_n, c_n = state if self.kind == "LSTM" else (state, None)
@@ -102,16 +105,8 @@ class RecurrentNode:
         if sequence_lens is None:
             output, state = layer(X, hx)
         else:
-            B, T = X.shape[1 - self.layout], X.shape[self.layout]
-            if sequence_lens.dtype.kind != "i" or sequence_lens.shape != (B,):
-                raise ValueError(
-                    f"sequence_lens must be integers of shape (B,) = ({B},); "
-                    f"got dtype {sequence_lens.dtype} and shape {sequence_lens.shape}"
-                )
-            if B and not 0 <= sequence_lens.min() <= sequence_lens.max() <= T:
-                raise ValueError(f"sequence_lens must be from 0 to {T}; got {sequence_lens}")
             packed, state = layer(pack_padded_sequence(X, sequence_lens, batch_first=batch_first), hx)
-            output, _ = pad_packed_sequence(packed, batch_first=batch_first, total_length=T)
+            output, _ = pad_packed_sequence(packed, batch_first=batch_first, total_length=X.shape[self.layout])
         Y = output.reshape(*output.shape[:2], self.num_directions, layer.hidden_size)
         return (Y if batch_first else np.ascontiguousarray(Y.swapaxes(1, 2))), state
 
@@ -119,23 +114,63 @@ class RecurrentNode:
         """A state (D, B, H) in the layout of the node, or the other way round."""
         return np.ascontiguousarray(state.swapaxes(0, 1)) if self.layout == 1 else state
 
-    def _states(self, layer: Any, B: int, initial_h: Any, initial_c: Any) -> Any:
+    def shapes(self, X: tuple[int, ...], hidden_size: int) -> list[tuple[int, ...]]:
+        """Those of Y, Y_h and Y_c for the shape of X."""
+        D, H = self.num_directions, hidden_size
+        if len(X) != 3:
+            raise ValueError(f"X must have three dimensions; got shape {X}")
+        T, B = (X[1], X[0]) if self.layout else X[:2]
+        Y, state = ((B, T, D, H), (B, D, H)) if self.layout else ((T, D, B, H), (D, B, H))
+        return [Y, state, state]
+
+    def check_zero(self, name: str, state: Any, hidden_size: int, dtype: np.dtype[Any]) -> None:
+        """Check an initial state that is zero, and may have been made for another batch than it is used for."""
+        _check_array(name, state)
+        D, H = self.num_directions, hidden_size
+        if state.ndim != 3 or (state.shape[1 if self.layout else 0], state.shape[2]) != (D, H) or state.dtype != dtype:
+            raise ValueError(_expected(name, f"({D}, B, {H})", dtype, state))
+
+    def _states(self, layer: Any, B: int, states: dict[str, Any]) -> Any:
         """The initial state as the layer takes it."""
-        if initial_h is None and initial_c is None:
+        if not states:
             return None
         shape = (self.num_directions, B, layer.hidden_size)
         parts = []
-        for name, state in (("initial_h", initial_h), ("initial_c", initial_c))[: 1 + (self.kind == "LSTM")]:
-            value = np.zeros(shape, layer.dtype) if state is None else state
-            if value.ndim == 3 and state is not None:
-                value = self._turned(value)
+        for name in ("initial_h", "initial_c")[: 1 + (self.kind == "LSTM")]:
+            state = states.get(name)
+            if state is None:
+                parts.append(np.zeros(shape, layer.dtype))
+                continue
+            _check_array(name, state)
+            value = self._turned(state) if state.ndim == 3 else state
             if value.shape != shape or value.dtype != layer.dtype:
-                raise ValueError(
-                    f"{name} must have shape (D, B, H) = {shape}, with layout 1 (B, D, H), and dtype {layer.dtype}; "
-                    f"got {state.shape} and {value.dtype}"
-                )
+                raise ValueError(_expected(name, str(shape), layer.dtype, state))
             parts.append(value)
         return tuple(parts) if self.kind == "LSTM" else parts[0]
+
+
+def _check_array(name: str, value: Any) -> None:
+    if not isinstance(value, np.ndarray):
+        what = "values for each step of packed input" if isinstance(value, Ragged) else kind_of(value)
+        raise TypeError(f"{name} must be an array; got {what}")
+
+
+def _expected(name: str, shape: str, dtype: np.dtype[Any], state: np.ndarray) -> str:
+    return (
+        f"{name} must have shape (D, B, H) = {shape}, with layout 1 (B, D, H), and dtype {dtype}; "
+        f"got {state.shape} and {state.dtype}"
+    )
+
+
+def _check_lengths(sequence_lens: Any, B: int, T: int) -> None:
+    _check_array("sequence_lens", sequence_lens)
+    if sequence_lens.dtype.kind != "i" or sequence_lens.shape != (B,):
+        raise ValueError(
+            f"sequence_lens must be integers of shape (B,) = ({B},); "
+            f"got dtype {sequence_lens.dtype} and shape {sequence_lens.shape}"
+        )
+    if B and not 0 <= sequence_lens.min() <= sequence_lens.max() <= T:
+        raise ValueError(f"sequence_lens must be from 0 to {T}; got {sequence_lens}")
 
 
 def _state_dict(kind: str, weights: dict[str, np.ndarray], bias: bool) -> dict[str, np.ndarray]:

@@ -23,15 +23,15 @@ try:
     import onnx.backend.base
 except ImportError as error:
     raise ImportError("numba_pack.interop.onnx needs ONNX: pip install numba_pack[onnx]") from error
-from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 from .._arguments import kind_of, quiet
-from .._checks import as_flag
+from .._checks import MEMORY_BYTES, as_flag
 from ..composed import ComposedLayer
 from ..layers import GRU, LSTM, RNN
 from ..sequences import PackedSequence, check_packed
-from ._onnx_glue import GLUE, Ragged, attributes_of
+from ..storage import as_path, check_file, write
+from ._onnx_glue import GLUE, Ragged, array_of, attributes_of, room
 from ._onnx_nodes import FROM_PYTORCH, RECURRENT, RecurrentNode
 
 __all__ = ["Backend", "ComposedLayer", "Model", "export", "load"]
@@ -90,18 +90,19 @@ def _read(source: Any) -> onnx.ModelProto:
     if isinstance(source, onnx.ModelProto):
         model, name = source, "path_or_model"
     elif isinstance(source, (str, os.PathLike)):
-        name = os.fspath(source)
+        name = as_path(source, "path_or_model")
+        check_file(name, "path_or_model")
         model = _decoded(lambda: onnx.load(name), name)
     elif isinstance(source, bytes):
         name = "path_or_model"
         model = _decoded(lambda: onnx.load_model_from_string(source), name)
     else:
         raise TypeError(
-            f"path_or_model must be a path, the bytes of a model, or an onnx.ModelProto; got {type(source).__name__}"
+            f"path_or_model must be a path, the bytes of a model, or an onnx.ModelProto; got {kind_of(source)}"
         )
     try:
         onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
+    except Exception as error:  # ValidationError as a rule; of the checker's C++, of protobuf, ... too
         raise ValueError(f"{name} must be a valid ONNX model: {error}") from error
     return model
 
@@ -109,7 +110,7 @@ def _read(source: Any) -> onnx.ModelProto:
 def _decoded(read: Any, name: str) -> onnx.ModelProto:
     try:
         return read()
-    except (DecodeError, onnx.checker.ValidationError) as error:
+    except Exception as error:  # protobuf's, of whichever format; of external data that is not beside the model
         raise ValueError(f"{name} must be an ONNX model; it is something else, or damaged: {error}") from error
 
 
@@ -129,6 +130,8 @@ class _Step:
                 f"onnx.utils.extract_model cuts out the recurrent part of a larger model"
             )
         self.layer: Any = None
+        #: the names of those of initial_h and initial_c that are zero
+        self.zero: dict[str, str] = {}
         with self._naming():
             if node.op_type in RECURRENT:
                 version = onnx.defs.get_schema(node.op_type, opset).since_version
@@ -148,15 +151,45 @@ class _Step:
             yield
         except TypeError as error:
             raise TypeError(f"{self.op_type} node {self.name!r}: {error}") from error
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, OverflowError) as error:
             raise ValueError(f"{self.op_type} node {self.name!r}: {error}") from error
+        except (KeyError, AttributeError) as error:  # an attribute or an input that it must have
+            raise ValueError(f"{self.op_type} node {self.name!r}: something is missing: {error!r}") from error
 
     def _input(self, place: int) -> str:
         return self.inputs[place] if len(self.inputs) > place else ""
 
-    def state_and_lengths(self) -> tuple[str, str, str]:
-        """The names of sequence_lens, initial_h and initial_c; "" for each that is absent."""
-        return self._input(4), self._input(5), self._input(6) if self.op_type == "LSTM" else ""
+    @property
+    def lengths(self) -> str:
+        """The name of sequence_lens; "" if it is absent."""
+        return self._input(4)
+
+    def states(self) -> dict[str, str]:
+        """The names of those of initial_h and initial_c that are not absent."""
+        places = {"initial_h": 5} | ({"initial_c": 6} if self.op_type == "LSTM" else {})
+        return {key: self._input(place) for key, place in places.items() if self._input(place)}
+
+    def leave_out(self, zero: set[str]) -> None:
+        """Take note of initial states that are zero: then it does not matter for which batch they were made."""
+        self.zero = {key: name for key, name in self.states().items() if name in zero}
+
+    def check_zeros(self, layer: Any, values: Mapping[str, Any]) -> None:
+        """Check those initial states of zeros that are among the values."""
+        with self._naming():
+            for key, name in self.zero.items():
+                if name in values:
+                    self.recurrent.check_zero(key, values[name], layer.hidden_size, layer.dtype)
+
+    def try_out(self, values: dict[str, Any]) -> None:
+        """Put results among the values: of recurrent nodes zeros, of the right shapes."""
+        if self.op_type not in RECURRENT:
+            self.run(values)
+            return
+        with self._naming():
+            X, R = values[self.inputs[0]], values[self.inputs[2]]
+            shapes = self.recurrent.shapes(X.shape, R.shape[-1])
+        results = (np.broadcast_to(R.dtype.type(0), shape) for shape in shapes)
+        values.update((name, result) for name, result in zip(self.outputs, results, strict=False) if name)
 
     def _weights(self) -> dict[str, str]:
         """The names of those weights that are not absent."""
@@ -179,9 +212,21 @@ class _Step:
             layer = self.layer
             if layer is None:
                 layer = self.recurrent.layer(**{key: values[name] for key, name in self._weights().items()})
-            others = [values[name] if name else None for name in self.state_and_lengths()]
-            results = self.recurrent.run(layer, values[self.inputs[0]], *others)
+                self.check_zeros(layer, values)
+            states = {key: values[name] for key, name in self.states().items() if key not in self.zero}
+            lengths = values[self.lengths] if self.lengths else None
+            results = self.recurrent.run(layer, values[self.inputs[0]], lengths, states)
             values.update((name, result) for name, result in zip(self.outputs, results, strict=False) if name)
+
+
+def _needed(steps: list[_Step], names: set[str]) -> list[_Step]:
+    """The nodes that these results need."""
+    names, needed = set(names), []
+    for step in reversed(steps):
+        if names & set(step.outputs):
+            names |= set(step.inputs) - set(step.zero.values())
+            needed.append(step)
+    return needed[::-1]
 
 
 class _Input:
@@ -193,7 +238,13 @@ class _Input:
             self.dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
         except (KeyError, TypeError) as error:
             raise ValueError(f"input {declared.name!r} must be an array of numbers; it has another type") from error
-        self.ndim = len(tensor.shape.dim)
+        sizes = [dim.dim_value for dim in tensor.shape.dim]
+        self.ndim, self.fixed = len(sizes), all(size > 0 for size in sizes)
+        self._shape = [size if size > 0 else 2 for size in sizes]
+
+    def zeros(self) -> np.ndarray:
+        """An array as is declared, in which free axes have size 2; it takes no memory."""
+        return np.broadcast_to(self.dtype.type(0), self._shape)
 
 
 class Model:
@@ -225,13 +276,23 @@ class Model:
     def __init__(self, model: onnx.ModelProto) -> None:
         graph = model.graph
         opset = max((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), default=1)
-        self._constants: dict[str, Any] = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
         if graph.sparse_initializer:
             raise ValueError("weights must be dense; the model has a sparse initializer")
+        self._constants: dict[str, Any] = {one.name: array_of(one, one.name) for one in graph.initializer}
+        if len(self._constants) < len(graph.initializer):
+            raise ValueError("initializers must have different names; the model has two of one name")
         self._inputs = {one.name: _Input(one) for one in graph.input if one.name not in self._constants}
         self.inputs: tuple[str, ...] = tuple(self._inputs)
         self.outputs: tuple[str, ...] = tuple(one.name for one in graph.output)
-        self._steps = self._needed(self._prepared(graph.node, opset))
+        # what constants are made of constants is of their size, or is small
+        with room(min(MEMORY_BYTES // 2, 2**26 + 16 * sum(value.nbytes for value in self._constants.values()))):
+            steps = self._prepared(graph.node, opset)
+            self._check_zeros(steps)
+        self._steps = _needed(steps, set(self.outputs))
+        known = self._inputs.keys() | self._constants.keys() | {name for step in self._steps for name in step.outputs}
+        unknown = [name for name in self.outputs if name not in known]
+        if unknown:
+            raise ValueError(f"output {unknown[0]!r} must be the result of a node; there is no such node")
         for value in self._constants.values():  # which may be among the outputs, too
             value.flags.writeable = False
         self.layers: dict[str, Any] = {}
@@ -242,34 +303,39 @@ class Model:
         self._length_inputs = self._lengths()
 
     def _prepared(self, nodes: Any, opset: int) -> list[_Step]:
-        """The nodes whose results depend on the input; those of the others are put among the constants.
-
-        Initial states that are zero are left out: then it does not matter for which batch they were made.
-        """
+        """The nodes whose results depend on the input; those of the others are put among the constants."""
         steps, zero = [], {name for name, value in self._constants.items() if not value.any()}
         for node in nodes:
             step = _Step(node, self._constants, opset)
             if step.op_type in RECURRENT:
-                step.inputs = [
-                    "" if place in (5, 6) and name in zero else name for place, name in enumerate(step.inputs)
-                ]
+                step.leave_out(zero)
             elif all(name in self._constants for name in step.inputs if name):
                 step.run(self._constants)
-                zero |= {name for name in step.outputs if not self._constants[name].any()}
+                if step.gives_zero(zero) or not self._constants[step.outputs[0]].any():
+                    zero.add(step.outputs[0])
                 continue
             elif step.gives_zero(zero):
                 zero |= set(step.outputs)
             steps.append(step)
         return steps
 
-    def _needed(self, steps: list[_Step]) -> list[_Step]:
-        """The nodes that the outputs need."""
-        names, needed = set(self.outputs), []
-        for step in reversed(steps):
-            if names & set(step.outputs):
-                names |= set(step.inputs)
-                needed.append(step)
-        return needed[::-1]
+    def _check_zeros(self, steps: list[_Step]) -> None:
+        """Check initial states of zeros that depend on the input, as made of an input of the declared shape.
+
+        In a call they are not made, since that may be possible for the declared batch alone.
+        """
+        states = {name for step in steps for name in step.zero.values()} - self._constants.keys()
+        needed = _needed(steps, states)
+        values = {**self._constants, **{name: one.zeros() for name, one in self._inputs.items()}}
+        try:
+            for step in needed:
+                step.try_out(values)
+        except (TypeError, ValueError):  # the free axes may have sizes that others cannot be with
+            if all(one.fixed for one in self._inputs.values()):
+                raise
+        for step in steps:
+            if step.layer is not None:
+                step.check_zeros(step.layer, values)
 
     def __call__(self, input: Any, /, **others: np.ndarray) -> dict[str, Any]:
         """Run the model on sequences.
@@ -315,6 +381,8 @@ class Model:
     @quiet
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """Run the model on all of its inputs by name, as ONNX says; returns its outputs by name."""
+        if not isinstance(feeds, Mapping):
+            raise TypeError(f"inputs must be a mapping of names to arrays; got {kind_of(feeds)}")
         missing, extra = self._inputs.keys() - feeds.keys(), feeds.keys() - self._inputs.keys()
         if missing or extra:
             raise ValueError(
@@ -322,8 +390,9 @@ class Model:
                 f"not known: {', '.join(sorted(map(str, extra))) or 'none'}"
             )
         values = {**self._constants, **{name: self._checked(name, feeds[name]) for name in self.inputs}}
-        for step in self._steps:
-            step.run(values)
+        with room(MEMORY_BYTES // 2):
+            for step in self._steps:
+                step.run(values)
         results = {name: values[name] for name in self.outputs}
         return {name: value.packed if isinstance(value, Ragged) else value for name, value in results.items()}
 
@@ -356,7 +425,7 @@ class Model:
         made = {step.outputs[0]: step.inputs[0] for step in self._steps if step.op_type in ("Identity", "Cast")}
         found = set()
         for step in self._steps:
-            name = step.state_and_lengths()[0] if step.op_type in RECURRENT else ""
+            name = step.lengths if step.op_type in RECURRENT else ""
             while name in made:
                 name = made[name]
             found |= {name} & set(self.inputs)
@@ -422,6 +491,9 @@ class Backend(onnx.backend.base.Backend):
         cls, node: Any, inputs: Sequence[np.ndarray], device: str = "CPU", outputs_info: Any = None, **kwargs: Any
     ) -> tuple[Any, ...]:
         """Run one node; the inputs are those that are not absent, in their order."""
+        for value in inputs:
+            if not isinstance(value, np.ndarray):
+                raise TypeError(f"inputs must be NumPy arrays; got {kind_of(value)}")
         names = [name for name in node.input if name]
         if len(names) != len(inputs):
             raise ValueError(f"inputs must be those of the node, {names}; got {len(inputs)}")
@@ -429,7 +501,10 @@ class Backend(onnx.backend.base.Backend):
             helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
             for name, value in zip(names, inputs, strict=True)
         ]
-        onnx.checker.check_node(node)
+        try:
+            onnx.checker.check_node(node)
+        except Exception as error:  # as in `load`
+            raise ValueError(f"node must be a valid node of ONNX: {error}") from error
         results = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
         return BackendRep(Model(helper.make_model(helper.make_graph([node], "node", typed, results)))).run(inputs)
 
@@ -454,7 +529,7 @@ def export(layer: Any, path: str | os.PathLike[str], states: bool = False) -> No
     layer : RNN, LSTM or GRU
         With any number of layers and directions, but no projection.
     path : str or path
-        Of the file, which is replaced if it exists.
+        Of the file, which is replaced if it exists, as a whole or not at all.
     states : bool
         Whether the model has inputs ``h_0`` and, of an LSTM, ``c_0`` besides; else the initial state is zero.
 
@@ -475,7 +550,7 @@ def export(layer: Any, path: str | os.PathLike[str], states: bool = False) -> No
         raise TypeError(f"layer must be an RNN, LSTM or GRU of numba_pack; got {kind_of(layer, RNN, LSTM, GRU)}")
     if getattr(layer, "proj_size", 0):
         raise ValueError(f"layer must have no projection, which ONNX does not know; got proj_size={layer.proj_size}")
-    onnx.save(_model(layer, as_flag(states, "states")), os.fspath(path))
+    write(as_path(path, "path"), _model(layer, as_flag(states, "states")).SerializeToString())
 
 
 def _model(layer: Any, states: bool) -> onnx.ModelProto:

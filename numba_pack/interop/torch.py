@@ -10,8 +10,12 @@ and keeps the record; in the backward pass `_ScanBack` runs the engine back. Ten
 
 from __future__ import annotations
 
+import copy
+import inspect
+import re
 import sys
-from typing import Any, NamedTuple
+import warnings
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -29,6 +33,11 @@ from ..sequences import PackedSequence, check_packed
 
 try:
     import torch
+    from torch.autograd import forward_ad
+    from torch.nn.utils import parametrize
+    from torch.nn.utils.prune import BasePruningMethod
+    from torch.nn.utils.spectral_norm import SpectralNorm
+    from torch.nn.utils.weight_norm import WeightNorm
 except ImportError as error:
     raise ImportError("numba_pack.interop.torch needs PyTorch: pip install numba_pack[torch]") from error
 
@@ -48,6 +57,39 @@ _KINDS: dict[Any, type[Module]] = {
 _NO_DROPOUT = Dropout(0.0, np.uint32(0), np.uint32(0))
 
 
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+_TRACED = (
+    "numba_pack's modules cannot be traced, scripted or exported; "
+    "do that with those of torch.nn, which the modules of a model are before `accelerate`"
+)
+_TWICE = (
+    "the gradients of numba_pack's RNN, LSTM and GRU cannot be differentiated again, nor can results be in forward "
+    "mode; where second derivatives are needed, use the modules of torch.nn"
+)
+_BATCHED = (
+    "the gradients of numba_pack's modules cannot be asked for with is_grads_batched=True or vectorize=True; "
+    "use torch.func.jacrev or torch.func.vmap"
+)
+
+
+def _refuse_derivatives(*_: Any) -> NoReturn:
+    raise RuntimeError(_TWICE)
+
+
+def _refuse_tracing(value: Any) -> None:
+    """Refuse where PyTorch records what is computed, since what runs here would go in as a constant."""
+    fx, proxies = sys.modules.get("torch.fx"), sys.modules.get("torch.fx.experimental.proxy_tensor")
+    if (
+        torch.jit.is_tracing()
+        or (proxies is not None and proxies.get_proxy_mode() is not None)
+        or (fx is not None and isinstance(value, fx.Proxy))
+        or type(value).__module__.startswith("torch._subclasses.")  # such as FakeTensor
+        or (isinstance(value, torch.Tensor) and torch._is_functional_tensor(value))
+    ):
+        raise RuntimeError(_TRACED)
+
+
 # -- parameters, to and fro --------------------------------------------------------------------------------------------
 
 
@@ -62,7 +104,8 @@ def from_torch(module: Any, *, rng: Any = None) -> Any:
     Parameters
     ----------
     module : torch.nn.RNN, LSTM, GRU, RNNCell, LSTMCell or GRUCell
-        In float32 or float64, on any device.
+        In float32 or float64, on any device. Parameters that are computed, as by `torch.nn.utils.parametrizations`,
+        `weight_norm` or pruning, are taken as they are now.
     rng : None, int, or numpy.random.Generator
         Draws the seed of the dropout, as where a layer is made.
 
@@ -74,9 +117,10 @@ def from_torch(module: Any, *, rng: Any = None) -> Any:
     Raises
     ------
     TypeError
-        If the module is none of these or has another dtype.
+        If the module is none of these, computes something else (its forward is overridden, or it has forward hooks), or
+        has another dtype.
     ValueError
-        If a parameter is not finite.
+        If a parameter is not there, is not finite, or has no values (on the device "meta").
 
     Examples
     --------
@@ -85,16 +129,96 @@ def from_torch(module: Any, *, rng: Any = None) -> Any:
     >>> nbp.interop.torch.from_torch(torch.nn.LSTM(3, 5, num_layers=2, proj_size=4))
     LSTM(3, 5, num_layers=2, proj_size=4)
     """
-    kind = next((kind for torch_kind, kind in _KINDS.items() if isinstance(module, torch_kind)), None)
-    if kind is None:
-        raise TypeError(f"module must be a torch.nn.RNN, LSTM, GRU or a cell of these; got {kind_of(module)}")
-    dtype = module.weight_ih.dtype if issubclass(kind, step_cells.Cell) else module.weight_ih_l0.dtype
-    if dtype not in _DTYPES:
-        raise TypeError(f"module must have dtype torch.float32 or torch.float64; got {dtype}")
-    layer = kind(**_options(kind, module), dtype=_DTYPES[dtype], rng=rng)
-    # getattr, for parametrized modules, whose state dict holds what the parameters are computed from
-    layer.load_state_dict({name: getattr(module, name).detach().cpu() for name in layer.state_dict()})
+    torch_kind = next((torch_kind for torch_kind in _KINDS if isinstance(module, torch_kind)), None)
+    if torch_kind is None:
+        reason = _not_of_torch_nn(module)
+        raise TypeError(
+            f"module must be a torch.nn.RNN, LSTM, GRU or a cell of these; got {kind_of(module)}"
+            + (f": {reason}" if reason else "")
+        )
+    reason = _computes_something_else(module, torch_kind)
+    if reason:
+        raise TypeError(f"module must compute what torch.nn.{torch_kind.__name__} does; {reason}")
+    kind = _KINDS[torch_kind]
+    options = _options(kind, module)
+    of_a_cell = ["weight_ih", "weight_hh", *["bias_ih", "bias_hh"] * bool(options["bias"])]
+    names = getattr(module, "_flat_weights_names", of_a_cell)
+    computed = _computed_by_hooks(module, names)
+    parameters = {name: computed[name]() if name in computed else _resolved(module, name) for name in names}
+    dtype = parameters[names[0]].dtype
+    for name, parameter in parameters.items():
+        if parameter.dtype not in _DTYPES:
+            raise TypeError(f"module must have dtype torch.float32 or torch.float64; got {parameter.dtype} in {name}")
+        if parameter.dtype != dtype:
+            raise TypeError(f"module must have one dtype; got {dtype} and, in {name}, {parameter.dtype}")
+        fault = _unreadable(parameter)
+        if fault:
+            raise ValueError(f"module must have parameters that can be read; {name} {fault}")
+    layer = kind(**options, dtype=_DTYPES[dtype], rng=rng)
+    layer.load_state_dict({name: parameter.detach().cpu().resolve_neg() for name, parameter in parameters.items()})
     return layer
+
+
+#: what a subclass that computes the same leaves as it is
+_COMPUTE = ("forward", "__call__", "_call_impl", "_wrapped_call_impl", "permute_hidden")
+
+
+def _computes_something_else(module: Any, torch_kind: Any) -> str:
+    """Where a module of PyTorch's class, or a subclass, goes another way than the class; empty if nowhere."""
+    if "forward" in vars(module):
+        return "its forward is not that of its class"
+    for name in _COMPUTE:
+        own = getattr(type(module), name, None)
+        if own not in (getattr(torch_kind, name, None), getattr(_Layer, name, None)):
+            return f"{type(module).__qualname__} is a class of its own, whose {name} may compute something else"
+    return ""
+
+
+#: by the class of a hook that PyTorch's older utilities register: the parameter that it computes before each call, and
+#: what it makes of it in evaluation
+_COMPUTING_HOOKS: dict[Any, Any] = {
+    WeightNorm: lambda hook, module: (hook.name, lambda: hook.compute_weight(module)),
+    SpectralNorm: lambda hook, module: (hook.name, lambda: hook.compute_weight(module, do_power_iteration=False)),
+    BasePruningMethod: lambda hook, module: (hook._tensor_name, lambda: hook.apply_mask(module)),
+}
+
+
+def _computed_by_hooks(module: Any, names: Any) -> dict[str, Any]:
+    """What computes parameters before each call, by their names; all other hooks are refused."""
+    found = {}
+    for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
+        known = next((make for kind, make in _COMPUTING_HOOKS.items() if isinstance(hook, kind)), None)
+        name, compute = known(hook, module) if known else ("", None)
+        if name not in names or name in found:
+            shown = getattr(hook, "__qualname__", type(hook).__qualname__)
+            raise TypeError(
+                f"module must have no forward hooks, which a layer would not call; got {shown}: remove it before"
+            )
+        found[name] = compute
+    return found
+
+
+def _resolved(module: Any, name: str) -> Any:
+    """A parameter, or what the module's parametrizations make of it in evaluation, changing nothing."""
+    if parametrize.is_parametrized(module, name):
+        return copy.deepcopy(module.parametrizations[name]).eval()()
+    parameter = getattr(module, name, None)
+    if not isinstance(parameter, torch.Tensor):
+        raise ValueError(f"module must have the parameter {name}; got {kind_of(parameter)}")
+    return parameter
+
+
+def _unreadable(tensor: Any) -> str:
+    """Why there is no array of a tensor's values; empty if there is."""
+    if tensor.is_nested:
+        return "is a nested tensor"
+    if tensor.device.type == "meta" or type(tensor).__module__.startswith("torch._subclasses."):
+        return "has no values"
+    if tensor.layout != torch.strided:
+        return f"is {tensor.layout}, not dense"
+    if type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        return f"is a {kind_of(tensor)}"
+    return ""
 
 
 def to_torch(layer: Any) -> Any:
@@ -141,7 +265,14 @@ def _array(tensor: Any) -> np.ndarray:
             "numba_pack computes in torch.float32 and torch.float64, on the CPU; "
             f"got a tensor of {tensor.dtype} on {tensor.device}"
         )
-    array: np.ndarray = tensor.detach().contiguous().numpy()
+    try:
+        array: np.ndarray = tensor.detach().contiguous().numpy()
+    except (RuntimeError, TypeError) as error:
+        if tensor.is_neg():  # a view of what has the other sign
+            return _array(tensor.resolve_neg())
+        _refuse_tracing(tensor)
+        fault = _unreadable(tensor) or str(error)
+        raise RuntimeError(f"numba_pack computes with tensors in the CPU's memory; this one {fault}") from error
     return array
 
 
@@ -209,7 +340,14 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_out: Any, d_h: Any, d_c: Any) -> tuple[Any, ...]:
+        if torch._C._are_functorch_transforms_active():  # `torch.vmap` over `torch.autograd.grad`
+            call, tensors = ctx.call, ctx.saved_tensors[len(ctx.shapes) + 1 :]
+            plan = _Plan(lambda _: call.weights, call.batch_sizes, call.order, call.dropout.rate)
+            seed = torch.tensor([int(call.dropout.seed), int(call.dropout.call)])
+            return None, *_only(tensors, _PlannedBack.apply(plan, seed, d_out, d_h, d_c, *tensors))
         return _ScanBack.apply(ctx, d_out, d_h, d_c, *ctx.saved_tensors)
+
+    jvp = staticmethod(_refuse_derivatives)
 
 
 def _replayed(scan: Any, saved_tensors: tuple[Any, ...]) -> engine.Saved:
@@ -239,6 +377,8 @@ class _ScanBack(torch.autograd.Function):
 
     @staticmethod
     def forward(_: Any, scan: Any, d_out: Any, d_h: Any, d_c: Any, *saved_tensors: Any) -> tuple[Any, ...]:
+        if any(torch._C._functorch.is_legacy_batchedtensor(d) for d in (d_out, d_h, d_c) if d is not None):
+            raise RuntimeError(_BATCHED)
         call, input_grad = scan.call, scan.needs_input_grad[1]
         saved = _replayed(scan, saved_tensors)
         d_rows = np.zeros_like(saved.out) if d_out is None else _array(d_out)
@@ -253,12 +393,97 @@ class _ScanBack(torch.autograd.Function):
             *_parameter_gradients(gradient, parameters),
         )
 
-    @staticmethod
-    def backward(*_: Any) -> tuple[Any, ...]:
-        raise RuntimeError(
-            "the gradients of numba_pack's RNN, LSTM and GRU cannot be differentiated again; "
-            "where second derivatives are needed, use the modules of torch.nn"
+    backward = jvp = staticmethod(_refuse_derivatives)
+
+
+# -- torch.func --------------------------------------------------------------------------------------------------------
+
+
+class _Plan:
+    """A `_Call` but for what depends on tensors, which may stand for others in a transform of `torch.func`.
+
+    It is no tuple, in which such transforms would look for tensors.
+    """
+
+    def __init__(self, weights: Any, batch_sizes: np.ndarray, order: np.ndarray, rate: float) -> None:
+        self.weights, self.batch_sizes, self.order, self.rate = weights, batch_sizes, order, rate
+
+    def call(self, seed: Any, parameters: Any) -> _Call:
+        """What to compute with; the seed of dropout is a tensor of two integers."""
+        dropout = Dropout(self.rate, *map(np.uint32, seed.tolist()))
+        return _Call(self.weights(parameters), self.batch_sizes, self.order, dropout)
+
+
+def _only(tensors: Any, gradients: Any) -> tuple[Any, ...]:
+    """The gradients of those tensors that there are."""
+    return tuple(None if tensor is None else part for tensor, part in zip(tensors, gradients, strict=True))
+
+
+def _one_by_one(function: Any, info: Any, in_dims: tuple[Any, ...], arguments: tuple[Any, ...]) -> Any:
+    """`vmap`: the examples one after the other."""
+    if not info.batch_size:
+        raise RuntimeError("numba_pack's modules cannot be mapped over no examples")
+    results = [
+        function.apply(
+            *(
+                argument if axis is None else argument.select(axis, example)
+                for argument, axis in zip(arguments, in_dims, strict=True)
+            )
         )
+        for example in range(info.batch_size)
+    ]
+    stacked = tuple(map(torch.stack, zip(*results, strict=True)))
+    return stacked, (0,) * len(stacked)
+
+
+class _Planned(torch.autograd.Function):
+    """`_Scan` within transforms of `torch.func`: nothing is kept, and for the backward pass it runs again."""
+
+    @staticmethod
+    def forward(plan: _Plan, seed: Any, data: Any, h_0: Any, c_0: Any, *parameters: Any) -> tuple[Any, ...]:
+        call = plan.call(seed, parameters)
+        return call.record(data, h_0, c_0)[0] if plan.rate else call.infer(data, h_0, c_0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.plan, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
+        seed, *tensors = ctx.saved_tensors
+        return None, None, *_only(tensors, _PlannedBack.apply(ctx.plan, seed, *gradients, *tensors))
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
+        return _one_by_one(_Planned, info, in_dims, arguments)
+
+    jvp = staticmethod(_refuse_derivatives)
+
+
+class _PlannedBack(torch.autograd.Function):
+    """The gradients of a `_Planned` with respect to all of its tensors, whether they are given or not."""
+
+    @staticmethod
+    def forward(
+        plan: _Plan, seed: Any, d_out: Any, d_h: Any, d_c: Any, data: Any, h_0: Any, c_0: Any, *parameters: Any
+    ) -> tuple[Any, ...]:
+        call = plan.call(seed, parameters)
+        saved = call.record(data, h_0, c_0)[1]
+        d_rows = np.zeros_like(saved.out) if d_out is None else _array(d_out)
+        with _engine_threads():
+            *of_input, gradient = engine.replay_back(saved, d_rows, call.states(d_h, d_c), True)
+        return *map(torch.from_numpy, of_input), *_parameter_gradients(gradient, list(parameters))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        pass
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
+        return _one_by_one(_PlannedBack, info, in_dims, arguments)
+
+    backward = jvp = staticmethod(_refuse_derivatives)
 
 
 # -- modules -----------------------------------------------------------------------------------------------------------
@@ -322,27 +547,34 @@ class _Layer(torch.nn.RNNBase):
         """
         global _eager
         if _eager is None and "torch._dynamo" in sys.modules:
-            _eager = torch.compiler.disable(_Layer._forward)
+            told = {"reason": _TRACED} if "reason" in inspect.signature(torch.compiler.disable).parameters else {}
+            _eager = torch.compiler.disable(_Layer._forward, **told)
         return (_eager or _Layer._forward)(self, input, hx)
 
     def _forward(self, input: Any, hx: Any) -> tuple[Any, Any]:
-        if torch.jit.is_tracing():
-            raise RuntimeError("numba_pack's modules cannot be traced or exported; do that with those of torch.nn")
         if isinstance(input, torch.nn.utils.rnn.PackedSequence):
+            _refuse_tracing(input.data)
             return self._forward_packed(input, hx)
-        if isinstance(input, torch.Tensor):
+        _refuse_tracing(input)
+        if isinstance(input, torch.Tensor) and not input.is_nested:
+            if input.layout != torch.strided:
+                _array(input)  # which says so
             return self._forward_padded(input, hx)
-        raise TypeError(f"input must be a Tensor or PyTorch's PackedSequence; got {kind_of(input)}")
+        what = "a nested tensor" if isinstance(input, torch.Tensor) else kind_of(input)
+        raise TypeError(
+            f"input must be a Tensor or PyTorch's PackedSequence, as torch.nn.utils.rnn.pack_sequence makes; got {what}"
+        )
 
     def _forward_packed(self, packed: Any, hx: Any) -> tuple[Any, Any]:
         data = self._autocast(packed.data)
         self.check_input(data, packed.batch_sizes)
-        sizes = packed.batch_sizes.numpy().copy()  # what is checked here is not the caller's to change
+        sizes = _integers(packed.batch_sizes)  # what is checked here is not the caller's to change
         if packed.sorted_indices is None:
             order = inverse = np.arange(sizes[0] if len(sizes) else 0)
         else:
-            order, inverse = packed.sorted_indices.numpy().copy(), packed.unsorted_indices.numpy()
-        check_packed(PackedSequence(_array(data), sizes, order, inverse), "input")
+            order, inverse = _integers(packed.sorted_indices), _integers(packed.unsorted_indices)
+        rows = np.broadcast_to(np.float32(0), tuple(data.shape))  # whose number alone is checked
+        check_packed(PackedSequence(rows, sizes, order, inverse), "input")
         out, state = self._run(data, sizes, order, self._first_states(hx, len(order)))
         return type(packed)(out, *packed[1:]), state
 
@@ -374,10 +606,16 @@ class _Layer(torch.nn.RNNBase):
         """h_0 and c_0, checked, each (L * D, B, *), or None for zeros."""
         if hx is None:
             return None, None
-        parts = tuple(hx) if self._has_c else (hx,)
+        parts = tuple(hx) if self._has_c and isinstance(hx, (tuple, list)) else (hx,)
         names = ("hidden[0]", "hidden[1]") if self._has_c else ("hidden",)
         if len(parts) != len(names) or not all(isinstance(part, torch.Tensor) for part in parts):
-            raise TypeError(f"hx must be {'a tuple of two tensors' if self._has_c else 'a tensor'}; got {hx!r}")
+            for part in parts:
+                _refuse_tracing(part)
+            got = ", ".join(kind_of(part) for part in parts)
+            raise TypeError(
+                f"hx must be {'a tuple of two tensors' if self._has_c else 'a tensor'}; got {kind_of(hx)}"
+                + (f" of {got}" if isinstance(hx, (tuple, list)) else "")
+            )
         dims, scans = 2 if single else 3, self.num_layers * (2 if self.bidirectional else 1)
         states = []
         for name, part, size in zip(names, parts, (self.proj_size or self.hidden_size, self.hidden_size), strict=False):
@@ -394,8 +632,19 @@ class _Layer(torch.nn.RNNBase):
         """The output (N, D * P) and the last state of rows (N, I)."""
         # by name: parameters may be computed, as by torch.nn.utils.parametrize, or exchanged, as by functional_call
         parameters = [getattr(self, name) for name in self._flat_weights_names]
-        call = _Call(self._weights(parameters), batch_sizes, order, self._next_dropout())
         tensors = (data, *states, *parameters)
+        if torch._C._are_functorch_transforms_active():
+            rate = self.dropout if self.training and self.num_layers > 1 else 0.0
+            seed = torch.randint(2**32, (2,)) if rate else torch.zeros(2, dtype=torch.int64)
+            plan = _Plan(self._weights, batch_sizes, order, rate)
+            out, h_n, c_n = _Planned.apply(plan, seed, *tensors)
+            return out, (h_n, c_n) if self._has_c else h_n
+        # the level tells at once, as long as PyTorch has it by this name
+        if getattr(forward_ad, "_current_level", 0) >= 0 and any(
+            tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors
+        ):
+            _refuse_derivatives()
+        call = _Call(self._weights(parameters), batch_sizes, order, self._next_dropout())
         if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
             out, h_n, c_n = _Scan.apply(call, *tensors)
         elif call.dropout.rate:
@@ -404,7 +653,7 @@ class _Layer(torch.nn.RNNBase):
             out, h_n, c_n = call.infer(data, *states)
         return out, (h_n, c_n) if self._has_c else h_n
 
-    def _weights(self, parameters: list[Any]) -> Weights:
+    def _weights(self, parameters: Any) -> Weights:
         """The parameters as the engine takes them: packed again only if they have changed."""
         arrays = [_array(parameter) for parameter in parameters]
         prepared = self._prepared
@@ -427,6 +676,33 @@ class _Layer(torch.nn.RNNBase):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_prepared": None}
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """What `torch.jit.script` calls first."""
+        raise RuntimeError(_TRACED)
+
+    @property
+    def qconfig(self) -> None:
+        """How to quantize this module, which PyTorch's quantization tells every module of a model: never kept."""
+        raise AttributeError("qconfig")
+
+    @qconfig.setter
+    def qconfig(self, _: Any) -> None:
+        warnings.warn(
+            f"{kind_of(self)} stays as it is: PyTorch's quantization does not know numba_pack's modules; where "
+            "they are to be quantized, do that with those of torch.nn, before `accelerate`",
+            stacklevel=2,
+        )
+
+
+def _integers(tensor: Any) -> np.ndarray:
+    """A copy of an index tensor, also within transforms of `torch.func`, as long as they do not map over it."""
+    if not torch._C._are_functorch_transforms_active():
+        array: np.ndarray = tensor.numpy().copy()
+        return array
+    if torch._C._functorch.is_batchedtensor(tensor):
+        raise RuntimeError("the lengths of packed input cannot be mapped over; map over its data alone")
+    return np.array(tensor.tolist(), np.int64 if tensor.dtype == torch.int64 else np.float32)
 
 
 def _check_place(device: Any, dtype: Any) -> None:
@@ -480,10 +756,11 @@ class LSTM(_Layer, torch.nn.LSTM):
     """`torch.nn.LSTM`, run by this library, forward and backward; packed, padded and single sequences.
 
     It is one, too, with its names of parameters, its options and its checks. What differs: it runs on the CPU alone and
-    in float32 or float64; gradients cannot be differentiated again; it cannot be traced, scripted or exported, and
-    `torch.compile` leaves it as it is. Dropout draws from PyTorch's generator, but other numbers. In a scope of
-    `torch.autocast` it computes in the dtype of its parameters. Sequences of length 0 are allowed. It uses no more
-    threads than both `torch.get_num_threads` and `numba_pack.get_num_threads` tell.
+    in float32 or float64; gradients cannot be differentiated again, nor results in forward mode; it cannot be traced,
+    scripted, exported or quantized, and `torch.compile` leaves it as it is. `torch.func.grad`, `torch.vmap` and what is
+    made of them go through it, one example after the other. Dropout draws from PyTorch's generator, but other numbers.
+    In a scope of `torch.autocast` it computes in the dtype of its parameters. Sequences of length 0 are allowed. It
+    uses no more threads than both `torch.get_num_threads` and `numba_pack.get_num_threads` tell.
 
     Parameters may be changed in any way and at any time: a call packs them again if they are not what they were.
 
@@ -591,6 +868,31 @@ class Accelerated(NamedTuple):
 _FASTER = {torch.nn.RNN: RNN, torch.nn.LSTM: LSTM, torch.nn.GRU: GRU}
 
 
+_NAMES = {kind.__name__ for kind in _KINDS}
+#: a call of a recurrent operator, as the graphs of TorchScript and of `torch.export` write it
+_OPERATOR = re.compile(r"\b(aten|quantized|quantized_decomposed|mkldnn)(::|\.)\w*(lstm|gru|rnn_(tanh|relu|layer))")
+
+
+def _graph(module: Any) -> str:
+    """The calls in the graph that a module runs instead of a forward in Python; empty if it has none."""
+    if isinstance(module, torch.fx.GraphModule):
+        return " ".join(str(node.target) for node in module.graph.nodes)
+    try:
+        return str(module.graph) if isinstance(module, torch.jit.ScriptModule) else ""
+    except (AttributeError, RuntimeError):  # a list of modules, say, which has no forward
+        return ""
+
+
+def _not_of_torch_nn(module: Any) -> str:
+    """Why a recurrent module is none of the classes of torch.nn; empty if it is not recurrent, or is one of them."""
+    if type(module).__module__.startswith("torch.ao.nn.") and type(module).__name__ in _NAMES:
+        return f"quantized: {kind_of(module)}"
+    scripted = isinstance(module, torch.jit.ScriptModule)
+    if (scripted and module.original_name in _NAMES) or _OPERATOR.search(_graph(module)):
+        return f"{'TorchScript' if scripted else 'a graph'}, which runs by itself: use the model that it was made of"
+    return ""
+
+
 def _obstacle(module: Any) -> str:
     """Why a recurrent module cannot be replaced; empty if it can."""
     if isinstance(module, torch.nn.RNNCellBase):
@@ -599,14 +901,20 @@ def _obstacle(module: Any) -> str:
         return "runs on numba_pack already"
     if type(module) not in _FASTER:
         return f"{type(module).__qualname__} is a class of its own, which may compute something else"
-    if "forward" in vars(module):
-        return "its forward is not that of its class"
+    reason = _computes_something_else(module, type(module))
+    if reason:
+        return reason
     for name in module._flat_weights_names:
-        tensor = getattr(module, name)
+        tensor = getattr(module, name, None)
+        if not isinstance(tensor, torch.Tensor):
+            return f"{name} is {kind_of(tensor)}, not a tensor"
         if tensor.device.type != "cpu":
             return f"{name} is on {tensor.device}, not on the CPU"
         if tensor.dtype not in _DTYPES:
             return f"{name} is {tensor.dtype}, neither torch.float32 nor torch.float64"
+        fault = _unreadable(tensor)
+        if fault:
+            return f"{name} {fault}"
     return ""
 
 
@@ -614,7 +922,9 @@ def accelerate(model: Any) -> Accelerated:
     """Let all RNN, LSTM and GRU modules of a PyTorch model run on this library, forward and backward.
 
     Each stays the object that it is, with its parameters, hooks and options, and only becomes one of this module's
-    classes. So optimizers, references and state dicts stay valid.
+    classes. So optimizers, references and state dicts stay valid. What makes another model of it comes before:
+    quantization, which knows the modules of torch.nn alone and leaves these as they are, with a warning; and tracing,
+    scripting and export, which they refuse.
 
     Parameters
     ----------
@@ -625,7 +935,7 @@ def accelerate(model: Any) -> Accelerated:
     -------
     Accelerated
         Which modules were replaced, which were not, and why: cells, subclasses, modules that are not on the CPU or
-        neither in float32 nor in float64.
+        neither in float32 nor in float64, that are quantized or TorchScript.
 
     Raises
     ------
@@ -645,11 +955,11 @@ def accelerate(model: Any) -> Accelerated:
         raise TypeError(f"model must be a torch.nn.Module; got {kind_of(model)}")
     replaced, left = [], {}
     for name, module in model.named_modules():
-        if isinstance(module, (torch.nn.RNNBase, torch.nn.RNNCellBase)):
-            reason = _obstacle(module)
-            if reason:
-                left[name] = reason
-            else:
-                module.__class__ = _FASTER[type(module)]
-                replaced.append(name)
+        own = isinstance(module, (torch.nn.RNNBase, torch.nn.RNNCellBase))
+        reason = _not_of_torch_nn(module) or (_obstacle(module) if own else "")
+        if reason:
+            left[name] = reason
+        elif own:
+            module.__class__ = _FASTER[type(module)]
+            replaced.append(name)
     return Accelerated(tuple(replaced), left)
