@@ -132,7 +132,11 @@ class Layer(Module):
         other = copy.copy(self)
         other.__dict__["input_size"] = input_size
         other._set(np.zeros(other._lay_out(), self.dtype))
-        other._training_calls = copy.deepcopy(self._training_calls)
+        return other
+
+    def __copy__(self) -> Layer:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, _training_calls=copy.copy(self._training_calls))
         return other
 
     def __call__(self, input: Any, hx: Any = None) -> tuple[Any, Any]:

@@ -492,10 +492,13 @@ def test_a_copy_has_parameters_of_its_own():
 @pytest.mark.parametrize("cell", CELLS)
 def test_pickled_weights_are_packed_anew(cell):
     weights = make_layer(cell, 3, 5, num_layers=2, bidirectional=True).weights
+    run = getattr(nbp, cell.partition("-")[0])
     twin = pickle.loads(pickle.dumps(weights))
     assert type(twin) is type(weights) and twin[3:] == weights[3:]
-    assert_same_bits(list(twin[:3]), list(weights[:3]))
+    assert_same_bits(twin.parameters, weights.parameters)
     assert not twin.parameters.flags.writeable
+    output, _ = run(nbp.pack_sequence([np.ones((4, 3), np.float32)]), weights)
+    assert_same_bits(run(nbp.pack_sequence([np.ones((4, 3), np.float32)]), twin)[0], output)
 
 
 def test_a_tape_belongs_to_the_layer_and_not_to_its_copy():
