@@ -653,11 +653,15 @@ def _as_number_in_njit(value, name):
     return lambda value, name: value
 
 
-@quiet
 def padding_of(padding_value: Any, rows: np.ndarray) -> np.generic:
     """The padding value in the dtype of the rows, which must be able to hold it."""
     if type(padding_value) is float and padding_value == 0.0:
         return rows.dtype.type(padding_value)
+    return _cast(padding_value, rows)
+
+
+@quiet
+def _cast(padding_value: Any, rows: np.ndarray) -> np.generic:
     value = np.asarray(padding_value)
     if not _holds(rows.dtype, value):
         raise ValueError(f"padding_value must be representable in the dtype {rows.dtype}; got {padding_value!r}")

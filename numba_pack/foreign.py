@@ -26,7 +26,16 @@ import numpy as np
 
 from ._arguments import kind_of
 
-__all__ = ["Ragged", "arrays_of_lists", "in_form_of", "library_of", "objects", "raise_missing", "refuse_missing"]
+__all__ = [
+    "Ragged",
+    "arrays_of_lists",
+    "in_form_of",
+    "library_of",
+    "objects",
+    "one_size",
+    "raise_missing",
+    "refuse_missing",
+]
 
 #: the module of `interop` by the name of the library
 MODULES = {"awkward": "awkward", "pyarrow": "arrow", "pandas": "pandas", "polars": "polars", "torch": "nested"}
@@ -101,6 +110,22 @@ def _place_of_none(entry: Any, name: str) -> str:
         return ""
     parts: Iterable[Any] = entry.items() if isinstance(entry, dict) else enumerate(entry)
     return next(filter(None, (_place_of_none(part, f"{name}[{key!r}]") for key, part in parts)), "")
+
+
+# ---- rows of one size ------------------------------------------------------------------------------------------------
+
+
+def one_size(sizes: np.ndarray, name: str) -> int:
+    """The size that all rows of an array called ``name`` have; 0 if there are none.
+
+    Not by `numpy.unique`, whose C++ aborts a process that ends while a daemon thread is in it.
+    """
+    if len(sizes) == 0:
+        return 0
+    least, most = int(sizes.min()), int(sizes.max())
+    if least != most:
+        raise ValueError(f"{name} must have rows of one size; got lists of {least} and of {most}")
+    return most
 
 
 # ---- lists and object arrays -----------------------------------------------------------------------------------------

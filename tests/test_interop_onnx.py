@@ -586,7 +586,7 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"no projection.*proj_size=2"):
         interop.export(nbp.LSTM(3, 5, proj_size=2), path)
     for what in (nbp.LSTMCell(3, 5), interop.load(node_model("GRU", weights("GRU"))).layers["cell"], None):
-        with pytest.raises(TypeError, match=rf"layer must be an RNN, LSTM or GRU.*got .*{type(what).__name__}"):
+        with pytest.raises(TypeError, match=f"layer must be an RNN, LSTM or GRU.*got .*{type(what).__name__}"):
             interop.export(what, path)
     with pytest.raises(TypeError, match="path must be a str or a path; got int"):
         interop.export(nbp.GRU(3, 5), 3)

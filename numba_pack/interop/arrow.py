@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .._arguments import kind_of
-from ..foreign import Ragged, refuse_missing
+from ..foreign import Ragged, one_size, refuse_missing
 
 try:
     import pyarrow as pa
@@ -134,9 +134,7 @@ def _rows(array: Any, whole: _Chunks) -> np.ndarray:
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
             raise TypeError(f"{whole.name} must hold numbers, or rows of numbers; got {whole.type}")
         return array.to_numpy(zero_copy_only=False)
-    sizes = np.unique(np.diff(offsets))
-    if len(sizes) > 1:
-        raise ValueError(f"{whole.name} must have rows of one size; got lists of {sizes[0]} and of {sizes[1]}")
-    size = kind.list_size if pa.types.is_fixed_size_list(kind) else int(sizes.sum())
+    found = one_size(np.diff(offsets), whole.name)
+    size = kind.list_size if pa.types.is_fixed_size_list(kind) else found
     numbers = _rows(content, whole)
     return numbers.reshape(len(array), size, *numbers.shape[1:])

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .._arguments import kind_of
-from ..foreign import Ragged, refuse_missing
+from ..foreign import Ragged, one_size, refuse_missing
 
 try:
     import awkward as ak
@@ -97,9 +97,7 @@ def _rows(layout: Any, array: Any, name: str) -> np.ndarray:
     if not _is_list(layout):
         raise TypeError(f"{name} must hold numbers, or rows of numbers; got {ak.type(array)}")
     if not layout.is_regular:
-        sizes = np.unique(_index(layout.stops) - _index(layout.starts))
-        if len(sizes) > 1:
-            raise ValueError(f"{name} must have rows of one size; got lists of {sizes[0]} and of {sizes[1]}")
+        one_size(_index(layout.stops) - _index(layout.starts), name)
         layout = layout.to_RegularArray()
     content = _rows(layout.content[: len(layout) * layout.size], array, name)
     return content.reshape(len(layout), layout.size, *content.shape[1:])
