@@ -213,8 +213,9 @@ _KERNELS = dict(zip(PASSES, (_forward_kernel, _backward_kernel, _gradients_kerne
 
 
 @functools.cache
-def _compiled(name: str, kind: Any, dtype: np.dtype[Any]) -> Any:
+def _compiled(name: str, kind: Any, itemsize: int) -> Any:
     """A pass, compiled or loaded, with what it calls; from now on compiled code finds it in the table."""
+    dtype = np.dtype(f"f{itemsize}")
     tile_of(dtype)
     made = by_address(types.void(types.intp))(_KERNELS[name](kind, dtype.type(0)))
     enter(name, kind.__name__, dtype.name, address=made.address)
@@ -223,11 +224,10 @@ def _compiled(name: str, kind: Any, dtype: np.dtype[Any]) -> Any:
 
 def kernel(name: str, weights: Weights, symbols: bool = False) -> int:
     """The address of a pass for these weights: "forward", "backward" or "gradients"; ready for symbols, too."""
-    dtype = weights.parameters.dtype
     if symbols:
-        gather_of(dtype)
+        gather_of(weights.parameters.dtype)
     kind: Any = type(weights)
-    return int(_compiled(name, kind, dtype).address)
+    return _compiled(name, kind, weights.parameters.itemsize).address
 
 
 def make_all(weights: Weights) -> Weights:

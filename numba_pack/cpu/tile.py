@@ -243,16 +243,15 @@ class _Tile:
         """The whole tile, from the builder's block on; leaves the builder in the last block."""
         b, a = self.builder, self.arguments
         masks, left = self.masks()
-        places = self.grid(a["start"], a["start_step"])
         late = b.icmp_signed("!=", a["late"], ir.Constant(I64, 0))
         with b.if_else(late) as (then, otherwise):
             with then:
-                zeros = [ir.Constant(self.lanes.vector, [0.0] * self.lanes.count)] * len(places)
+                zero = ir.Constant(self.lanes.vector, [0.0] * self.lanes.count)
                 then_block = b.block
             with otherwise:
-                loaded = self.load(places, masks, left)
+                loaded = self.load(self.grid(a["start"], a["start_step"]), masks, left)
                 otherwise_block = b.block
-        first = [self.merge((x, then_block), (y, otherwise_block)) for x, y in zip(zeros, loaded, strict=True)]
+        first = [self.merge((zero, then_block), (x, otherwise_block)) for x in loaded]
         self.prefetch()
         a_rows = self.walk(a["a"], a["a_step"], len(self.rows))
         panels = self.walk(a["panel"], a["panel_step"], self.columns[-1][0] + 1)
@@ -279,7 +278,9 @@ class _Tile:
         sums = [self.merge((x, before), (y, loop)) for x, y in zip(first, after, strict=True)]
         done = b.block
         with b.if_then(late):
-            total = [b.fadd(x, y) for x, y in zip(self.load(places, masks, left), sums, strict=True)]
+            # its addresses and masks are computed anew, so as not to be held, or spilled, while the sums are made
+            start = self.load(self.grid(a["start"], a["start_step"]), *self.masks())
+            total = [b.fadd(x, y) for x, y in zip(start, sums, strict=True)]
             late_block = b.block
         result = [self.merge((x, done), (y, late_block)) for x, y in zip(sums, total, strict=True)]
         self.store(result, self.grid(a["c"], a["c_step"]), masks, left)
@@ -396,38 +397,52 @@ def multiply_panels(weights, first, last, a, along, rows, k, panels, columns, st
     the step of a along k, ``panels`` the address of the first of all panels.
     """
     always_inline()
-    _tiles(weights, first, last, a, along, rows, k, panels, columns, start, c, 0)
+    if k <= MOST_TERMS:
+        _tiles(weights, first, last, a, along, rows, k, k, panels, columns, start, c, 0)
+    else:
+        _long_sums(weights, first, last, a, along, rows, k, panels, columns, start, c)
 
 
 @inner
-def _tiles(weights, first, last, a, along, rows, k, panels, columns, start, c, late):
-    """As `multiply_panels`; what the sums start from is added at their end if that is ``late``."""
+def _long_sums(weights, first, last, a, along, rows, k, panels, columns, start, c):
+    """As `multiply_panels`, for sums of more than `MOST_TERMS`; panel by panel, so that a part stays in the cache."""
+    size = weights.parameters.itemsize
+    for p in range(first, last):
+        row = panel_vectors(columns, p, width(weights.parameters)) * width(weights.parameters)
+        for low in range(0, k, MOST_TERMS):
+            terms = min(MOST_TERMS, k - low)
+            of_a, of_panels = Matrix(a.at + low * along * size, a.step), panels + low * row * size
+            _tiles(
+                weights, p, p + 1, of_a, along, rows, terms, k, of_panels, columns, start if low == 0 else c, c,
+                int(low > 0),
+            )  # fmt: skip
+
+
+@inner
+def _tiles(weights, first, last, a, along, rows, k, depth, panels, columns, start, c, late):
+    """As `multiply_panels`, with the first k of ``depth`` rows of the panels.
+
+    What the sums start from is added at their end if that is ``late``.
+    """
     always_inline()
     lanes, size = width(weights.parameters), weights.parameters.itemsize
-    step = k * columns.vectors * lanes
-    parts = 1 if k <= MOST_TERMS else (k + MOST_TERMS - 1) // MOST_TERMS
+    step = depth * columns.vectors * lanes
     p = first
     while p < last:
         vectors = panel_vectors(columns, p, lanes)
         number = 2 if p + 1 < last and panel_vectors(columns, p + 1, lanes) == vectors else 1
         column, most = p * columns.per_panel, _ROWS[vectors]
         tiles = 1 if rows <= most else (rows + most - 1) // most
-        for part in range(parts):
-            low, high = k * part // parts, k * (part + 1) // parts
-            of, of_late = (start, late) if part == 0 else (c, 1)
-            r = 0
-            for left in range(tiles, 0, -1):
-                m = (
-                    rows - r if left == 1 else (rows - r + left - 1) // left
-                )  # as even as can be: small tiles are slower
-                place = (
-                    a.at + (r * a.step + low * along) * size, a.step, along,
-                    panels + (p * step + low * vectors * lanes) * size, step, high - low,
-                    of.at + (r * of.step + column) * size, of.step, c.at + (r * c.step + column) * size, c.step,
-                    columns.total - column, columns.per_panel, columns.between, columns.adjacent, of_late,
-                )  # fmt: skip
-                _tile(weights.parameters, m, vectors, number, place)
-                r += m
+        r = 0
+        for left in range(tiles, 0, -1):
+            m = rows - r if left == 1 else (rows - r + left - 1) // left  # as even as can be: small tiles run slower
+            place = (
+                a.at + r * a.step * size, a.step, along, panels + p * step * size, step, k,
+                start.at + (r * start.step + column) * size, start.step, c.at + (r * c.step + column) * size, c.step,
+                columns.total - column, columns.per_panel, columns.between, columns.adjacent, late,
+            )  # fmt: skip
+            _tile(weights.parameters, m, vectors, number, place)
+            r += m
         p += number
 
 
@@ -444,7 +459,7 @@ def multiply(weights, a, along, rows, k, panels, columns, start, c):
 
 @inner
 def add_product(weights, a, along, rows, k, panels, columns, c):
-    """c += a @ panels, whose sums are made by themselves: digits are not lost beside what c has grown to."""
+    """c += a @ panels, a product of at most `MOST_TERMS`, which is summed by itself before it is added."""
     count, number = panel_count(columns), panels_at_once(weights, rows, k, columns)
     for p in range(0, count, number):
-        _tiles(weights, p, min(p + number, count), a, along, rows, k, panels, columns, c, c, 1)
+        _tiles(weights, p, min(p + number, count), a, along, rows, k, k, panels, columns, c, c, 1)
