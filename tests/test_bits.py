@@ -277,7 +277,7 @@ def test_no_form_of_the_input_has_a_kernel_compiled_anew(cell):
     calls = kernels.call_inference, kernels.call_forward, kernels.call_backward, kernels.call_gradients
 
     def compiled():
-        return [len(call.signatures) for call in calls], kernels._kernel.cache_info().currsize
+        return [len(call.signatures) for call in calls], kernels._compiled.cache_info().currsize
 
     before = compiled()
     for array in [x for part in (case.sequences, helpers.as_tuple(case.hx), case.d_outputs) for x in part]:
