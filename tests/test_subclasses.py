@@ -131,6 +131,6 @@ def test_warmup_runs_the_layer_and_not_what_a_subclass_makes_of_it():
 
 def test_a_file_which_would_not_keep_the_class_is_refused_by_name(tmp_path):
     with pytest.raises(
-        TypeError, match="layers must be an RNN, LSTM, GRU or a cell of these; got test_subclasses.Encoder"
+        TypeError, match=r"layers must be an RNN, LSTM, GRU or a cell of these; got test_subclasses\.Encoder"
     ):
         nbp.save(tmp_path / "encoder.safetensors", Encoder(10, 3))
