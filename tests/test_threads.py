@@ -103,7 +103,7 @@ print(numba_pack.get_num_threads())
     assert printed(code) == "1"
 
 
-@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "NUMBA_NUM_THREADS"])
+@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "NUMBA_NUM_THREADS"])
 def test_other_libraries_limits_count_too_but_less_than_its_own(name):
     code = "import numba_pack; print(numba_pack.get_num_threads())"
     assert printed(code, **{name: "1"}) == "1"

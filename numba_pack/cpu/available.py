@@ -20,10 +20,14 @@ def available_cpus() -> int:
 
 
 def _openmp() -> Iterator[int]:
-    """``OMP_NUM_THREADS``: a number, or one for each level of nesting. What OpenMP would not take is passed over."""
-    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    if first.isdecimal() and int(first) > 0:
-        yield int(first)
+    """``OMP_NUM_THREADS``, a number, or one for each level of nesting, and ``OMP_THREAD_LIMIT``.
+
+    What OpenMP would not take is passed over.
+    """
+    for name in ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT"):
+        first = os.environ.get(name, "").partition(",")[0].strip()
+        if first.isdecimal() and int(first) > 0:
+            yield int(first)
 
 
 def _quotas(root: Path) -> Iterator[int]:
