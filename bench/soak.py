@@ -59,7 +59,7 @@ def in_use():
     if _mallinfo2 is None:
         return resident()
     info = _mallinfo2()
-    return info.uordblks + info.hblkhd - sum(buffer.size for buffer in WORKSPACE._kept)
+    return info.uordblks + info.hblkhd - sum(buffer.size for buffer in WORKSPACE._kept.copy().values())
 
 
 def resident():

@@ -35,7 +35,7 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 from numba.misc.appdirs import AppDirs
 
-__all__ = ["PLACES", "SOURCES", "Cache", "place_to_write"]
+__all__ = ["PLACES", "SOURCES", "Cache", "place_to_write", "tell"]
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 _NUMBA = os.path.dirname(numba.__file__)
@@ -156,7 +156,7 @@ class Cache(NullCache):
                 failures.append(f"{place}: {error.strerror or error}")
             else:
                 return
-        _tell(failures)
+        _untold.append("; ".join(failures) or "the state of the sources cannot be known")
 
     def _file(self, sig: Any, codegen: Any) -> str:
         key = repr((self._key, sig, codegen.magic_tuple()))
@@ -170,7 +170,8 @@ def _read(path: str) -> bytes | None:
             check, content = file.read(4), file.read()
     except OSError:
         return None
-    return content if zlib.crc32(content).to_bytes(4, "little") == check else None
+    # of no content the sum is zero, as in a file of zeros that a system leaves which went down
+    return content if content and zlib.crc32(content).to_bytes(4, "little") == check else None
 
 
 def _write(place: str, name: str, content: bytes) -> None:
@@ -201,13 +202,16 @@ def place_to_write() -> str | None:
 
 
 _told = False
+#: why code was not kept, which is told where it was asked for, and not where it was compiled
+_untold: list[str] = []
 
 
-def _tell(failures: list[str]) -> None:
+def tell() -> None:
+    """Warn, once, of code that could not be kept."""
     global _told
-    if not _told:
+    if _untold and not _told:
         _told = True
-        tried = "; ".join(failures) or "the state of the sources cannot be known"
+        tried = _untold[0]
         warnings.warn(
             "numba_pack cannot keep what it compiles, so that every process compiles it anew: set NUMBA_CACHE_DIR to a "
             f"folder that can be written to, or that was filled by another process ({tried})",
@@ -217,7 +221,7 @@ def _tell(failures: list[str]) -> None:
 
 
 def _level_of_caller() -> int:
-    """How far up the function is that neither this package nor Numba has: for whom `_tell` warns."""
+    """How far up the function is that neither this package nor Numba has: for whom `tell` warns."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back and frame.f_code.co_filename.startswith((_PACKAGE, _NUMBA)):
         level, frame = level + 1, frame.f_back

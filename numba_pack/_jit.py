@@ -11,6 +11,10 @@ the disk cache by a new process; entries built over other ``@njit`` dispatchers 
 ``by_address`` makes a C function, which compiled code calls by its address. Numba compiles what is ``inner`` once for
 every level of the functions around it; what is large and used everywhere is better called from outside.
 
+Numba is not to be disturbed: what a signal handler raises in it, as Ctrl-C does, leaves locks that nobody will release
+and tables that are half filled; and it needs a stack that not every thread has. So what is compiled, or loaded, is so
+in a thread of its own, to its end, and who waits for it can be interrupted.
+
 All are compiled also under ``NUMBA_DISABLE_JIT``, which users set to debug functions of their own: intrinsics have no
 other form, and a layer in Python would take hours.
 """
@@ -18,7 +22,9 @@ other form, and a layer in Python would take hours.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 from typing import Any
 
 from numba.core import config, sigutils
@@ -27,8 +33,8 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher
 from numba.extending import register_jitable
 
-from . import _forks  # noqa: F401 -- what compiles must be known to forks
-from ._cache import SOURCES, Cache
+from ._cache import SOURCES, Cache, tell
+from ._forks import starting
 
 __all__ = ["SOURCES", "by_address", "inner", "jit"]
 
@@ -44,14 +50,65 @@ def _jit_enabled() -> Iterator[None]:
             config.DISABLE_JIT = before
 
 
+class _Here(threading.local):
+    """Whether this thread was started to compile."""
+
+    compiles = False
+
+
+_here = _Here()
+#: bytes, which Numba's and LLVM's recursions are known to fit into
+_STACK = 16 << 20
+
+
+def _undisturbed(compile: Callable[[], Any]) -> Any:
+    """What a function returns that compiles: in a thread of its own, unless this one compiles already."""
+    if _here.compiles:
+        return compile()
+    result = compile() if global_compiler_lock.is_locked() else _apart(compile)
+    tell()
+    return result
+
+
+def _apart(compile: Callable[[], Any]) -> Any:
+    over: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+
+    def run() -> None:
+        _here.compiles = True
+        try:
+            over.put((compile(), None))
+        except BaseException as error:
+            over.put((None, error))
+
+    try:
+        with starting:
+            before = threading.stack_size()
+            try:
+                if 0 < before < _STACK:  # for all threads, as the program has it
+                    threading.stack_size(_STACK)
+                # the interpreter waits for it when it ends, though it may be a daemon's
+                threading.Thread(target=run, name="numba_pack compiles", daemon=False).start()
+            finally:
+                threading.stack_size(before)
+    except RuntimeError:  # the system has no thread left, or the interpreter is ending
+        return compile()
+    result, error = over.get()
+    if error is not None:
+        raise error
+    return result
+
+
 class _Entry(CPUDispatcher):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._cache = Cache(self.py_func)
 
     def compile(self, sig: Any) -> Any:
-        with _jit_enabled():
-            return super().compile(sig)
+        def compile() -> Any:
+            with _jit_enabled():
+                return super(_Entry, self).compile(sig)
+
+        return _undisturbed(compile)
 
 
 def jit(function: Any) -> Any:
@@ -66,8 +123,12 @@ def by_address(signature: Any) -> Callable[[Any], Any]:
     def make(function: Any) -> Any:
         made: Any = CFunc(function, sigutils.normalize_signature(signature), {}, {"error_model": "numpy"})
         made._cache = Cache(function)
-        with _jit_enabled():
-            made.compile()
+
+        def compile() -> None:
+            with _jit_enabled():
+                made.compile()
+
+        _undisturbed(compile)
         return made
 
     return make

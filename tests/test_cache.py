@@ -142,6 +142,12 @@ def test_files_that_are_damaged_are_replaced(installed, filled, tmp_path, damage
     assert files_in(cache) == files
 
 
+def test_a_file_of_zeros_is_damaged_whatever_its_size(tmp_path):
+    for size in (0, 4, 8, 1000):
+        (tmp_path / "file").write_bytes(bytes(size))
+        assert _cache._read(str(tmp_path / "file")) is None
+
+
 @pytest.mark.slow
 def test_a_folder_that_vanishes_is_made_again(installed, filled, tmp_path):
     cache = tmp_path / "vanishing"

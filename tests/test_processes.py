@@ -113,6 +113,51 @@ def test_a_fork_while_another_thread_compiles_leaves_a_child_that_can_compile(sc
     assert process.stdout.splitlines() == ["child ended 0", "parent goes on True"], process.stderr
 
 
+FORK_AND_CTRL_C = """
+from numba.core.compiler_lock import global_compiler_lock
+
+held = threading.Event()
+
+def compile():
+    with global_compiler_lock:
+        held.set()
+        time.sleep(1.0)
+
+thread = threading.Thread(target=compile)
+thread.start()
+held.wait()
+for delay in (0.2, 0.4):
+    threading.Timer(delay, signal.raise_signal, [signal.SIGINT]).start()
+start = time.monotonic()
+try:
+    if os.fork() == 0:
+        compiled = digest()
+        os._exit(0)
+    time.sleep(10)  # it comes soon, but not always before this
+    print("forked")
+except KeyboardInterrupt:
+    print("interrupted", time.monotonic() - start > 0.5)
+thread.join()
+end = time.monotonic() + 120
+while time.monotonic() < end:
+    pid, status = os.waitpid(-1, os.WNOHANG)
+    if pid:
+        print("child ended", status)
+        break
+    time.sleep(0.1)
+with concurrent.futures.ThreadPoolExecutor(1) as executor:  # it can compile, too: the locks are free
+    print("parent goes on", executor.submit(digest).result() == digest())
+"""
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_ctrl_c_while_a_fork_waits_is_raised_after_it_and_both_processes_go_on(script):
+    process = script(FORK_AND_CTRL_C)
+    assert process.stdout.splitlines() == ["interrupted True", "child ended 0", "parent goes on True"], process.stderr
+    assert "ignored" not in process.stderr
+
+
 FORK = """
 from numba_pack.cpu import threads
 
@@ -426,3 +471,80 @@ print("usable")
     process = script(body)
     assert process.stdout.split() == ["ready", "usable"], process.stderr
     assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers that signal")
+def test_ctrl_c_again_and_again_while_kernels_are_loaded_leaves_them_and_numba_good(script, expected):
+    """What it is raised in waits for another thread, in which Numba is: it is not made to be interrupted."""
+    body = """
+from numba.core.compiler_lock import global_compiler_lock
+from llvmlite.binding.ffi import lib
+
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+interrupted, delay, computed = 0, 0.001, None
+while computed is None:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, delay)
+        computed = digest()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        interrupted, delay = interrupted + 1, 1.1 * delay
+print(computed, interrupted > 10)
+print(global_compiler_lock.is_locked(), lib._lock._lock._is_owned())
+with concurrent.futures.ThreadPoolExecutor(1) as executor:
+    nbp.warmup(nbp.RNN(2, 3))
+    print(executor.submit(lambda: nbp.warmup(nbp.RNN(2, 3), training=True)).result(100))
+"""
+    process = script(body)
+    assert process.stdout.split() == [expected, "True", "False", "False", "None"], process.stderr
+    assert process.returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers that signal")
+def test_a_signal_handler_may_call_layers_while_layers_are_called(script):
+    body = """
+before, handled = digest(), 0
+
+def handler(*_):
+    global handled
+    assert digest() == before
+    handled += 1
+    signal.setitimer(signal.ITIMER_REAL, 0.0007)
+
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.0007)
+while handled < 300:
+    assert digest() == before
+signal.setitimer(signal.ITIMER_REAL, 0)
+print("usable")
+"""
+    process = script(body)
+    assert process.stdout.split() == ["usable"], process.stderr
+
+
+def test_a_thread_of_a_small_stack_computes_and_can_be_the_first_to(script, expected):
+    """LLVM takes more: what it makes, or loads, is made elsewhere."""
+    body = """
+from numba_pack import _cache
+from numba_pack._jit import jit
+
+places = _cache.PLACES[:]
+_cache.PLACES.clear()
+warnings.simplefilter("ignore")
+
+@jit
+def twice(x):
+    return x + x
+
+def call():
+    assert twice(1.5) == 3.0  # compiled
+    _cache.PLACES[:] = places
+    print(digest(), threading.stack_size())
+
+threading.stack_size(1 << 16)
+thread = threading.Thread(target=call)
+thread.start()
+thread.join()
+"""
+    process = script(body)
+    assert process.stdout.split() == [expected, str(1 << 16)], process.stderr

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import helpers
@@ -17,7 +18,7 @@ from helpers import CELLS, LENGTHS, assert_same_bits, infer, make_case, make_lay
 
 import numba_pack as nbp
 from numba_pack import module
-from numba_pack.cpu import available, engine
+from numba_pack.cpu import available, engine, workspace
 from numba_pack.cpu import threads as pool
 from numba_pack.cpu.scan import Batch
 
@@ -306,12 +307,56 @@ def test_after_ctrl_c_at_any_instruction_of_a_divided_call_the_next_call_works(f
     assert n > 100
 
 
+class Meanwhile(Interrupt):
+    """Calls something at the n-th instruction, as a signal handler does, or what is run when memory is freed."""
+
+    def __init__(self, file, n, call):
+        super().__init__(file, n)
+        self.call = call
+
+    def __call__(self, frame, event, _):
+        try:
+            return super().__call__(frame, event, _)
+        except KeyboardInterrupt:
+            self.call()
+            return None
+
+
+def test_a_signal_handler_may_take_and_give_buffers_at_any_instruction_of_one_who_does(monkeypatch):
+    monkeypatch.setattr(workspace, "MOST", 50_000)  # some have to go
+    n, met, dtype = 0, [True], np.dtype("u1")
+
+    def handler():
+        met.append(space.take(5000, dtype))
+        space.give(space.take(7000, dtype))
+
+    while met:
+        n, met, space = n + 1, [], workspace.Workspace()
+        for array in [space.take(size, dtype) for size in (5000, 7000, 9000, 20_000, 5000)]:
+            space.give(array)
+        sys.settrace(Meanwhile(workspace.__file__, n, handler))
+        try:
+            first = space.take(5000, dtype)
+            space.give(space.take(9000, dtype))
+            second = space.take(5000, dtype)
+        finally:
+            sys.settrace(None)
+        arrays = [first, second, *met]
+        assert all(array.size == 5000 for array in arrays)
+        assert len({array.__array_interface__["data"][0] for array in arrays}) == len(arrays)
+        assert sum(buffer.size for buffer in space._kept.values()) <= workspace.MOST
+    assert n > 100
+
+
 def test_a_pool_that_has_ended_leaves_the_work_to_its_callers(monkeypatch):
     monkeypatch.setattr(pool, "_pool", pool._Pool())
     names = set()
     tasks = [lambda: names.add(threading.get_ident())] * 5
     pool.run(tasks, 3)
     pool._pool.end()
+    end = time.monotonic() + DEADLINE
+    while pool._pool.members and time.monotonic() < end:  # such as had not begun, and go again
+        time.sleep(0.001)
     assert not pool._pool.members
     names.clear()
     pool.run(tasks, 3)

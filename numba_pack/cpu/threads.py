@@ -134,7 +134,7 @@ class _Pool:
         if self.members.setdefault(number, _thread.get_ident()) != _thread.get_ident():
             return
         try:
-            while job := self.jobs.get():
+            while self.open and (job := self.jobs.get()):  # it may have ended before this one had begun
                 job()
         finally:
             del self.members[number]

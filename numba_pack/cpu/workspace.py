@@ -3,12 +3,14 @@
 Fresh memory is not there until it is touched: the kernel of the operating system maps it page by page, which took up to
 half as long as the forward pass that first wrote to it. So buffers that a backward pass is done with are kept for the
 next forward pass. Large ones are not: NumPy asks for huge pages for those, which are mapped quickly.
+
+There is no lock, which a signal handler, or what Python calls when it frees memory, would wait for in vain if it
+interrupted who holds it, and a forked process if another thread did. A buffer is whose ``dict.pop`` returns it.
 """
 
 from __future__ import annotations
 
-import os
-import threading
+import itertools
 from typing import Any
 
 import numpy as np
@@ -27,15 +29,18 @@ class Workspace:
     """Buffers given back, for the next who asks for about their size."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: list[np.ndarray] = []  # of uint8, oldest first
+        self._kept: dict[int, np.ndarray] = {}  # of uint8, oldest first
+        self._numbers = itertools.count()
 
     def take(self, count: int, dtype: np.dtype[Any]) -> np.ndarray:
         """An uninitialised array (count,) on a cache line's boundary."""
         size = count * dtype.itemsize + ALIGNMENT
-        with self._lock:
-            fitting = [i for i, buffer in enumerate(self._kept) if size <= buffer.size <= 2 * size]
-            buffer = self._kept.pop(fitting[-1]) if fitting else np.empty(size, np.uint8)
+        buffer = None
+        for number, kept in reversed(self._kept.copy().items()):
+            if size <= kept.size <= 2 * size and (buffer := self._kept.pop(number, None)) is not None:
+                break
+        if buffer is None:
+            buffer = np.empty(size, np.uint8)
         skip = -buffer.__array_interface__["data"][0] % ALIGNMENT
         return buffer[skip : skip + count * dtype.itemsize].view(dtype)
 
@@ -46,13 +51,14 @@ class Workspace:
             buffer = buffer.base
         if buffer.dtype != np.uint8 or buffer.ndim != 1 or not 4096 < buffer.size <= LARGEST:
             return  # not one of ours, or not worth it
-        with self._lock:
-            self._kept.append(buffer)
-            while sum(kept.size for kept in self._kept) > MOST:
-                del self._kept[0]
+        self._kept[next(self._numbers)] = buffer
+        kept = self._kept.copy()
+        total = sum(buffer.size for buffer in kept.values())
+        for number, buffer in kept.items():
+            if total <= MOST:
+                break
+            total -= buffer.size
+            self._kept.pop(number, None)
 
 
 WORKSPACE = Workspace()
-
-if hasattr(os, "register_at_fork"):  # another thread may have held the lock
-    os.register_at_fork(after_in_child=WORKSPACE.__init__)  # type: ignore[misc]
