@@ -21,6 +21,8 @@ other form, and a layer in Python would take hours.
 
 from __future__ import annotations
 
+import _thread
+import atexit
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
@@ -48,6 +50,10 @@ def _jit_enabled() -> Iterator[None]:
             yield
         finally:
             config.DISABLE_JIT = before
+
+
+#: the interpreter ends when nobody compiles, and nobody does any more: a thread that did would be torn out of LLVM
+atexit.register(global_compiler_lock.acquire)
 
 
 class _Here(threading.local):
@@ -86,8 +92,7 @@ def _apart(compile: Callable[[], Any]) -> Any:
             try:
                 if 0 < before < _STACK:  # for all threads, as the program has it
                     threading.stack_size(_STACK)
-                # the interpreter waits for it when it ends, though it may be a daemon's
-                threading.Thread(target=run, name="numba_pack compiles", daemon=False).start()
+                _thread.start_new_thread(run, ())  # in one step, unlike `threading.Thread`: see `cpu/threads.py`
             finally:
                 threading.stack_size(before)
     except RuntimeError:  # the system has no thread left, or the interpreter is ending

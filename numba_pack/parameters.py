@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
+from numba.core import cgutils
+from numba.core.imputils import lower_constant
 from numba.extending import intrinsic, models, overload, register_model, typeof_impl
 
 from ._checks import as_flag
@@ -99,6 +101,34 @@ register_model(WeightsType)(models.TupleModel)
 @typeof_impl.register(Weights)
 def _typeof_weights(weights, context):
     return WeightsType(tuple(typeof_impl(field, context) for field in weights), type(weights))
+
+
+#: weights that are constants in compiled code, which holds their addresses
+_constants: list[Weights] = []
+
+
+@lower_constant(WeightsType)
+def _constant_weights(context, builder, kind, weights):
+    """Weights in a global variable or a closure: by address, so that Numba keeps no such function on disk.
+
+    A later process would find the weights that this one had, whatever its own are.
+    """
+    _constants.append(weights)
+    integer, fields = context.get_value_type(types.intp), []
+    for field, value in zip(kind.types, weights, strict=True):
+        if isinstance(field, types.Array):
+            size = cgutils.create_constant_array(integer, [context.get_constant(types.intp, value.size)])
+            step = context.get_constant(types.intp, value.itemsize)
+            data = context.add_dynamic_addr(builder, value.ctypes.data, "weights")
+            array = context.make_array(field)(context, builder)
+            context.populate_array(
+                array, builder.bitcast(data, array.data.type), size, cgutils.create_constant_array(integer, [step]),
+                step, None,
+            )  # fmt: skip
+            fields.append(array._getvalue())
+        else:
+            fields.append(context.get_constant_generic(builder, field, value))
+    return context.make_tuple(builder, kind, fields)
 
 
 # -- facts of the cell, constants in compiled code ---------------------------------------------------------------------

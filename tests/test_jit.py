@@ -1,15 +1,18 @@
 """Users' compiled functions out of a disk cache: other processes and other sources have other kernels, elsewhere."""
 
+import gc
 import os
 import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from numba import njit
 
-import numba_pack
+import numba_pack as nbp
 
-PACKAGE = os.path.dirname(numba_pack.__file__)
+PACKAGE = os.path.dirname(nbp.__file__)
 
 #: a user's module, whose functions have the weights as an argument, as a global variable, and in a closure
 USER = """
@@ -41,11 +44,8 @@ for name, call in {{
     "global": lambda: of_global(values, offsets),
     "closure": lambda: make(weights)(values, offsets),
 }}.items():
-    try:
-        print(name, call().tobytes().hex())
-    except RuntimeError as error:
-        print(name, error)
-print("loaded", sum(sum(f.stats.cache_hits.values()) for f in (of_argument, of_global)), file=sys.stderr)
+    print(name, call().tobytes().hex())
+print(sum(sum(f.stats.cache_hits.values()) for f in (of_argument, of_global)), file=sys.stderr)
 """
 
 
@@ -76,14 +76,18 @@ def user(tmp_path):
 def test_a_cached_function_may_have_weights_as_argument_global_or_in_a_closure(user):
     compiled, loaded = user()
     assert loaded == 0
-    again, loaded = user()
-    assert (again, loaded) == (compiled, 2)
     assert compiled["argument"] == compiled["global"]
+    again, loaded = user()
+    assert (again, loaded) == (compiled, 1)  # of those that Numba takes for constants nothing is kept
+    other, loaded = user(USER.replace("rng=0", "rng=1"))
+    assert loaded == 1
+    assert other["argument"] == other["global"] != compiled["global"]
+    assert other["closure"] != compiled["closure"]
 
 
 @pytest.mark.slow
-def test_a_cached_function_of_former_sources_is_compiled_anew_or_says_so(user):
-    """Kernels of other sources need other blocks. Weights in the signature tell them apart, constants do not."""
+def test_a_cached_function_of_former_sources_is_compiled_anew(user):
+    """Kernels of other sources need other blocks."""
     before, _ = user()
     source = user.package / "cpu" / "kernels.py"
     text = source.read_text()
@@ -91,40 +95,21 @@ def test_a_cached_function_of_former_sources_is_compiled_anew_or_says_so(user):
     edited = edited.replace("data.shape[0], int(data", "data.shape[0], 7, int(data")
     assert len(edited) == len(text) + len("    more: int\n, 7")
     source.write_text(edited)
-    after, _ = user()
-    assert (after["argument"], after["closure"]) == (before["argument"], before["closure"])
-    assert after["global"].startswith("numba_pack has changed since this function was compiled")
+    after, loaded = user()
+    assert (after, loaded) == (before, 0)
 
 
-#: whose weights are those of another kind of layer, if the first argument says so, which Numba does not see
-SWITCHED = """
-import sys
-import numpy as np
-from numba import njit
-import numba_pack as nbp
+def test_weights_that_are_a_constant_live_as_long_as_the_code_that_has_them():
+    weights = nbp.GRU(3, 300, rng=0).weights  # too large for Numba to copy
 
-weights = {"GRU": nbp.GRU, "LSTM": nbp.LSTM}[sys.argv[1]](3, 4, rng=0).weights
+    @njit
+    def of_global(packed):
+        return nbp.gru(packed, weights)[0].data
 
-@njit(cache=True)
-def of_global(packed):
-    return nbp.gru(packed, weights)[0].data
-
-try:
-    print(of_global(nbp.pack_sequence([np.ones((2, 3), "f4")])).shape)
-except RuntimeError as error:
-    print(error)
-"""
-
-
-@pytest.mark.slow
-def test_constant_weights_whose_kernels_this_process_has_not_made_are_refused(tmp_path):
-    (tmp_path / "user.py").write_text(SWITCHED)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    environment["NUMBA_CACHE_DIR"] = str(tmp_path / "cache")
-    printed = [
-        subprocess.run([sys.executable, "user.py", kind], cwd=tmp_path, env=environment, capture_output=True, text=True)
-        for kind in ("GRU", "LSTM")
-    ]
-    assert [process.returncode for process in printed] == [0, 0], printed[-1].stderr
-    assert printed[0].stdout == "(2, 4)\n"
-    assert "another process's, compiled into this function: pass them to it" in printed[1].stdout
+    packed = nbp.pack_sequence([np.ones((2, 3), np.float32)])
+    expected = of_global(packed)
+    weights = None
+    gc.collect()
+    others = [np.full(2**20, np.nan, np.float32) for _ in range(20)]  # where memory was given back
+    np.testing.assert_array_equal(of_global(packed), expected)
+    assert len(others) == 20
