@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import dtype_of, kind_of
+from ._arguments import check_no_mask, dtype_of, kind_of
 from ._backend import device, on_device
 from ._checks import OUTSIDE, as_ndarray, outside
 from .cpu.scan import Batch, States
@@ -36,8 +36,7 @@ def as_array(value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
 
 def _plain(value: np.ndarray, name: str) -> np.ndarray:
     """An array of NumPy's own class: what others tell of their shape need not be so."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} must be an array without a mask, which would be lost; got a masked array")
+    check_no_mask(value, name)
     return value if type(value) is np.ndarray else np.asarray(value)
 
 
