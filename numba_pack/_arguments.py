@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["check_floats", "check_number", "dtype_of", "kind_of", "name_of", "quiet"]
+__all__ = ["check_floats", "check_no_mask", "check_number", "dtype_of", "kind_of", "name_of", "quiet"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,10 +59,17 @@ def dtype_of(array: Any) -> str:
     return f"{dtype}, which astype(numpy.float32) converts" if getattr(dtype, "isbuiltin", 1) == 2 else str(dtype)
 
 
+def check_no_mask(value: Any, name: str) -> None:
+    """Refuse a masked array: what is computed of its data would take no notice of the mask."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be an array without a mask, which would be lost; got a masked array")
+
+
 def check_floats(name: str, array: NDArray[Any], ndim: int) -> None:
     """Check for a float32 or float64 array, in the machine's byte order, with `ndim` dimensions."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array; got {kind_of(array)}")
+    check_no_mask(array, name)
     if array.dtype not in (np.float32, np.float64):
         raise TypeError(f"{name} must be float32 or float64; got {dtype_of(array)}")
     if array.ndim != ndim:
@@ -73,7 +80,11 @@ def check_number(name: str, value: float, above: float | None = None, below: flo
     """Check for a number above `above` (at least 0 where there is none) and below `below`, so neither NaN nor inf."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number; got {value!r}")
-    if not ((value >= 0 if above is None else value > above) and value < below):
+    try:
+        number = float(value)  # as which it is used
+    except OverflowError:  # an integer or a fraction that no float is near to
+        number = math.inf
+    if not ((number >= 0 if above is None else number > above) and number < below):
         low = "at least 0" if above is None else f"above {above:g}"
         high = "finite" if below == math.inf else f"below {below:g}"
         raise ValueError(f"{name} must be {low} and {high}; got {value!r}")

@@ -22,7 +22,7 @@ from numba import typeof, types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic, overload
 
-from ._arguments import dtype_of, kind_of, quiet
+from ._arguments import check_no_mask, dtype_of, kind_of, quiet
 from ._backend import device, on_device
 from ._jit import inner, jit
 from .foreign import Ragged, arrays_of_lists, library_of, refuse_missing
@@ -321,17 +321,16 @@ def as_dtype(dtype: Any) -> np.dtype:
     """A dtype that rows may have, in the byte order of this machine."""
     try:
         given = np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError):
         raise TypeError(f"dtype must be a bool, integer, float or complex dtype; got {dtype!r}") from None
-    if given.kind not in NUMERIC:
+    if dtype is None or given.kind not in NUMERIC:
         raise TypeError(f"dtype must be a bool, integer, float or complex dtype; got {given}")
     return native(given)
 
 
 def as_ndarray(array: Any, name: str) -> np.ndarray:
     """What NumPy takes for an array, with nothing lost on the way, or what another library has in place of one."""
-    if isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{name} must be an array without a mask, which would be lost; got a masked array")
+    check_no_mask(array, name)
     library = library_of(array)
     if library is not None:
         array = library.rows(array, name)
@@ -402,7 +401,14 @@ def as_integers(array: Any, name: str) -> np.ndarray:
 def _as_integers_in_njit(array, name):
     if not isinstance(array, types.Array) or not isinstance(array.dtype, types.Integer) or array.ndim != 1:
         raise TypingError(f"{constant(name)} must be a one-dimensional array of integers; got {array}")
-    return lambda array, name: array.astype(np.int64)
+
+    def unsigned(array, name):
+        for i in range(len(array)):
+            if array[i] > NO_LIMIT:
+                raise ArgumentError(name, " must hold integers that fit int64: expected at most", array[i], NO_LIMIT, i)
+        return array.astype(np.int64)
+
+    return unsigned if array.dtype == types.uint64 else lambda array, name: array.astype(np.int64)
 
 
 def as_chosen(indices: Any, name: str) -> tuple[np.ndarray, int]:

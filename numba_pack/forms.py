@@ -11,20 +11,32 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import dtype_of, kind_of
+from ._arguments import check_no_mask, dtype_of, kind_of
 from ._backend import device, on_device
 from ._checks import OUTSIDE, as_ndarray, outside
 from .cpu.scan import Batch, States
 from .sequences import PackedSequence, check_packed
 
-__all__ = ["Form", "Host", "Packed", "Padded", "Single", "Symbols", "arrays_of", "as_array", "form_of", "symbols"]
+__all__ = [
+    "Form",
+    "Host",
+    "Packed",
+    "Padded",
+    "Single",
+    "Symbols",
+    "arrays_of",
+    "as_array",
+    "form_of",
+    "plain",
+    "symbols",
+]
 
 
 def as_array(value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], letters: str = "") -> np.ndarray:
     """A C-contiguous, writable array of this shape and dtype: the value itself if it is one, else a copy."""
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array; got {kind_of(value, np.ndarray)}")
-    value = _plain(value, name)
+    value = plain(value, name)
     if value.dtype != dtype and value.dtype.newbyteorder("=") != dtype:
         raise TypeError(f"{name} must have dtype {dtype}; got {dtype_of(value)}")
     if value.shape != shape:
@@ -34,10 +46,9 @@ def as_array(value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
     return value
 
 
-def _plain(value: np.ndarray, name: str) -> np.ndarray:
+def plain(value: np.ndarray, name: str) -> np.ndarray:
     """An array of NumPy's own class: what others tell of their shape need not be so."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} must be an array without a mask, which would be lost; got a masked array")
+    check_no_mask(value, name)
     return value if type(value) is np.ndarray else np.asarray(value)
 
 
@@ -257,7 +268,7 @@ def form_of(value: Any, input_size: int, dtype: np.dtype[Any], batch_first: bool
         got = kind_of(value, PackedSequence, Symbols)
         raise TypeError(f"input must be a PackedSequence or a NumPy array; got {got}")
     else:
-        value = _plain(value, "input")
+        value = plain(value, "input")
     axes = value.ndim
     if said or (axes == 1 and value.dtype.kind in "iu"):  # symbols, which have no columns
         axes += 1

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from numba_pack._arguments import check_floats, kind_of, quiet
+from numba_pack._arguments import check_floats, check_no_mask, kind_of, quiet
 
 __all__ = ["softmax_cross_entropy"]
 
@@ -62,6 +62,7 @@ def softmax_cross_entropy(
            [-0.375,  0.125,  0.125,  0.125]])
     """
     _check(logits, labels)
+    logits, labels = np.asarray(logits), np.asarray(labels)  # of classes that may tell another length
     rows = np.arange(len(labels))
     log_p = log_softmax(logits.astype(np.float64), axis=1)  # (N, C)
     d_logits = np.exp(log_p)
@@ -76,6 +77,7 @@ def _check(logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) 
         raise ValueError(f"logits must have at least one row and one column; got shape {logits.shape}")
     if not isinstance(labels, np.ndarray):
         raise TypeError(f"labels must be a NumPy array; got {kind_of(labels)}")
+    check_no_mask(labels, "labels")
     if not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(f"labels must be integers; got {labels.dtype}")
     n, classes = logits.shape

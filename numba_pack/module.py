@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import dtype_of, kind_of
-from ._checks import MEMORY_BYTES, as_integer
+from ._arguments import check_no_mask, dtype_of, kind_of
+from ._checks import MEMORY_BYTES, as_integer, as_integers
 from ._engine import engine
 from ._fixed import Fixed
 from ._parametrized import computed_from
@@ -61,11 +61,12 @@ def as_dtype(value: Any) -> np.dtype[Any]:
 
 
 def as_generator(value: Any) -> np.random.Generator:
-    """What ``numpy.random.default_rng`` takes."""
+    """What ``numpy.random.default_rng`` takes; of arrays those of one axis, for NumPy walks through them in Python."""
     try:
-        return np.random.default_rng(value)
+        return np.random.default_rng(as_integers(value, "it") if isinstance(value, np.ndarray) else value)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"rng must be what numpy.random.default_rng takes; got {value!r}: {error}") from error
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"rng must be what numpy.random.default_rng takes; got {value!r}: {error}") from error
 
 
 def as_nonlinearity(value: Any) -> str:
@@ -79,14 +80,16 @@ def as_nonlinearity(value: Any) -> str:
 
 def as_floats(value: Any, name: str) -> np.ndarray:
     """An array of real floats; PyTorch's tensors will do."""
+    check_no_mask(value, name)
     try:
         if hasattr(value, "detach"):  # a tensor, which may have a gradient, and its sign apart
             value = value.detach().resolve_neg()
         array = np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{name} must be an array; got {kind_of(value)}: {error}") from error
-    except RuntimeError as error:  # PyTorch's, of tensors whose values are elsewhere
-        raise TypeError(f"{name} must be an array; got {kind_of(value)}: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever an __array__ raises, as PyTorch's of tensors whose values are elsewhere
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{name} must be an array; got {kind_of(value)}: {error}") from error
     if array.dtype.kind != "f":
         raise TypeError(f"{name} must hold real floats; got dtype {dtype_of(array)}")
     return array

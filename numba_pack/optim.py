@@ -94,8 +94,10 @@ class SGD:
         Raises
         ------
         TypeError, ValueError
-            Where the dtypes or the lengths differ from one another or from the step before.
+            Where the dtypes or the lengths differ from one another or from the step before, or what was assigned to an
+            attribute since is not as above.
         """
+        self.__post_init__()  # what was assigned since
         _check_step(parameters, gradient, self._velocity)
         # float() everywhere: a NumPy float64 would have float32 vectors computed in float64.
         if self.weight_decay:
@@ -185,8 +187,10 @@ class Adam:
         Raises
         ------
         TypeError, ValueError
-            Where the dtypes or the lengths differ from one another or from the step before.
+            Where the dtypes or the lengths differ from one another or from the step before, or what was assigned to an
+            attribute since is not as above.
         """
+        self.__post_init__()  # what was assigned since
         _check_step(parameters, gradient, self._moments and self._moments[0])
         if self.weight_decay:
             gradient = gradient + parameters * float(self.weight_decay)
@@ -254,9 +258,10 @@ class AdamW(Adam):
     @quiet
     def step(self, parameters: Vector, gradient: Vector) -> Vector:
         """Take one step: as `Adam.step`."""
+        self.__post_init__()  # what was assigned since
         _check_step(parameters, gradient, self._moments and self._moments[0])
         stepped = self._change(gradient)
-        stepped += parameters * float(1 - self.lr * self.weight_decay)
+        stepped += parameters * (1 - float(self.lr) * float(self.weight_decay))
         return stepped
 
 

@@ -313,10 +313,16 @@ def typed_packed(given, name):
             raise TypingError(f"{name}.{field} must be a one-dimensional int64 array; got {index}")
 
 
+def _lengths_of_checked(batch):
+    batch = check_packed(batch, "self")
+    return lengths_in_order(batch.batch_sizes, batch.unsorted_indices)
+
+
 def _lengths_in_njit(batch):
     """``packed.lengths`` in ``@njit`` code; a field of this name that another named tuple has stays what it is."""
     if batch.instance_class is PackedSequence:
-        return lambda batch: lengths_in_order(batch.batch_sizes, batch.unsorted_indices)
+        typed_packed(batch, "self")
+        return _lengths_of_checked
     if "lengths" in batch.fields:
         at = batch.fields.index("lengths")
         return lambda batch: batch[at]
@@ -773,17 +779,20 @@ def sequences_of(batches: Any, name: str) -> list[np.ndarray]:
     """The sequences of a list of batches, checked."""
     if isinstance(batches, PackedSequence) or not isinstance(batches, Iterable):
         raise TypeError(f"{name} must be a list of PackedSequences; got {kind_of(batches)}")
-    checked = [check_packed(batch, f"{name}[{i}]") for i, batch in enumerate(list(batches))]
-    if not checked:
-        raise ValueError(f"{name} must hold at least one PackedSequence; got none")
-    first = checked[0].data
-    for i, (data, *_) in enumerate(checked):
+    first, sequences = None, []
+    for i, batch in enumerate(batches):
+        batch = check_packed(batch, f"{name}[{i}]")
+        data = batch.data
+        first = data if first is None else first
         if native(data.dtype) != native(first.dtype):
             raise TypeError(f"{name} must agree in dtype; got {first.dtype}, and {data.dtype} at index {i}")
         if data.shape[1:] != first.shape[1:]:
             expected = ("N", *first.shape[1:])
             raise ValueError(f"{name} must agree in shape: expected data {expected}; got {data.shape} at index {i}")
-    return [sequence for batch in checked for sequence in _split(*unpack_values(batch))]
+        sequences += _split(*unpack_values(batch))  # at once: what gives the next may change this one
+    if first is None:
+        raise ValueError(f"{name} must hold at least one PackedSequence; got none")
+    return sequences
 
 
 @overload(sequences_of, prefer_literal=True)

@@ -12,7 +12,7 @@ from ._checks import as_flag
 from ._engine import engine
 from .cpu.scan import Batch, States
 from .dropout import Dropout
-from .forms import arrays_of, no_states
+from .forms import arrays_of, no_states, plain
 from .layers import Gradients
 from .module import RNN_WEIGHTS, Module, as_generator, as_nonlinearity, as_size
 from .parameters import WEIGHTS, GRUWeights, LSTMWeights
@@ -147,6 +147,8 @@ class Cell(Module):
     def _batch(self, input: np.ndarray) -> tuple[Batch, bool]:
         if not isinstance(input, np.ndarray) and not on_device(input):
             raise TypeError(f"input must be a NumPy array; got {kind_of(input, np.ndarray)}")
+        if isinstance(input, np.ndarray):
+            input = plain(input, "input")
         if input.ndim not in (1, 2):
             raise ValueError(f"input must have shape (B, {self.input_size}) or ({self.input_size},); got {input.shape}")
         single = input.ndim == 1

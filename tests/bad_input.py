@@ -9,6 +9,7 @@ after it.
 
 import ctypes
 import importlib.util
+import itertools
 import math
 import os
 import pickle
@@ -69,6 +70,11 @@ def raiser(*_):
 
 class NoArray:
     __array__ = raiser
+
+
+class LostArray:
+    def __array__(self, dtype=None, copy=None):
+        raise KeyError("this array is lost")
 
 
 # -- packing -----------------------------------------------------------------------------------------------------------
@@ -276,6 +282,8 @@ def packing():
         ("one batch", PACKED, TypeError, ("list of PackedSequences", "PackedSequence")),
         ("number", 3, TypeError, ("list of PackedSequences", "int")),
         ("arrays", [ROWS], TypeError, ("batches[0]", "PackedSequence", "ndarray")),
+        ("rows without bytes", NO_BYTES, TypeError, ("batches[0]", "PackedSequence", "ndarray")),
+        ("no end", itertools.repeat(ROWS), TypeError, ("batches[0]", "PackedSequence", "ndarray")),
         ("None inside", [PACKED, None], TypeError, ("batches[1]", "NoneType")),
         ("two dtypes", [PACKED, PACKED.astype("f8")], TypeError, ("agree in dtype", "float64", "index 1")),
         ("two widths", [PACKED, wide], ValueError, ("agree in shape", "(6, 3)", "index 1")),
@@ -328,7 +336,7 @@ def packing():
     yield Case("map, no function", TypeError, ("f must be a function", "3"), lambda: PACKED.map(3))
     yield Case("each, scalars", ValueError, ("sequences", "agree in shape"), lambda: PACKED.each(np.sum))
     yield Case("each, no function", TypeError, ("f must be a function", "None"), lambda: PACKED.each(None))
-    for value in ("O", "U3", "nonsense", "M8[s]", [("x", "f4")], 3):
+    for value in ("O", "U3", "nonsense", "M8[s]", [("x", "f4")], 3, None):
         yield Case(f"astype {value!r}", TypeError, ("dtype must be",), lambda v=value: PACKED.astype(v))
     yield Case("packing_report, negative", ValueError, ("lengths", "negative", "-1"), lambda: nbp.packing_report([-1]))
     yield Case("packing_report, empty", ValueError, ("lengths", "at least one"), lambda: nbp.packing_report([]))
@@ -515,6 +523,8 @@ def module_cases(name, module):
         ("dtype", ">f8", TypeError, ("float32 or float64", "'>f8'")),
         ("rng", "seed", TypeError, ("default_rng", "'seed'")),
         ("rng", -1, ValueError, ("default_rng", "-1")),
+        ("rng", index(1, 2).reshape(1, 2).view(np.matrix), ValueError, ("default_rng", "one-dimensional")),
+        ("rng", NO_BYTES, ValueError, ("default_rng", "one-dimensional")),
     ):
         call = lambda a=argument, v=value: make(2, 5, **{a: v})
         yield Case(f"{name}({argument}={value!r})", error, (argument, *words), call)
@@ -539,6 +549,8 @@ def module_cases(name, module):
         ("complex", {**state, first: state[first].astype("c8")}, TypeError, (first, "floats", "complex64")),
         ("NaN", {**state, first: np.full_like(state[first], np.nan)}, ValueError, (first, "finite", "nan")),
         ("text", {**state, first: "x"}, TypeError, (first, "floats", "<U1")),
+        ("masked", {**state, first: np.ma.array(state[first])}, TypeError, (first, "mask")),
+        ("no array", {**state, first: LostArray()}, TypeError, (first, "LostArray", "this array is lost")),
     ):
         call = lambda v=value: module.load_state_dict(v)
         yield Case(f"{name}.load_state_dict, {what}", error, ("state_dict", *words), call)
@@ -615,6 +627,11 @@ def cells():
 VECTOR = np.ones(4)
 
 
+def assigned(optimizer, lr):
+    optimizer.lr = lr
+    return optimizer
+
+
 def steps(optimizer, *calls):
     for arguments in calls:
         optimizer.step(*arguments)
@@ -654,6 +671,19 @@ def others():
     for name, make in (("Adam", nbp.optim.Adam), ("SGD", lambda lr: nbp.optim.SGD(lr, momentum=0.5))):
         yield Case(f"{name}.step, another length than before", ValueError, ("parameters", "(4,)", "(3,)"),
                    lambda m=make: steps(m(1.0), (VECTOR, VECTOR), (VECTOR[1:], VECTOR[1:])))  # fmt: skip
+    for what, value, error in (
+        ("text", "1", TypeError),
+        ("NaN", math.nan, ValueError),
+        ("10**400", 10**400, ValueError),
+    ):
+        for make in (nbp.optim.SGD, nbp.optim.Adam, nbp.optim.AdamW):
+            name = make.__name__
+            yield Case(f"{name}(lr), {what}", error, ("lr", repr(value)), lambda m=make, v=value: m(lr=v))
+            yield Case(f"{name}.lr, {what}, assigned later", error, ("lr", repr(value)),
+                       lambda m=make, v=value: assigned(m(lr=0.1), v).step(VECTOR, VECTOR))  # fmt: skip
+    masked = np.ma.array(VECTOR)
+    yield Case("SGD.step, masked", TypeError, ("gradient", "mask"), lambda: nbp.optim.SGD(0.1).step(VECTOR, masked))
+    yield Case("clip_grad_norm, masked", TypeError, ("gradient", "mask"), lambda: nbp.optim.clip_grad_norm(masked, 1.0))
     yield Case("Adam(betas)", TypeError, ("betas", "pair"), lambda: nbp.optim.Adam(betas=0.9))
     yield Case("Adam(betas) of 1", ValueError, ("betas[1]", "below 1"), lambda: nbp.optim.Adam(betas=(0.9, 1.0)))
     yield Case("SGD(momentum=-1)", ValueError, ("momentum", "least 0"), lambda: nbp.optim.SGD(1.0, momentum=-1))
@@ -668,6 +698,8 @@ def others():
         ("labels float", (logits, labels * 1.0), TypeError, ("labels", "float64")),
         ("labels bool", (logits, labels > 0), TypeError, ("labels", "bool")),
         ("labels short", (logits, labels[1:]), ValueError, ("labels", "(3,)", "(2,)")),
+        ("labels masked", (logits, np.ma.array(labels)), TypeError, ("labels", "mask")),
+        ("logits masked", (np.ma.array(logits), labels), TypeError, ("logits", "mask")),
         ("labels list", (logits, [0, 1, 3]), TypeError, ("labels", "list")),
         ("logits empty", (logits[:0], labels[:0]), ValueError, ("logits", "(0, 4)")),
         ("logits vector", (logits[0], labels), ValueError, ("logits", "(4,)")),
@@ -684,6 +716,7 @@ def others():
         ("uneven", GRU, [[1.0], [1.0, 2.0]], ValueError, ("table", "must be an array", "list")),
         ("vector", GRU, ROWS[0], ValueError, ("table", "(V, 2)", "(2,)")),
         ("transposed", GRU, ROWS.T, ValueError, ("table", "(V, 2)", "(2, 6)")),
+        ("masked", GRU, np.ma.array(ROWS), TypeError, ("table", "mask")),
         ("no symbols", GRU, ROWS[:0], ValueError, ("table", "(V, 2)", "(0, 2)")),
         ("NaN", GRU, ROWS * math.nan, ValueError, ("table", "finite", "nan")),
         ("beyond float32", GRU, np.full((3, 2), 1e300), ValueError, ("finite in float32",)),
@@ -770,6 +803,25 @@ def interop():
         yield Case(f"from_torch, {what}", TypeError, ("module", type(value).__name__),
                    lambda v=value: own.from_torch(v))  # fmt: skip
         yield Case(f"to_torch, {what}", TypeError, ("layer", type(value).__name__), lambda v=value: own.to_torch(v))
+    theirs = rnn.pack_sequence([torch.ones(2, 3), torch.ones(1, 3)])
+    for name, argument, call in (
+        ("pack_sequence", "sequences", lambda: nbp.pack_sequence(theirs)),
+        ("pack_sequence, in a list", "sequences[0]", lambda: nbp.pack_sequence([theirs])),
+        ("pack_ragged", "values", lambda: nbp.pack_ragged(theirs, [0, 1])),
+        ("pack_padded_sequence", "input", lambda: nbp.pack_padded_sequence(theirs, [1])),
+        ("unpad_sequence", "padded", lambda: nbp.unpad_sequence(theirs, [1])),
+        ("unpack_sequence", "packed", lambda: nbp.unpack_sequence(theirs)),
+        ("invert_permutation", "permutation", lambda: nbp.invert_permutation(theirs)),
+        ("packing_report", "lengths", lambda: nbp.packing_report(theirs)),
+        ("symbols", "array", lambda: nbp.symbols(theirs)),
+        ("concatenate", "batches[0]", lambda: nbp.concatenate([theirs])),
+        ("map", "the result of f", lambda: PACKED.map(lambda rows: theirs)),
+        ("GRU", "input", lambda: GRU(theirs)),
+        ("GRU.backward", "d_output", lambda: GRU.backward(GRU.forward(PACKED)[2], theirs)),
+    ):
+        yield Case(
+            f"{name}, PyTorch's PackedSequence", TypeError, (argument, "torch.nn.utils.rnn.PackedSequence"), call
+        )
     yield Case("from_torch, rng", TypeError, ("rng", "default_rng", "'a'"),
                lambda: own.from_torch(torch.nn.GRU(2, 3), rng="a"))  # fmt: skip
     yield Case("from_torch, half", TypeError, ("float16",), lambda: own.from_torch(torch.nn.GRU(2, 3).half()))
@@ -1004,6 +1056,14 @@ def compiled_packing():
         ("select, too large", lambda: select(PACKED, index(0, 3)), ("indices", "at most 2", "index 1")),
         ("select, too small", lambda: select(PACKED, index(-4)), ("indices", "at least -3", "-4")),
         ("select, empty", lambda: select(PACKED, index()), ("indices", "at least one")),
+        ("select, uint64 near 2**64", lambda: select(PACKED, index(2**64 - 1, dtype="u8")), ("indices", "fit int64")),
+        ("lengths, a lie", lambda: lengths_of(lie(dict(batch_sizes=index(3, 2, 2)))), ("self.batch_sizes", "got 7")),
+        ("lengths, a pickled lie", lambda: lengths_of(pickled_lie()), ("self.batch_sizes", str(2**60))),
+        (
+            "lengths, indices outside",
+            lambda: lengths_of(lie(dict(unsorted_indices=index(0, 2**40, 1)))),
+            ("self.unsorted_indices", str(2**40)),
+        ),
         ("select, a short mask", lambda: select(PACKED, np.ones(2, bool)), ("indices", "length of 3", "got 2")),
         ("concatenate, two widths", lambda: concatenate(PACKED, wide_batch), ("batches", "agree in shape", "3")),
         ("concatenate, a lie", lambda: concatenate(PACKED, pickled_lie()), ("batch_sizes", str(2**60))),
@@ -1038,6 +1098,11 @@ def compiled_packing():
         ("float permutation", lambda: invert(np.zeros(1)), ("permutation", "integers", "float64")),
     ):
         yield Case(f"@njit, {name}", TypingError, words, call)
+
+
+@njit(cache=True)
+def lengths_of(packed):
+    return packed.lengths
 
 
 @njit(cache=True)

@@ -257,3 +257,14 @@ def test_a_wrong_tape_is_named():
         TypeError, match=r"tape must be what forward returned third; got numba_pack.step_cells.CellTape"
     ):
         nbp.GRU(I, H).backward(gru.forward(X)[1])
+
+
+def test_an_array_of_a_class_that_tells_another_length_is_what_it_holds():
+    class Longer(np.ndarray):
+        def __len__(self):
+            return 99
+
+    for make in (nbp.RNNCell, nbp.LSTMCell, nbp.GRUCell):
+        cell, rows = make(3, 4, rng=0), np.ones((5, 3), np.float32)
+        expected, got = np.asarray(cell(rows)), np.asarray(cell(rows.view(Longer)))
+        assert got.tobytes() == expected.tobytes()

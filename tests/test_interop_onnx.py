@@ -655,6 +655,12 @@ def test_nodes_that_make_no_layer_are_refused_by_name(name):
         interop.load(proto)
 
 
+def test_a_signalling_nan_among_the_weights_is_refused_as_nan_whatever_numpy_does_about_errors():
+    signalling = np.full((1, 2 * H), 0x7F800001, "u4").view("f4")
+    with np.errstate(all="raise"), pytest.raises(ValueError, match="B must be finite; got nan"):
+        interop.load(node_model("RNN", weights("RNN") | {"B": signalling}))
+
+
 def with_state(kind, name, value, made="constant", **attributes):
     """One node with a first state: a constant, or made when the model runs."""
     place = {"initial_h": 5, "initial_c": 6}[name]

@@ -137,6 +137,29 @@ def test_a_learning_rate_of_zero_changes_nothing_but_the_moments(make):
     np.testing.assert_array_equal(still.step(x, g), moving.step(x, g))
 
 
+@pytest.mark.parametrize("make", [SGD, Adam, AdamW])
+@pytest.mark.parametrize("scalar", [np.float16, np.float32])
+def test_a_narrow_learning_rate_is_a_number_like_any_other(make, scalar):
+    parameters, gradients = problem(np.float64, steps=3)
+    plain, narrow = make(lr=float(scalar(0.1)), weight_decay=0.01), make(lr=scalar(0.1), weight_decay=0.01)
+    for gradient in gradients:
+        assert plain.step(parameters, gradient).tobytes() == narrow.step(parameters, gradient).tobytes()
+
+
+@pytest.mark.parametrize("make", [lambda: SGD(0.1, momentum=0.9), Adam, AdamW])
+@pytest.mark.parametrize("wrong", [math.nan, "0.1", None, -1])
+def test_a_step_with_a_learning_rate_that_is_none_is_refused_and_never_was(make, wrong):
+    parameters, (first, second) = problem(np.float32, steps=2)
+    plain, other = make(), make()
+    plain.step(parameters, first)
+    other.step(parameters, first)
+    lr, other.lr = other.lr, wrong
+    with pytest.raises((TypeError, ValueError), match="lr must be"):
+        other.step(parameters, second)
+    other.lr = lr
+    assert other.step(parameters, second).tobytes() == plain.step(parameters, second).tobytes()
+
+
 def test_adam_finds_the_minimum_of_a_badly_scaled_bowl():
     curvature = np.array([1e-4, 1.0, 1e4])
     x, adam = np.ones(3), Adam(lr=0.01)

@@ -42,10 +42,10 @@ def ragged(tensor: Any, name: str) -> Ragged | list[Any]:
     return Ragged(values.numpy(), offsets.numpy()[:-1], lengths.numpy())
 
 
-def rows(tensor: Any, name: str) -> np.ndarray:
+def rows(tensor: Any, name: str) -> Any:
     """A tensor of numbers."""
-    if not isinstance(tensor, torch.Tensor):  # but a torch.Size, say
-        return np.asarray(tensor)
+    if not isinstance(tensor, torch.Tensor):  # but a torch.Size, say, which NumPy takes, or not
+        return tensor
     if tensor.dtype == torch.bfloat16:
         raise TypeError(f"{name} must be of a dtype that NumPy has: tensor.float(); got one of {tensor.dtype}")
     try:

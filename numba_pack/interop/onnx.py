@@ -273,6 +273,7 @@ class Model:
         Nodes whose weights are inputs of the model are not among them.
     """
 
+    @quiet
     def __init__(self, model: onnx.ModelProto) -> None:
         graph = model.graph
         opset = max((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), default=1)
