@@ -122,9 +122,13 @@ def _constant_weights(context, builder, kind, weights):
             data = context.add_dynamic_addr(builder, value.ctypes.data, "weights")
             array = context.make_array(field)(context, builder)
             context.populate_array(
-                array, builder.bitcast(data, array.data.type), size, cgutils.create_constant_array(integer, [step]),
-                step, None,
-            )  # fmt: skip
+                array,
+                data=builder.bitcast(data, array.data.type),
+                shape=size,
+                strides=cgutils.create_constant_array(integer, [step]),
+                itemsize=step,
+                meminfo=None,
+            )
             fields.append(array._getvalue())
         else:
             fields.append(context.get_constant_generic(builder, field, value))
