@@ -236,12 +236,12 @@ class Layer(Module):
         as_flag(input_grad, "input_grad")
         form, columns = tape._form, self.num_directions * self.output_size
         if tape._owner is self:  # arguments are checked before the tape is used up
-            form.check_again()
             d_states = self._states(form, d_state, "d_state", parts_may_be_none=True)
             if d_output is None:
                 d_rows = form.arrays.zeros((len(form.batch.data), columns), self.dtype)
             else:
                 d_rows = form.rows(d_output, "d_output", columns)
+            form.check_again()  # last, since objects of the caller's may have run code of theirs
         form, saved = tape.take(self)
         input_grad = input_grad and not form.batch.symbols
         d_input, d_h, d_c, gradient = engine.replay_back(saved, d_rows, d_states, input_grad)
@@ -255,18 +255,26 @@ class Layer(Module):
         if not self._has_c:
             h = form.state(hx, name, scans, self.output_size)
             return States(h, no_states(self.dtype).c, True)
-        if not isinstance(hx, (tuple, list)) or len(hx) != 2:
+        parts = _parts(hx)
+        if len(parts) != 2:
             raise TypeError(f"{name} must be a tuple of two arrays, h and c; got {_described(hx)}")
         h, c = (
             form.arrays.zeros((scans, form.B, size), self.dtype)
             if part is None and parts_may_be_none
             else form.state(part, name + label, scans, size)
-            for part, size, label in zip(hx, (self.output_size, self.hidden_size), ("[0]", "[1]"), strict=True)
+            for part, size, label in zip(parts, (self.output_size, self.hidden_size), ("[0]", "[1]"), strict=True)
         )
         return States(h, c, True)
 
     def _state_back(self, form: Form, h: np.ndarray, c: np.ndarray) -> Any:
         return (form.state_back(h), form.state_back(c)) if self._has_c else form.state_back(h)
+
+
+def _parts(value: Any) -> tuple[Any, ...]:
+    """The entries of a tuple or list, read without running code of the caller's: the input has been checked already."""
+    if isinstance(value, tuple):
+        return tuple(tuple.__iter__(value))
+    return tuple(list.__iter__(value)) if isinstance(value, list) else ()
 
 
 def _described(value: Any) -> str:

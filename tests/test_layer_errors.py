@@ -664,3 +664,34 @@ def test_the_arrays_of_the_caller_are_not_changed_and_none_is_given_back(cell, f
 
     for result in arrays((plain, output, state, tuple(gradients))):
         assert not any(np.shares_memory(result, argument) for argument in arrays(given))
+
+
+# -- objects that run code of their own --------------------------------------------------------------------------------
+
+
+def test_a_state_is_read_without_running_code_that_could_change_what_is_checked():
+    lstm = nbp.LSTM(3, 4, rng=0)
+    packed = nbp.pack_sequence([np.ones((n, 3), np.float32) for n in (2, 5)])
+    state = np.zeros((1, 2, 4), np.float32), np.zeros((1, 2, 4), np.float32)
+
+    class Changing(tuple):
+        def __iter__(self):
+            packed.batch_sizes[:] = 2**40
+            return super().__iter__()
+
+    expected = lstm(packed, state)[0].data
+    assert_same_bits(lstm(packed, Changing(state))[0].data, expected)
+
+
+def test_what_the_gradient_of_the_output_changes_while_it_is_read_is_refused():
+    gru = nbp.GRU(3, 4, rng=0)
+    packed = nbp.pack_sequence([np.ones((n, 3), np.float32) for n in (2, 5)])
+    output, _, tape = gru.forward(packed)
+
+    class Changing:
+        def __array__(self, dtype=None, copy=None):
+            packed.batch_sizes[:] = 2**40
+            return np.array([2, 2, 1, 1, 1])
+
+    with pytest.raises(ValueError, match=r"batch_sizes"):
+        gru.backward(tape, output._replace(batch_sizes=Changing()))
