@@ -25,7 +25,7 @@ def run(group):
 
 
 #: functions that are compiled for this alone; what is right of them test_compiled.py compiles as well
-SLOW = {"compiled-layers"}
+SLOW = {"compiled-layers", "compiled-packing"}
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,7 @@ def test_one_class_imported_twice_is_said_to_be_so():
     assert "imported anew" in name_of(again.PackedSequence, PackedSequence)
 
 
+@pytest.mark.slow
 def test_what_was_made_before_a_second_import_is_told_from_what_comes_after_it():
     script = """
 import sys

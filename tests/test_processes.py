@@ -151,6 +151,7 @@ with concurrent.futures.ThreadPoolExecutor(1) as executor:  # it can compile, to
 
 
 @needs_fork
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_ctrl_c_while_a_fork_waits_is_raised_after_it_and_both_processes_go_on(script):
     process = script(FORK_AND_CTRL_C)
