@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import carray, types
 
-from .._jit import SOURCES, by_address, inner, jit
+from .._jit import by_address, inner, jit
 from ..parameters import WEIGHTS, Weights
 from .lanes import address, integers_at, pointer
 from .modes import call_kernel
@@ -243,17 +243,14 @@ def packed_weights(kind: Any, parameters: np.ndarray, sizes: tuple[int, ...]) ->
     return bare._replace(panels=pack_forward(bare))
 
 
-def _unpickled(kind: Any, parameters: np.ndarray, sizes: tuple[int, ...], sources: str) -> Weights:
+def _unpickled(kind: Any, parameters: np.ndarray, sizes: tuple[int, ...]) -> Weights:
     parameters.flags.writeable = False
     return make_all(packed_weights(kind, parameters, sizes))
 
 
 def _pickled(weights: Weights) -> tuple[Any, ...]:
-    """How weights are pickled: to be packed anew, which may be on another machine.
-
-    Numba's disk cache tells the functions in whose closure they are by this, and so by the state of the sources, too.
-    """
-    return _unpickled, (type(weights), weights.parameters, weights[3:], SOURCES)
+    """How weights are pickled: to be packed anew, which may be on another machine."""
+    return _unpickled, (type(weights), weights.parameters, weights[3:])
 
 
 for _kind in WEIGHTS:
