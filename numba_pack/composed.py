@@ -273,7 +273,7 @@ class ComposedLayer(Fixed):
         return f"ComposedLayer({', '.join(shown)})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_packed": None}  # addresses are good in this process only
+        return {**self.__dict__, "_packed": None}  # for this machine
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

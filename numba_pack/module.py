@@ -111,7 +111,7 @@ class _Version:
         return weights
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _version_of, (self.parameters,)  # weights hold addresses, which are good in this process only
+        return _version_of, (self.parameters,)  # weights are packed for this machine
 
 
 def _version_of(pickled: np.ndarray) -> _Version:
