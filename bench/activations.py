@@ -19,8 +19,9 @@ import numpy as np
 from numba import njit
 from tqdm import tqdm
 
-from numba_pack import activations
-from numba_pack.cpu.lanes import address, load, store, width
+from numba_pack.cells import activations
+from numba_pack.simd.lanes import load, store, width
+from numba_pack.simd.memory import address
 
 BLOCK = 1 << 22  # floats at a time
 SPECIAL = [0.0, -0.0, math.inf, -math.inf, math.nan]

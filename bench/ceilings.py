@@ -6,7 +6,8 @@ from environment import load as load_peer
 from timing import interleave
 
 from numba_pack._jit import jit
-from numba_pack.cpu.lanes import address, fma, lanes_of, load, store, width
+from numba_pack.simd.lanes import fma, lanes_of, load, store, width
+from numba_pack.simd.memory import address
 
 SIDE = 1024  # of the matrices whose product is the measure
 

@@ -64,7 +64,7 @@ def versions():
 
 def machine():
     """The processor's name, what Numba compiles for, cores and caches."""
-    from numba_pack.cpu.machine import MACHINE
+    from numba_pack.simd.machine import MACHINE
 
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")

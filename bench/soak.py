@@ -28,8 +28,8 @@ prepare(threads=2)  # before NumPy
 import numpy as np  # noqa: E402
 
 import numba_pack as nbp  # noqa: E402
+from numba_pack.cells.dropout import Calls  # noqa: E402
 from numba_pack.cpu.workspace import WORKSPACE  # noqa: E402
-from numba_pack.dropout import Calls  # noqa: E402
 
 
 class _Mallinfo2(ctypes.Structure):

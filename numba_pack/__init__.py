@@ -21,7 +21,8 @@ P outputs (H without a projection), G gate rows (4 H, 3 H or H), L layers, D dir
 
 from . import interop, losses, optim
 from ._backend import backend
-from .compiled import (
+from .cpu.threads import get_num_threads, set_num_threads, threads
+from .layers.compiled import (
     CompiledGradients,
     CompiledTape,
     gru,
@@ -34,13 +35,15 @@ from .compiled import (
     rnn_backward,
     rnn_forward,
 )
-from .cpu.threads import get_num_threads, set_num_threads, threads
-from .embedding import fold_embedding
-from .forms import symbols
-from .layers import GRU, LSTM, RNN, Gradients, Tape
-from .ragged import pack_ragged, unpack_ragged
-from .report import PackingReport, packing_report
-from .sequences import (
+from .layers.embedding import fold_embedding
+from .layers.forms import symbols
+from .layers.layer import GRU, LSTM, RNN, Gradients, Tape
+from .layers.one_step import CellTape, GRUCell, LSTMCell, RNNCell
+from .layers.storage import load, save
+from .layers.warm import warmup
+from .packing.ragged import pack_ragged, unpack_ragged
+from .packing.report import PackingReport, packing_report
+from .packing.sequences import (
     PackedSequence,
     check_packed,
     concatenate,
@@ -53,9 +56,6 @@ from .sequences import (
     unpack_sequence,
     unpad_sequence,
 )
-from .step_cells import CellTape, GRUCell, LSTMCell, RNNCell
-from .storage import load, save
-from .warm import warmup
 
 __all__ = [
     "GRU",

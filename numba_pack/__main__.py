@@ -12,8 +12,8 @@ import numba_pack
 
 from ._backend import device
 from ._cache import place_to_write
-from .cpu.lanes import lanes_of
-from .cpu.machine import MACHINE
+from .simd.lanes import lanes_of
+from .simd.machine import MACHINE
 
 
 def _version(name: str) -> str:

@@ -13,8 +13,8 @@ from helpers import assert_same_bits, infer, make_case, make_layer, of_sequences
 
 import numba_pack as nbp
 from numba_pack.cpu import engine
-from numba_pack.cpu.lanes import lanes_of
-from numba_pack.cpu.machine import MACHINE
+from numba_pack.simd.lanes import lanes_of
+from numba_pack.simd.machine import MACHINE
 
 LAYERS = [("lstm", np.float32), ("lstm", np.float64), ("lstm-proj", np.float32), ("gru", np.float32)]
 SIZES = [(1, 2), (3, 4), (8, 8), (7, 37), (33, 70)]

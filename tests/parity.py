@@ -48,7 +48,7 @@ def on_device(value):
 def on_host(value):
     if isinstance(value, dict):
         return {name: on_host(part) for name, part in value.items()}
-    if isinstance(value, (nbp.PackedSequence, nbp.layers.Gradients)):
+    if isinstance(value, (nbp.PackedSequence, nbp.Gradients)):
         return value._replace(**on_host(value._asdict()))
     if isinstance(value, (tuple, list)):
         return type(value)(map(on_host, value))
@@ -344,7 +344,7 @@ def test_host_and_device_arguments_do_not_mix_and_the_layer_goes_on():
 
 @needs_cuda
 def test_layers_that_run_on_the_cpu_only_say_so():
-    from numba_pack.composed import ComposedLayer
+    from numba_pack.layers.composed import ComposedLayer
 
     layer = ComposedLayer("RNN", np.ones((1, 3, 2), np.float32), np.ones((1, 3, 3), np.float32))
     with pytest.raises(TypeError, match="input must be on the host: a ComposedLayer runs on the CPU"):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from numba import njit
 
-from numba_pack import activations
-from numba_pack.cpu.lanes import address, lanes_of, load, store, width
+from numba_pack.cells import activations
+from numba_pack.simd.lanes import lanes_of, load, store, width
+from numba_pack.simd.memory import address
 
 #: In ulp. Seen: sigmoid 1.75 and 2.01, tanh 1.77 and 2.40, in float32 (every number from 2**-5 to 16) and float64.
 #: Where 1 / x begins with the processor's estimate (AVX-512), of which 2**-28 and 2**-56 may be left, it could be 1/16
@@ -196,7 +197,7 @@ def test_slopes_are_those_at_the_point_with_the_value_given(form, dtype):
 
 def test_the_step_of_a_cell_is_the_same_formula_on_scalars():
     """What a CUDA thread runs: the formulas, on numbers of its own."""
-    from numba_pack.cells import CELLS
+    from numba_pack.cells.cell import CELLS
 
     step = CELLS["LSTM"].step
 

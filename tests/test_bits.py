@@ -13,7 +13,7 @@ import numba_pack as nbp
 from numba_pack.cpu import engine
 from numba_pack.cpu import threads as pool
 from numba_pack.cpu.scan_back import BLOCK_ROWS
-from numba_pack.forms import form_of
+from numba_pack.layers.forms import form_of
 
 LENGTHS = (5, 2, 0, 9, 9, 1, 4, 0, 7, 3, 9, 2, 6)  # 13 sequences: tiles of one to six rows at some step
 LONG = tuple(6 * n for n in LENGTHS)  # more rows than two blocks of the weights' gradients

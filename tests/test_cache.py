@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 import numba_pack as nbp
-from numba_pack import _cache, _checks
+from numba_pack import _cache
+from numba_pack.cells.parameters import WEIGHTS
 from numba_pack.cpu import kernels
+from numba_pack.packing import checks
 
 PACKAGE = Path(nbp.__file__).parent
 WARNING = "set NUMBA_CACHE_DIR to a folder"
@@ -97,7 +99,7 @@ def test_a_later_process_finds_what_was_compiled(installed, filled):
 
 def test_so_does_one_that_imports_a_copy_of_the_package_with_other_times(filled, tmp_path):
     other = copy_package(tmp_path / "elsewhere")
-    os.utime(other / "numba_pack" / "sequences.py", (1e9, 1e9))
+    os.utime(other / "numba_pack" / "packing" / "sequences.py", (1e9, 1e9))
     assert run(other, filled)["compiled"] == 0
 
 
@@ -166,15 +168,15 @@ def test_an_edited_package_does_not_find_what_was_compiled_before(filled, tmp_pa
 
 @pytest.mark.parametrize("setting", _cache._SETTINGS)
 def test_code_of_other_settings_of_numba_has_another_file(setting, monkeypatch):
-    signature, codegen = (numba.float32,), _checks.outside.targetctx.codegen()
-    before = _cache.Cache(_checks.outside.py_func)._file(signature, codegen)
-    assert _cache.Cache(_checks.outside.py_func)._file(signature, codegen) == before
+    signature, codegen = (numba.float32,), checks.outside.targetctx.codegen()
+    before = _cache.Cache(checks.outside.py_func)._file(signature, codegen)
+    assert _cache.Cache(checks.outside.py_func)._file(signature, codegen) == before
     monkeypatch.setattr(numba.core.config, setting, "other", raising=False)
-    assert _cache.Cache(_checks.outside.py_func)._file(signature, codegen) != before
+    assert _cache.Cache(checks.outside.py_func)._file(signature, codegen) != before
 
 
 def test_kernels_that_differ_in_what_they_are_made_of_have_files_of_their_own():
-    made = [kernels._forward_kernel(kind, number) for kind in nbp.parameters.WEIGHTS for number in (np.float32(0), 0.0)]
+    made = [kernels._forward_kernel(kind, number) for kind in WEIGHTS for number in (np.float32(0), 0.0)]
     codegen = kernels.call_inference.targetctx.codegen()
     assert len({_cache.Cache(kernel)._file((numba.intp,), codegen) for kernel in made}) == len(made)
 

@@ -244,7 +244,7 @@ def test_a_wrong_tape_is_named():
         (
             nbp.GRU(I, H).forward(X[None])[2],
             TypeError,
-            "tape must be what forward returned second; got numba_pack.layers.Tape",
+            "tape must be what forward returned second; got numba_pack.layers.layer.Tape",
         ),
         (make_cell("gru").forward(X)[1], ValueError, "tape must come from a forward call of this GRUCell; got one of"),
     ):
@@ -254,7 +254,7 @@ def test_a_wrong_tape_is_named():
     with pytest.raises(ValueError, match="tape must not have been used: backward uses it up; got one"):
         gru.backward(tape, state)
     with pytest.raises(
-        TypeError, match=r"tape must be what forward returned third; got numba_pack.step_cells.CellTape"
+        TypeError, match=r"tape must be what forward returned third; got numba_pack.layers.one_step.CellTape"
     ):
         nbp.GRU(I, H).backward(gru.forward(X)[1])
 

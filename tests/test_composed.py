@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import numba_pack as nbp
-from numba_pack.cells_composed import ACTIVATIONS
-from numba_pack.composed import DEFAULTS, ComposedLayer
+from numba_pack.cells.composed import ACTIVATIONS
 from numba_pack.cpu import engine
 from numba_pack.cpu import threads as pool
+from numba_pack.layers.composed import DEFAULTS, ComposedLayer
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 #: unsorted, two alike, two empty

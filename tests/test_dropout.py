@@ -15,8 +15,8 @@ from helpers import CELLS, DTYPES, LENGTHS, assert_same_bits, make_case, make_la
 from numba import njit
 
 import numba_pack as nbp
+from numba_pack.cells.dropout import Calls, philox
 from numba_pack.cpu import engine
-from numba_pack.dropout import Calls, philox
 
 # From kat_vectors of the Random123 library: counter, key, words of philox4x32 with 10 rounds.
 KNOWN_ANSWERS = [

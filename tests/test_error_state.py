@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import numba_pack as nbp
-from numba_pack.composed import ComposedLayer
+from numba_pack.layers.composed import ComposedLayer
 
 TINY, HUGE = 1e-50, 1e300  # neither fits float32
 

@@ -15,14 +15,14 @@ import pytest
 from helpers import CELLS, DTYPES, assert_same_bits, make_case, make_layer
 
 import numba_pack as nbp
-from numba_pack import _rows
+from numba_pack.batch import States
+from numba_pack.cells.dropout import Dropout
 from numba_pack.cpu import engine, kernels
 from numba_pack.cpu.drop import drop_of
-from numba_pack.cpu.lanes import lanes_of
 from numba_pack.cpu.panels import back_panels_size, pack_back
-from numba_pack.cpu.scan import States
-from numba_pack.dropout import Dropout
-from numba_pack.forms import form_of
+from numba_pack.layers.forms import form_of
+from numba_pack.packing import rows as moves
+from numba_pack.simd.lanes import lanes_of
 
 GUARD = 64  # elements on either side: more than any vector, or panel of vectors, holds
 
@@ -158,8 +158,8 @@ def test_rows_of_any_size_are_moved_into_their_array_alone(size):
     order, rank = packed.sorted_indices, packed.unsorted_indices
     for batch_first in (False, True):
         padded = nbp.pad_packed_sequence(packed, batch_first)[0]
-        base, stride = _rows.padded_layout(lengths, steps, batch_first, False)
-        offsets = _rows.offsets_of(lengths)
+        base, stride = moves.padded_layout(lengths, steps, batch_first, False)
+        offsets = moves.offsets_of(lengths)
         places = {
             "packed": (packed.data, rank, 0),
             "padded": (padded, base, stride),
@@ -171,7 +171,7 @@ def test_rows_of_any_size_are_moved_into_their_array_alone(size):
                 inside = guards.around(np.zeros(target.size, np.uint8), shift=size % 5)
                 read = guards.around(source.ravel())
                 of = read, of_base, of_stride, size
-                _rows.move_rows(inside, to_base, to_stride, *of, size, packed.batch_sizes, order)
+                moves.move_rows(inside, to_base, to_stride, *of, size, packed.batch_sizes, order)
                 guards.check()
                 np.testing.assert_array_equal(inside, target.ravel())
 
@@ -206,11 +206,11 @@ def test_the_check_of_bounds_does_work_there(tmp_path):
     code = """
 import numpy as np
 import numba_pack as nbp
-from numba_pack import _rows
+from numba_pack.packing import rows as moves
 from numba_pack.cpu import kernels
 
 try:
-    _rows.lengths_in_order(np.array([1]), np.array([7]))
+    moves.lengths_in_order(np.array([1]), np.array([7]))
 except IndexError:
     print("out of bounds")
 

@@ -17,8 +17,8 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is the ref
 from onnx import helper, numpy_helper  # noqa: E402
 from onnx.backend.test import loader  # noqa: E402
 
-from numba_pack.composed import DEFAULTS, ComposedLayer  # noqa: E402
 from numba_pack.interop import onnx as interop  # noqa: E402
+from numba_pack.layers.composed import DEFAULTS, ComposedLayer  # noqa: E402
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 #: unsorted, two alike, two empty

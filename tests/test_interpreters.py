@@ -30,7 +30,7 @@ import copy, hashlib, os, pickle, tempfile
 import numba
 import numpy as np
 import numba_pack as nbp
-from numba_pack.composed import ComposedLayer
+from numba_pack.layers.composed import ComposedLayer
 
 found = []
 sequences = [np.linspace(-1, 1, n * 3, dtype="f4").reshape(n, 3) for n in (4, 0, 2)]

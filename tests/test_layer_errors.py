@@ -321,7 +321,7 @@ WRONG_D_PADDED = [
         "batch-first", ValueError, r"d_output must have shape \(T, B, .*\) = \(5, 2, 4\); got \(2, 5, 4\)",
         D_PADDED.swapaxes(0, 1),
     ),
-    case("packed", TypeError, "d_output must be a NumPy array; got numba_pack.sequences.PackedSequence", D_PACKED),
+    case("packed", TypeError, "d_output must be a NumPy array; got numba_pack.packing.sequences.Packed", D_PACKED),
     case("float64", TypeError, "d_output must have dtype float32; got float64", D_PADDED.astype(float)),
     case("list", TypeError, "d_output must be a NumPy array; got list", D_PADDED.tolist()),
     case("number", TypeError, "d_output must be a NumPy array; got float", 1.0),

@@ -9,8 +9,8 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from numba_pack.cpu.lanes import lanes_of
-from numba_pack.cpu.machine import MACHINE
+from numba_pack.simd.lanes import lanes_of
+from numba_pack.simd.machine import MACHINE
 
 SCRIPT = Path(__file__).parent / "check_machine.py"
 #: name: Numba's CPU name and features, and the bytes of a vector register that the engine should find there

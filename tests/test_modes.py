@@ -11,8 +11,8 @@ from numba import njit
 
 import numba_pack as nbp
 from numba_pack.cpu import engine
-from numba_pack.cpu.machine import ARCHITECTURE
-from numba_pack.cpu.modes import put_back_mode, take_mode
+from numba_pack.simd.machine import ARCHITECTURE
+from numba_pack.simd.modes import put_back_mode, take_mode
 
 pytestmark = pytest.mark.skipif(
     ARCHITECTURE not in ("x86_64", "aarch64"), reason="the mode of this processor is left as it is"

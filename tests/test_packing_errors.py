@@ -43,7 +43,7 @@ def test_rows_that_are_no_numbers_are_refused(kind):
 LISTS = {
     "an empty list": ([], ValueError, "at least one array; got an empty list"),
     "one array": (ROWS, TypeError, "must be a list of arrays.* got numpy.ndarray"),
-    "a packed batch": (PACKED, TypeError, "must be a list of arrays.* got numba_pack.sequences.PackedSequence"),
+    "a packed batch": (PACKED, TypeError, "must be a list of arrays.* got numba_pack.packing.sequences.PackedSequence"),
     "a string": ("abc", TypeError, "must be a list of arrays.* got str"),
     "a number": (3, TypeError, "must be a list of arrays.* got int"),
     "two dtypes": ([ROWS, ROWS.astype("f8")], TypeError, "must agree in dtype; got float32, float64"),

@@ -13,7 +13,7 @@ from numba.core.errors import TypingError
 from test_packing import assert_same, sequences_of
 
 import numba_pack as nbp
-from numba_pack._checks import padding_of
+from numba_pack.packing.checks import padding_of
 
 LENGTHS = [3, 0, 5, 3]
 

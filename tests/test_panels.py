@@ -11,9 +11,9 @@ from helpers import DTYPES, assert_same_bits
 from numba import njit
 from test_guards import Guards, sizes_around
 
-from numba_pack.cpu.lanes import lanes_of
 from numba_pack.cpu.panels import _pack_transposed, panel_size
 from numba_pack.cpu.tile import gate_columns, plain_columns, there_and_back
+from numba_pack.simd.lanes import lanes_of
 
 
 @njit

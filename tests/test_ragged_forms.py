@@ -19,7 +19,7 @@ from numba.core.errors import TypingError
 from test_packing import assert_same, filled, sequences_of
 
 import numba_pack as nbp
-from numba_pack.sequences import rows_of
+from numba_pack.packing.sequences import rows_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import numba_pack as nbp
-from numba_pack.cpu.lanes import lanes_of
+from numba_pack.simd.lanes import lanes_of
 
 
 def run(*arguments, **environment):

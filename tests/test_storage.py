@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import numba_pack as nbp
-from numba_pack import storage
+from numba_pack.layers import storage
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="the files are safetensors")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import numba_pack as nbp
-from numba_pack.composed import ComposedLayer
+from numba_pack.layers.composed import ComposedLayer
 
 
 class Encoder(nbp.LSTM):

@@ -17,10 +17,10 @@ import pytest
 from helpers import CELLS, LENGTHS, assert_same_bits, infer, make_case, make_layer, train
 
 import numba_pack as nbp
-from numba_pack import module
+from numba_pack.batch import Batch
 from numba_pack.cpu import available, engine, workspace
 from numba_pack.cpu import threads as pool
-from numba_pack.cpu.scan import Batch
+from numba_pack.layers import module
 
 DEADLINE = 300.0  # seconds, after which what hangs is an error: a lock that a fork has left behind
 

@@ -1,1 +1,1 @@
-"""The CPU backend: `engine` is what the layers call; below it scans, panels, the micro-kernel and the lanes."""
+"""The CPU backend: `engine` is what the layers call; below it scans, panels and the micro-kernel."""

@@ -17,12 +17,14 @@ from typing import NamedTuple
 import numpy as np
 
 from .._jit import inner, jit
-from ..cells_composed import Options, gru_reset, gru_step, lstm_step, rnn_step
+from ..batch import Batch, States
+from ..cells.composed import Options, gru_reset, gru_step, lstm_step, rnn_step
+from ..simd.lanes import load_first, load_gates, store_first, width
+from ..simd.memory import address, keep_alive
+from ..simd.modes import put_back_mode, take_mode
 from . import engine, threads
-from .lanes import address, keep_alive, load_first, load_gates, store_first, width
-from .modes import put_back_mode, take_mode
 from .panels import aligned, pack_columns
-from .scan import Batch, Rows, States, give_states, padded, row_at, shifted, steps_of, take_states
+from .scan import Rows, give_states, padded, row_at, shifted, steps_of, take_states
 from .tile import Matrix, multiply, plain_columns, tile_of
 
 __all__ = ["GATES", "Direction", "direction_of", "infer"]

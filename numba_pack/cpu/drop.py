@@ -9,8 +9,8 @@ import numpy as np
 from numba import types
 
 from .._jit import by_address, inner
-from ..dropout import Dropout, drop_row
-from .lanes import address, call_address, float_of, integer_at, integers_at, keep_alive
+from ..cells.dropout import Dropout, drop_row
+from ..simd.memory import address, call_address, float_of, integer_at, integers_at, keep_alive
 
 __all__ = ["drop_layer", "drop_of"]
 

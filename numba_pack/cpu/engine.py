@@ -13,21 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..dropout import Dropout
-from ..parameters import WEIGHTS, Weights
+from ..batch import Batch, Record, States
+from ..cells.dropout import Dropout
+from ..cells.parameters import WEIGHTS, Weights
+from ..simd.lanes import lanes_of
 from . import threads
 from .drop import drop_of
-from .kernels import (
-    call_backward,
-    call_forward,
-    call_gradients,
-    call_inference,
-    kernel,
-    packed_weights,
-)
-from .lanes import lanes_of
+from .kernels import call_backward, call_forward, call_gradients, call_inference, kernel, packed_weights
 from .panels import back_panels_size, pack_back
-from .scan import BLOCK_BYTES, Batch, Record, States
+from .scan import BLOCK_BYTES
 from .workspace import WORKSPACE
 
 __all__ = ["Saved", "divide", "infer", "prepare", "record", "replay_back"]

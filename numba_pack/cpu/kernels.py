@@ -15,11 +15,12 @@ import numpy as np
 from numba import carray, types
 
 from .._jit import by_address, inner, jit
-from ..parameters import WEIGHTS, Weights
-from .lanes import address, integers_at, pointer
-from .modes import call_kernel
+from ..batch import Batch, Record, States
+from ..cells.parameters import WEIGHTS, Weights
+from ..simd.memory import address, integers_at, pointer
+from ..simd.modes import call_kernel
 from .panels import pack_forward
-from .scan import Batch, Record, States, forward_stack
+from .scan import forward_stack
 from .scan_back import backward_stack, weight_gradients
 from .symbols import gather_of
 from .table import PASSES, enter

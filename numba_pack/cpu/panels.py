@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from .._jit import inner, jit
-from ..parameters import gates_of, kept_of, places, turn_of
-from .lanes import address, load_first, store, transpose_block, width
-from .modes import put_back_mode, take_mode
+from ..cells.parameters import gates_of, kept_of, places, turn_of
+from ..simd.lanes import load_first, store, transpose_block, width
+from ..simd.memory import address
+from ..simd.modes import put_back_mode, take_mode
 from .tile import gate_columns, panel_count, panel_vectors, plain_columns
 
 __all__ = [

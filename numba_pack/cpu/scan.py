@@ -17,24 +17,10 @@ from typing import NamedTuple
 import numpy as np
 
 from .._jit import inner
-from ..parameters import has_c, kept_of, step, turn_of
+from ..cells.parameters import has_c, kept_of, step, turn_of
+from ..simd.lanes import always_inline, load, load_first, load_gates, nothing, store, store_first, store_gates, width
+from ..simd.memory import address, clear, copy, integer_at, keep_alive
 from .drop import drop_layer
-from .lanes import (
-    address,
-    always_inline,
-    clear,
-    copy,
-    integer_at,
-    keep_alive,
-    load,
-    load_first,
-    load_gates,
-    nothing,
-    store,
-    store_first,
-    store_gates,
-    width,
-)
 from .panels import Panels, aligned, forward_panels, panel_columns
 from .symbols import gather
 from .tile import Matrix, multiply, multiply_panels, panel_count, panels_at_once, plain_columns, there_and_back
@@ -290,44 +276,6 @@ def _last_h(weights, d, steps, first, last, order, index, h_n):
             h = row_at(dtype, d.out, 0 if d.reverse else length - 1, r).at
         row = index * order.size + order[first + r]
         copy(address(h_n, row * P), h, P * dtype.itemsize)
-
-
-class Record(NamedTuple):
-    """What a forward pass keeps for the backward pass; empty arrays in inference. N rows in the order of the batch."""
-
-    #: (L * D, N, W) the gates, as `Cell.step` leaves them; the backward pass turns them into their gradients
-    gates: np.ndarray
-    #: (L * D, N, H') c before each step; empty for cells without c
-    cells: np.ndarray
-    #: (L - 1, N, D * P) the outputs of the layers but the last
-    outputs: np.ndarray
-    #: (L * D, N, H') h before the projection; empty without one
-    unprojected: np.ndarray
-
-
-class States(NamedTuple):
-    """The states of a batch, in the caller's order of sequences; ``given`` is False for zeros (and empty arrays)."""
-
-    #: (L * D, B, P)
-    h: np.ndarray
-    #: (L * D, B, H); for cells without c not read
-    c: np.ndarray
-    given: bool
-
-
-class Batch(NamedTuple):
-    """A packed batch: `PackedSequence`, as far as the scans read it."""
-
-    #: (N, I), or (N,) symbols in int64; of what a kernel is given, only the address counts
-    data: np.ndarray
-    #: (T,)
-    batch_sizes: np.ndarray
-    #: (B,) the caller's number of each sorted sequence
-    order: np.ndarray
-    #: N
-    rows: int
-    #: whether the data are symbols
-    symbols: bool = False
 
 
 @inner

@@ -17,13 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from .._jit import inner
-from ..parameters import gates_of, has_c, kept_of, places, step_back, turn_of
-from .drop import drop_layer
-from .lanes import (
-    address,
+from ..cells.parameters import gates_of, has_c, kept_of, places, step_back, turn_of
+from ..simd.lanes import (
     always_inline,
-    clear,
-    keep_alive,
     like,
     load,
     load_first,
@@ -34,6 +30,8 @@ from .lanes import (
     store_gates,
     width,
 )
+from ..simd.memory import address, clear, keep_alive
+from .drop import drop_layer
 from .panels import BackPanels, aligned, back_panels
 from .scan import Rows, give_states, padded, row_at, row_width, shifted, steps_of, take_states
 from .symbols import scatter, scatter_scratch

@@ -20,21 +20,8 @@ from numba import carray, types
 from numba.extending import intrinsic
 
 from .._jit import by_address, inner
-from .lanes import (
-    I64,
-    address,
-    clear,
-    integer_at,
-    integers_at,
-    keep_alive,
-    lanes_of,
-    load,
-    load_first,
-    pointer,
-    store,
-    store_first,
-    width,
-)
+from ..simd.lanes import I64, lanes_of, load, load_first, store, store_first, width
+from ..simd.memory import address, clear, integer_at, integers_at, keep_alive, pointer
 from .panels import aligned
 from .table import enter, entry
 from .tile import Columns, panel_count, panel_vectors

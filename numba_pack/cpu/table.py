@@ -16,8 +16,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from ..parameters import WEIGHTS
-from .lanes import I64
+from ..cells.parameters import WEIGHTS
+from ..simd.lanes import I64
 
 __all__ = ["PASSES", "backward_entry", "enter", "entry", "forward_entry", "gradients_entry"]
 

@@ -22,7 +22,7 @@ from contextvars import ContextVar
 from queue import SimpleQueue
 from typing import Any
 
-from .._checks import as_integer
+from ..packing.checks import as_integer
 from .available import available_cpus
 
 __all__ = ["get_num_threads", "run", "set_num_threads", "threads"]

@@ -24,7 +24,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .._jit import by_address, inner
-from .lanes import (
+from ..simd.lanes import (
     FLOATS,
     I32,
     I64,
@@ -32,7 +32,6 @@ from .lanes import (
     always_inline,
     first_lanes,
     fused,
-    integers_at,
     load_vector,
     masked_load,
     masked_store,
@@ -40,7 +39,8 @@ from .lanes import (
     store_vector,
     width,
 )
-from .machine import MACHINE
+from ..simd.machine import MACHINE
+from ..simd.memory import integers_at
 from .table import enter, entry
 
 __all__ = [

@@ -61,7 +61,7 @@ def as_device(value: Any, name: str) -> Any:
 
 
 def as_array(value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], letters: str = "") -> Any:
-    """A device array of this shape and dtype, as `numba_pack.forms.as_array` is one of NumPy."""
+    """A device array of this shape and dtype, as `numba_pack.layers.forms.as_array` is one of NumPy."""
     if not is_device(value):
         raise TypeError(f"{name} must be on the device, as the input is; got {kind_of(value)}")
     array = as_device(value, name)
@@ -135,7 +135,7 @@ def fill_kernel(word: np.dtype[Any]) -> Kernel:
 
 @memoized
 def move_kernel(word: np.dtype[Any]) -> Kernel:
-    """The kernel that moves rows from one layout to another; see `numba_pack._rows`."""
+    """The kernel that moves rows from one layout to another; see `numba_pack.packing.rows`."""
     integer = from_dtype(word)
 
     @cuda.jit
@@ -161,7 +161,7 @@ def move_rows(
     target: Any, to_base: np.ndarray, to_stride: int, source: Any, of_base: np.ndarray, of_stride: int,
     row_bytes: int, batch_sizes: np.ndarray, order: np.ndarray,
 ) -> None:  # fmt: skip
-    """Copy the rows of all sequences from one layout to another: as `numba_pack._rows.move_rows`, on the device."""
+    """Copy the rows of all sequences from one layout to another: `numba_pack.packing.rows.move_rows` on the device."""
     T = len(batch_sizes)
     if T == 0 or row_bytes == 0:
         return

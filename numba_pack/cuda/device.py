@@ -50,7 +50,7 @@ _local = threading.local()
 
 @functools.cache
 def formula(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A formula of ``cells.py`` or ``dropout.py`` as a kernel calls it.
+    """A formula of ``cells/cell.py`` or ``cells/dropout.py`` as a kernel calls it.
 
     On a device it is compiled into the kernel as it is. The simulator's kernels are not compiled, and intrinsics are
     nothing to Python, so there the same formula is compiled for the CPU.

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..cells import Cell
-from ..cpu.scan import Batch, States
-from ..dropout import Dropout
-from ..parameters import WEIGHTS, Weights, named_shapes
+from ..batch import Batch, States
+from ..cells.cell import Cell
+from ..cells.dropout import Dropout
+from ..cells.parameters import WEIGHTS, Weights, named_shapes
 from .device import empty, nothing, stream, to_device, to_host, wait_for
 from .layout import Layout, layout_of
 from .products import column_sums, multiply, multiply_transposed

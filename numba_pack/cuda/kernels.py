@@ -20,7 +20,7 @@ from unittest import mock
 import numpy as np
 from numba import cuda
 
-from ..cells import CELLS
+from ..cells.cell import CELLS
 from . import arrays, products, rows, scan, scan_back
 from .device import Kernel
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import boolean, cuda, int64, uint64
 
-from ..dropout import Dropout, philox
+from ..cells.dropout import Dropout, philox
 from .device import MOST_BLOCKS, REAL, SIMULATED, Kernel, ceil_div, empty, formula, memoized
 from .layout import Layout
 
@@ -24,7 +24,7 @@ def _over_steps(layout: Layout, width: int) -> tuple[int, int]:
 
 @memoized
 def drop_kernel(dtype: np.dtype[Any]) -> Kernel:
-    """The kernel of dropout, four units a thread: as `numba_pack.dropout.drop_row`."""
+    """The kernel of dropout, four units a thread: as `numba_pack.cells.dropout.drop_row`."""
     real, words_of = REAL[dtype], formula(philox)
 
     @cuda.jit

@@ -1,7 +1,8 @@
 """The recurrence over time, forward: one direction of one layer.
 
 Shapes: T steps, N rows, B sequences, H units, P outputs (the size of h), ``kept`` numbers that a unit keeps of a step
-(see ``cells.py``). As on the CPU, row r of a step continues row r of the step before, so that the output is the state.
+(see ``cells/cell.py``). As on the CPU, row r of a step continues row r of the step before, so that the output is the
+state.
 
 The kernel does some steps of the scan. One source makes its two forms, which give the same bits:
 
@@ -20,7 +21,7 @@ import numpy as np
 from numba import boolean, cuda, int64
 
 from .._jit import inner
-from ..cells import Cell
+from ..cells.cell import Cell
 from .device import MOST_BLOCKS, REAL, SIMULATED, Kernel, ceil_div, formula, memoized
 from .layout import Layout
 from .products import multiply

@@ -16,21 +16,11 @@ from typing import Any
 import numpy as np
 from numba import boolean, cuda, int64
 
-from ..cells import Cell
+from ..cells.cell import Cell
 from .device import MOST_BLOCKS, REAL, Kernel, ceil_div, empty, formula, memoized
 from .products import multiply
 from .rows import THREADS, transposed
-from .scan import (
-    AS_TUPLE,
-    ROWS,
-    SPLITS,
-    Direction,
-    add_products,
-    leave_sums,
-    load_weights,
-    shape_of,
-    whole_sum,
-)
+from .scan import AS_TUPLE, ROWS, SPLITS, Direction, add_products, leave_sums, load_weights, shape_of, whole_sum
 
 __all__ = ["scan_back"]
 

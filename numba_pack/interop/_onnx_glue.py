@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
-from .._checks import MEMORY_BYTES
-from ..sequences import PackedSequence
+from ..packing.checks import MEMORY_BYTES
+from ..packing.sequences import PackedSequence
 
 __all__ = ["GLUE", "Ragged", "array_of", "attributes_of", "room"]
 

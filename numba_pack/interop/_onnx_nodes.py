@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from .._arguments import kind_of
-from ..composed import DEFAULTS, DIRECTIONS, ComposedLayer, as_activations, as_weights
-from ..layers import GRU, LSTM, RNN
-from ..sequences import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from ..layers.composed import DEFAULTS, DIRECTIONS, ComposedLayer, as_activations, as_weights
+from ..layers.layer import GRU, LSTM, RNN
+from ..packing.sequences import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from ._onnx_glue import Ragged, attributes_of
 
 __all__ = ["FROM_PYTORCH", "RECURRENT", "RecurrentNode"]

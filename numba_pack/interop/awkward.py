@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .._arguments import kind_of
-from ..foreign import Ragged, one_size, refuse_missing
+from ..packing.foreign import Ragged, one_size, refuse_missing
 
 try:
     import awkward as ak

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .._arguments import kind_of
-from ..foreign import Ragged
+from ..packing.foreign import Ragged
 
 try:
     import torch

@@ -26,11 +26,11 @@ except ImportError as error:
 from onnx import TensorProto, helper, numpy_helper
 
 from .._arguments import kind_of, quiet
-from .._checks import MEMORY_BYTES, as_flag
-from ..composed import ComposedLayer
-from ..layers import GRU, LSTM, RNN
-from ..sequences import PackedSequence, check_packed
-from ..storage import as_path, check_file, write
+from ..layers.composed import ComposedLayer
+from ..layers.layer import GRU, LSTM, RNN
+from ..layers.storage import as_path, check_file, write
+from ..packing.checks import MEMORY_BYTES, as_flag
+from ..packing.sequences import PackedSequence, check_packed
 from ._onnx_glue import GLUE, Ragged, array_of, attributes_of, room
 from ._onnx_nodes import FROM_PYTORCH, RECURRENT, RecurrentNode
 

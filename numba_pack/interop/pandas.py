@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .._arguments import kind_of
-from ..foreign import Ragged, objects, raise_missing
+from ..packing.foreign import Ragged, objects, raise_missing
 
 try:
     import pandas as pd

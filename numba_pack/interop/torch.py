@@ -19,17 +19,17 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from .. import layers, step_cells
 from .._arguments import kind_of
+from ..batch import Batch, Record, States, no_states
+from ..cells.dropout import Dropout
+from ..cells.parameters import WEIGHTS, Weights
 from ..cpu import engine
 from ..cpu.kernels import packed_weights
-from ..cpu.scan import Batch, Record, States
 from ..cpu.threads import get_num_threads, threads
-from ..dropout import Dropout
-from ..forms import no_states
-from ..module import Module, option_names
-from ..parameters import WEIGHTS, Weights
-from ..sequences import PackedSequence, check_packed
+from ..layers import layer as layers
+from ..layers import one_step
+from ..layers.module import Module, option_names
+from ..packing.sequences import PackedSequence, check_packed
 
 try:
     import torch
@@ -50,9 +50,9 @@ _KINDS: dict[Any, type[Module]] = {
     torch.nn.RNN: layers.RNN,
     torch.nn.LSTM: layers.LSTM,
     torch.nn.GRU: layers.GRU,
-    torch.nn.RNNCell: step_cells.RNNCell,
-    torch.nn.LSTMCell: step_cells.LSTMCell,
-    torch.nn.GRUCell: step_cells.GRUCell,
+    torch.nn.RNNCell: one_step.RNNCell,
+    torch.nn.LSTMCell: one_step.LSTMCell,
+    torch.nn.GRUCell: one_step.GRUCell,
 }
 _NO_DROPOUT = Dropout(0.0, np.uint32(0), np.uint32(0))
 

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ._arguments import kind_of, quiet
-from .layers import GRU, LSTM, RNN, Layer
+from .._arguments import kind_of, quiet
+from .layer import GRU, LSTM, RNN, Layer
 from .module import as_floats
 
 __all__ = ["fold_embedding"]

@@ -24,7 +24,8 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from ._arguments import kind_of
+from .._arguments import kind_of
+from . import dlpack
 
 __all__ = [
     "Ragged",
@@ -80,7 +81,7 @@ def _library_of_class(kind: type) -> ModuleType | None:
 
 
 def _interop(module: str) -> ModuleType:
-    return import_module(f".interop.{module}", __package__)
+    return import_module(f"..interop.{module}", __package__)
 
 
 # ---- what is missing -------------------------------------------------------------------------------------------------
@@ -178,7 +179,7 @@ def in_form_of(like: Any, values: np.ndarray, offsets: np.ndarray) -> Any:
         of_lists = all(type(sequence) in (list, tuple) for sequence in like)
         return in_form_of("lists", values, offsets) if of_lists else split(values, offsets)
     else:
-        library = library_of(like) or _interop("dlpack")
+        library = library_of(like) or dlpack
     try:
         return library.form(values, offsets, like)
     except (TypeError, ValueError, NotImplementedError) as error:

@@ -10,6 +10,7 @@ body is the same in Python and in ``@njit`` code.
 from __future__ import annotations
 
 import ctypes
+import math
 import operator
 import os
 from array import array as array_of_python
@@ -22,13 +23,14 @@ from numba import typeof, types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic, overload
 
-from ._arguments import check_no_mask, dtype_of, kind_of, quiet
-from ._backend import device, on_device
-from ._jit import inner, jit
+from .._arguments import check_no_mask, dtype_of, kind_of, quiet
+from .._backend import device, on_device
+from .._jit import inner, jit
+from .dlpack import as_numpy
 from .foreign import Ragged, arrays_of_lists, library_of, refuse_missing
-from .interop.dlpack import as_numpy
 
 __all__ = [
+    "MEMORY_BYTES",
     "OUTSIDE",
     "ArgumentError",
     "address_of",
@@ -43,6 +45,7 @@ __all__ = [
     "as_ragged",
     "as_rows",
     "as_sequences",
+    "as_size",
     "as_steps",
     "chosen_fault",
     "constant",
@@ -296,6 +299,16 @@ def as_integer(value: Any, name: str) -> int:
     except Exception as error:  # whatever an __index__ raises
         raise TypeError(f"{name} must be an integer; got {kind_of(value)}: {error}") from error
     raise TypeError(f"{name} must be an integer; got {value!r}")
+
+
+def as_size(value: Any, name: str, least: int = 1, most: float = math.inf) -> int:
+    """An integer from ``least`` to ``most``."""
+    size = as_integer(value, name)
+    if size < least:
+        raise ValueError(f"{name} must be at least {least}; got {value!r}")
+    if size > most:
+        raise ValueError(f"{name} must be at most {most}; got {value!r}")
+    return size
 
 
 def as_flag(flag: Any, name: str) -> bool:

@@ -27,9 +27,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from ._backend import device
-from ._checks import address_of, lengths_fault, refuse, steps_fault
-from ._jit import inner, jit
+from .._backend import device
+from .._jit import inner, jit
+from .checks import address_of, lengths_fault, refuse, steps_fault
 
 __all__ = [
     "buffer_of",

@@ -3,10 +3,10 @@
 Shape letters: B sequences, of which the longest has T time steps; N rows, the sum of the lengths; ``*`` stands for the
 trailing axes of a row, which may be none. Layouts: packed ``data (N, *)``, time step after time step; padded
 ``(T, B, *)``, or ``(B, T, *)`` with ``batch_first``; ragged ``values (N, *)``, sequence after sequence (see
-`numba_pack.ragged`).
+`numba_pack.packing.ragged`).
 
 Every function here can be called from Python and from ``@njit`` code, which compiles the same source: what differs
-between the two, the checks of types above all, stands in pairs of a function and its overload (see `_checks`).
+between the two, the checks of types above all, stands in pairs of a function and its overload (see `checks`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from numba import literal_unroll, types
 from numba.core.errors import TypingError
 from numba.extending import overload, overload_attribute
 
-from ._arguments import kind_of, name_of
-from ._backend import device, on_device
-from ._checks import (
+from .._arguments import kind_of, name_of
+from .._backend import device, on_device
+from .._jit import inner
+from .checks import (
     INT64,
     NO_LIMIT,
     ArgumentError,
@@ -49,8 +50,8 @@ from ._checks import (
     typed_rows,
     typed_sequences,
 )
-from ._jit import inner
-from ._rows import (
+from .foreign import Ragged, library_of
+from .rows import (
     buffer_of,
     copy_bytes,
     empty_rows,
@@ -61,7 +62,6 @@ from ._rows import (
     row_bytes_of,
     sort_sequences,
 )
-from .foreign import Ragged, library_of
 
 __all__ = [
     "PackedSequence",
@@ -259,7 +259,7 @@ def check_packed(packed: PackedSequence, name: str = "packed") -> PackedSequence
     >>> nbp.check_packed(packed._replace(batch_sizes=np.array([2])), "input")
     Traceback (most recent call last):
     ...
-    numba_pack._checks.ArgumentError: input.batch_sizes must sum to the rows of data: expected 3; got 2
+    numba_pack.packing.checks.ArgumentError: input.batch_sizes must sum to the rows of data: expected 3; got 2
     """
     if not isinstance(packed, PackedSequence):
         raise TypeError(f"{name} must be a PackedSequence; got {kind_of(packed, PackedSequence)}")

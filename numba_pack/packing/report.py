@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ._checks import NO_LIMIT, as_integers, lengths_fault, refuse
-from .module import as_size
+from .checks import NO_LIMIT, as_integers, as_size, lengths_fault, refuse
 
 __all__ = ["PackingReport", "packing_report"]
 

@@ -17,8 +17,8 @@ from typing import NamedTuple
 from numba import types
 from numba.extending import intrinsic
 
-from ._jit import inner
-from .cpu.lanes import (
+from .._jit import inner
+from ..simd.lanes import (
     Lanes,
     absolute,
     copy_sign,

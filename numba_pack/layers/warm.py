@@ -6,12 +6,12 @@ import copy
 
 import numpy as np
 
-from ._arguments import kind_of
-from ._checks import as_flag
+from .._arguments import kind_of
+from ..cells.dropout import Calls
+from ..packing.checks import as_flag
+from ..packing.ragged import pack_ragged
 from .composed import ComposedLayer
-from .dropout import Calls
-from .layers import GRU, LSTM, RNN, Layer
-from .ragged import pack_ragged
+from .layer import GRU, LSTM, RNN, Layer
 
 __all__ = ["warmup"]
 

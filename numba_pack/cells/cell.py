@@ -20,9 +20,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ._jit import inner
+from .._jit import inner
+from ..simd.lanes import fma, like
 from .activations import relu, relu_slope, sigmoid, sigmoid_slope, tanh, tanh_slope
-from .cpu.lanes import fma, like
 
 __all__ = ["CELLS", "Cell"]
 

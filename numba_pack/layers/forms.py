@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import check_no_mask, dtype_of, kind_of
-from ._backend import device, on_device
-from ._checks import OUTSIDE, as_ndarray, outside
-from .cpu.scan import Batch, States
-from .sequences import PackedSequence, check_packed
+from .._arguments import check_no_mask, dtype_of, kind_of
+from .._backend import device, on_device
+from ..batch import Batch
+from ..packing.checks import OUTSIDE, as_ndarray, outside
+from ..packing.sequences import PackedSequence, check_packed
 
 __all__ = [
     "Form",
@@ -287,14 +287,3 @@ def form_of(value: Any, input_size: int, dtype: np.dtype[Any], batch_first: bool
 def arrays_of(value: Any) -> Any:
     """What belongs to a value's kind of array: `Host`, or the module of device arrays."""
     return Host if device is None or not device.is_device(value) else device
-
-
-def no_states(dtype: np.dtype[Any]) -> States:
-    """States that are zero, or gradients of states that are."""
-    return _NO_STATES[dtype]
-
-
-_NO_STATES = {
-    np.dtype(dtype): States(np.empty((0, 0, 0), dtype), np.empty((0, 0, 0), dtype), False)
-    for dtype in (np.float32, np.float64)
-}

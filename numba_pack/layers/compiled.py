@@ -15,17 +15,19 @@ from numba.core.errors import TypingError
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic, overload
 
-from ._arguments import kind_of, name_of
-from ._checks import OUTSIDE, ArgumentError, outside
-from ._jit import inner, jit
-from .cpu.kernels import call_backward, call_forward, call_gradients, call_inference
-from .cpu.panels import aligned, back_panels_size, pack_back
-from .cpu.scan import Record, States, padded, row_width
-from .cpu.table import backward_entry, forward_entry, gradients_entry
-from .parameters import GRUWeights, LSTMWeights, RNNReluWeights, RNNTanhWeights, has_c
-from .sequences import PackedSequence, check_packed, typed_packed
+from .._arguments import kind_of, name_of
+from .._jit import inner, jit
+from ..batch import Record, States
+from ..cells.parameters import GRUWeights, LSTMWeights, RNNReluWeights, RNNTanhWeights, has_c
+from ..cpu.kernels import call_backward, call_forward, call_gradients, call_inference
+from ..cpu.panels import aligned, back_panels_size, pack_back
+from ..cpu.scan import padded, row_width
+from ..cpu.table import backward_entry, forward_entry, gradients_entry
+from ..packing.checks import OUTSIDE, ArgumentError, outside
+from ..packing.sequences import PackedSequence, check_packed, typed_packed
 
 __all__ = [
+    "CompiledGradients",
     "CompiledTape",
     "gru",
     "gru_backward",

@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import kind_of
-from ._backend import on_device
-from ._checks import as_flag
-from ._engine import engine
-from .cpu.scan import Batch, States
-from .dropout import Dropout
-from .forms import arrays_of, no_states, plain
-from .layers import Gradients
-from .module import RNN_WEIGHTS, Module, as_generator, as_nonlinearity, as_size
-from .parameters import WEIGHTS, GRUWeights, LSTMWeights
+from .._arguments import kind_of
+from .._backend import on_device
+from ..batch import Batch, States, no_states
+from ..cells.dropout import Dropout
+from ..cells.parameters import WEIGHTS, GRUWeights, LSTMWeights
+from ..packing.checks import as_flag, as_size
+from .engine import engine
+from .forms import arrays_of, plain
+from .layer import Gradients
+from .module import RNN_WEIGHTS, Module, as_generator, as_nonlinearity
 
 __all__ = ["CellTape", "GRUCell", "LSTMCell", "RNNCell"]
 

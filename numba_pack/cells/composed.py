@@ -1,21 +1,21 @@
 """Cells composed at run time: RNN, LSTM and GRU with the activations and options that ONNX gives them.
 
-The cells of ``cells.py`` are compiled each with its own formula. Here the activations are numbers in a table, clipping,
-peepholes and the like are options, and one compiled form serves all: a branch for each vector, next to nothing beside
-the products. They are for inference: there are no derivatives.
+The cells of ``cells/cell.py`` are compiled each with its own formula. Here the activations are numbers in a table,
+clipping, peepholes and the like are options, and one compiled form serves all: a branch for each vector, next to
+nothing beside the products. They are for inference: there are no derivatives.
 
 Equations, names and order of gates as in ONNX's documentation of the operators RNN, GRU and LSTM: i, o, f, c for an
 LSTM; z, r, h for a GRU. With the activations that are ONNX's defaults and no options, the operations are those of
-``cells.py``, one by one, and so are the results.
+``cells/cell.py``, one by one, and so are the results.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from ._jit import inner
+from .._jit import inner
+from ..simd.lanes import fma, like, maximum, minimum, select_less
 from .activations import elu, relu, sigmoid, softplus, softsign, tanh
-from .cpu.lanes import fma, like, maximum, minimum, select_less
 
 __all__ = ["ACTIVATIONS", "Activation", "Options", "gru_reset", "gru_step", "lstm_step", "rnn_step"]
 

@@ -1,7 +1,7 @@
 """RNN, LSTM and GRU over packed, padded and single sequences.
 
 What is here checks arguments, turns the input into the form that the kernels take, and names the results. It knows no
-gate: the formulas are in ``cells.py``, the scans over time in ``cpu/`` and ``cuda/``.
+gate: the formulas are in ``cells/cell.py``, the scans over time in ``cpu/`` and ``cuda/``.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._arguments import check_number, kind_of
-from ._checks import as_flag
-from ._engine import engine
-from .cpu.scan import States
-from .dropout import Calls
-from .forms import Form, form_of, no_states
-from .module import RNN_WEIGHTS, Module, as_generator, as_nonlinearity, as_size
-from .parameters import WEIGHTS, GRUWeights, LSTMWeights, named_shapes
+from .._arguments import check_number, kind_of
+from ..batch import States, no_states
+from ..cells.dropout import Calls
+from ..cells.parameters import WEIGHTS, GRUWeights, LSTMWeights, named_shapes
+from ..packing.checks import as_flag, as_size
+from .engine import engine
+from .forms import Form, form_of
+from .module import RNN_WEIGHTS, Module, as_generator, as_nonlinearity
 
 __all__ = ["GRU", "LSTM", "RNN", "Gradients", "Tape"]
 

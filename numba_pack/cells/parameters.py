@@ -14,13 +14,26 @@ from numba.core import cgutils
 from numba.core.imputils import lower_constant
 from numba.extending import intrinsic, models, overload, register_model, typeof_impl
 
-from ._checks import as_flag
-from ._jit import SOURCES, inner
-from .cells import CELLS
+from .._jit import SOURCES, inner
+from ..packing.checks import as_flag
+from .cell import CELLS
 
 __all__ = [
-    "WEIGHTS", "GRUWeights", "LSTMWeights", "RNNReluWeights", "RNNTanhWeights", "Weights", "named_shapes", "places",
-]  # fmt: skip
+    "WEIGHTS",
+    "GRUWeights",
+    "LSTMWeights",
+    "RNNReluWeights",
+    "RNNTanhWeights",
+    "Weights",
+    "gates_of",
+    "has_c",
+    "kept_of",
+    "named_shapes",
+    "places",
+    "step",
+    "step_back",
+    "turn_of",
+]
 
 
 class Weights(NamedTuple):

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from ._backend import backend
+from .._backend import backend
 
 if TYPE_CHECKING or backend == "cpu":
-    from .cpu import engine
+    from ..cpu import engine
 else:
-    from .cuda import engine
+    from ..cuda import engine
 
 __all__ = ["engine"]

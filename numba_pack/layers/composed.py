@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import check_number, kind_of
-from ._checks import as_flag
-from ._fixed import Fixed
-from .cells_composed import ACTIVATIONS, Activation, Options
-from .cpu import composed
-from .cpu.composed import GATES
-from .cpu.scan import States
-from .forms import Form, Host, as_array, form_of, no_states
+from .._arguments import check_number, kind_of
+from ..batch import States, no_states
+from ..cells.composed import ACTIVATIONS, Activation, Options
+from ..cpu import composed
+from ..cpu.composed import GATES
+from ..packing.checks import as_flag
+from .fixed import Fixed
+from .forms import Form, Host, as_array, form_of
 
-__all__ = ["ComposedLayer"]
+__all__ = ["DEFAULTS", "DIRECTIONS", "ComposedLayer", "as_activations", "as_weights"]
 
 #: f of an RNN; f and g of a GRU; f, g and h of an LSTM
 DEFAULTS = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh")}
@@ -135,13 +135,13 @@ class ComposedLayer(Fixed):
     Notes
     -----
     The equations are those of ONNX's documentation of the operators RNN, GRU and LSTM; they stand in
-    ``cells_composed.py``.
+    ``cells/composed.py``.
 
     Examples
     --------
     >>> import numpy as np
     >>> import numba_pack as nbp
-    >>> from numba_pack.composed import ComposedLayer
+    >>> from numba_pack.layers.composed import ComposedLayer
     >>> W, R = np.ones((1, 6, 3), np.float32), np.ones((1, 6, 2), np.float32)
     >>> gru = ComposedLayer("GRU", W, R, activations=("HardSigmoid", "Softsign"), direction="reverse")
     >>> output, h_n = gru(nbp.pack_sequence([np.ones((n, 3), np.float32) for n in (2, 4)]))

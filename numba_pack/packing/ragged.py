@@ -1,9 +1,9 @@
 """Ragged data: sequence after sequence in one array, with the offsets where each starts; and other forms of the same.
 
 It is what Arrow, Awkward Array and PyTorch's nested tensors keep, each in its own form. Those forms are taken as they
-are, and given back; the table stands in `pack_ragged`, and who reads them in `numba_pack.foreign`. Shape letters are
-those of `numba_pack.sequences`. Both functions can be called from Python and from ``@njit`` code, which knows no other
-forms than arrays and lists of them.
+are, and given back; the table stands in `pack_ragged`, and who reads them in `numba_pack.packing.foreign`. Shape
+letters are those of `numba_pack.packing.sequences`. Both functions can be called from Python and from ``@njit`` code,
+which knows no other forms than arrays and lists of them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from numba import types
 from numba.core.errors import TypingError
 from numba.extending import overload
 
-from ._checks import as_integers, as_rows, lengths_between, offsets_fault, refuse
-from ._jit import inner
-from ._rows import buffer_of, row_bytes_of
+from .._jit import inner
+from .checks import as_integers, as_rows, lengths_between, offsets_fault, refuse
 from .foreign import in_form_of
+from .rows import buffer_of, row_bytes_of
 from .sequences import PackedSequence, check_packed, pack_rows, rows_of, unpack_values
 
 __all__ = ["pack_ragged", "unpack_ragged"]

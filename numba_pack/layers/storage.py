@@ -20,14 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import kind_of
-from ._parametrized import computed_from
-from .layers import GRU, LSTM, RNN
+from .._arguments import kind_of
+from ..cells.parameters import named_shapes
+from .layer import GRU, LSTM, RNN
 from .module import Module, as_generator, option_names
-from .parameters import named_shapes
-from .step_cells import GRUCell, LSTMCell, RNNCell
+from .one_step import GRUCell, LSTMCell, RNNCell
+from .parametrized import computed_from
 
-__all__ = ["load", "save"]
+__all__ = ["as_path", "check_file", "load", "save", "write"]
 
 _KINDS: dict[str, type[Module]] = {kind.__name__: kind for kind in (RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell)}
 #: the name of a kind without Cell, by the rows of its weights in H

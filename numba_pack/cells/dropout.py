@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import carray
 
-from ._jit import inner
-from .cpu.lanes import pointer
+from .._jit import inner
+from ..simd.memory import pointer
 
 __all__ = ["Calls", "Dropout", "drop_row", "philox"]
 

@@ -3,8 +3,8 @@
 A formula written on lanes compiles to straight vector code; nothing is left to the auto-vectoriser. The same formula
 written on scalars (in a CUDA thread, or in a user's loop) means the same: every operation here takes floats too.
 
-Memory is named by address (an integer) and not by array: what a kernel walks over are rows and panels, whose places
-it computes. Loads and stores carry the alignment of one element, since a NumPy buffer promises no more.
+Loads and stores take addresses (see ``memory.py``), and carry the alignment of one element, since a NumPy buffer
+promises no more.
 """
 
 from __future__ import annotations
@@ -19,16 +19,44 @@ from numba.core.imputils import lower_constant
 from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, overload, register_model
-from numba.np.arrayobj import make_array
 
 from .machine import MACHINE
 
 __all__ = [
-    "Lanes", "absolute", "address", "always_inline", "call_address", "clear", "copy", "copy_sign", "float_of", "fma",
-    "horner", "integer_at", "integers_at", "keep_alive", "lanes_of", "like", "load", "load_first", "load_gates",
-    "maximum", "minimum", "nothing", "pointer", "power_of_two", "reciprocal", "select_less", "store", "store_first",
-    "store_gates", "transpose_block", "width",
-]  # fmt: skip
+    "FLOATS",
+    "I32",
+    "I64",
+    "LANES",
+    "Lanes",
+    "absolute",
+    "always_inline",
+    "copy_sign",
+    "first_lanes",
+    "fma",
+    "fused",
+    "horner",
+    "lanes_of",
+    "like",
+    "load",
+    "load_first",
+    "load_gates",
+    "load_vector",
+    "masked_load",
+    "masked_store",
+    "maximum",
+    "minimum",
+    "nothing",
+    "power_of_two",
+    "reciprocal",
+    "select_less",
+    "splat",
+    "store",
+    "store_first",
+    "store_gates",
+    "store_vector",
+    "transpose_block",
+    "width",
+]
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 FLOATS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
@@ -80,12 +108,14 @@ def _pointer(builder, at, llvm_type):
 
 
 def load_vector(builder, at, lanes):
+    """The vector at an address, aligned as one element is."""
     value = builder.load(_pointer(builder, at, lanes.vector))
     value.align = lanes.dtype.bitwidth // 8
     return value
 
 
 def store_vector(builder, value, at, lanes):
+    """Write a vector to an address, aligned as one element is."""
     builder.store(value, _pointer(builder, at, lanes.vector)).align = lanes.dtype.bitwidth // 8
 
 
@@ -110,6 +140,7 @@ def _suffix(ty):
 
 
 def masked_load(builder, at, mask, lanes):
+    """The lanes of the mask from an address, zero in the others; nothing else is read."""
     name = f"llvm.masked.load.{_suffix(lanes)}.p0"
     align = ir.Constant(I32, lanes.dtype.bitwidth // 8)
     zeros = ir.Constant(lanes.vector, [0.0] * lanes.count)
@@ -117,6 +148,7 @@ def masked_load(builder, at, mask, lanes):
 
 
 def masked_store(builder, value, at, mask, lanes):
+    """Write the lanes of the mask to an address, and nothing else."""
     name = f"llvm.masked.store.{_suffix(lanes)}.p0"
     align = ir.Constant(I32, lanes.dtype.bitwidth // 8)
     llvm_call(builder, name, ir.VoidType(), [value, _pointer(builder, at, lanes.vector), align, mask])
@@ -137,82 +169,11 @@ def _is_real(*values):
 
 
 @intrinsic
-def address(typingctx, array, offset):
-    """The address of the element ``offset`` places after the array's first (an array in C order)."""
-
-    def codegen(context, builder, sig, args):
-        start = builder.ptrtoint(make_array(sig.args[0])(context, builder, args[0]).data, I64)
-        itemsize = context.get_constant(types.intp, sig.args[0].dtype.bitwidth // 8)
-        return builder.add(start, builder.mul(args[1], itemsize))
-
-    if isinstance(array, types.Array):
-        return types.intp(array, types.intp), codegen
-
-
-@intrinsic
-def integer_at(typingctx, at, i):
-    """Element i of the int64 array at address ``at``."""
-
-    def codegen(context, builder, sig, args):
-        return builder.load(builder.gep(builder.inttoptr(args[0], I64.as_pointer()), [args[1]]))
-
-    return types.intp(types.intp, types.intp), codegen
-
-
-@intrinsic(prefer_literal=True)
-def integers_at(typingctx, at, count):
-    """The first ``count`` (a literal) elements of the int64 array at address ``at``, as a tuple."""
-    number = count.literal_value
-
-    def codegen(context, builder, sig, args):
-        start = builder.inttoptr(args[0], I64.as_pointer())
-        values = [builder.load(builder.gep(start, [ir.Constant(I64, i)])) for i in range(number)]
-        return context.make_tuple(builder, sig.return_type, values)
-
-    return types.UniTuple(types.intp, number)(types.intp, count), codegen
-
-
-@intrinsic
-def float_of(typingctx, bits):
-    """The float64 with these bits."""
-    return types.float64(types.int64), lambda context, builder, sig, args: builder.bitcast(args[0], ir.DoubleType())
-
-
-@intrinsic
-def call_address(typingctx, function, argument):
-    """Call a C function of one integer at an address."""
-
-    def codegen(context, builder, sig, args):
-        kind = ir.FunctionType(ir.VoidType(), [I64])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.intp), codegen
-
-
-@intrinsic
 def nothing(typingctx, dtype):
     """A vector of zeros; ``dtype`` is any value or array of the dtype wanted."""
     lanes = LANES[_element(dtype)]
     zeros = ir.Constant(lanes.vector, [0.0] * lanes.count)
     return lanes(dtype), lambda context, builder, sig, args: zeros
-
-
-@intrinsic(prefer_literal=True)
-def keep_alive(typingctx, arrays):
-    """Do nothing, but let the arrays of the tuple live until here: by its address alone an array is not kept."""
-    return types.void(arrays), lambda context, builder, sig, args: context.get_dummy_value()
-
-
-@intrinsic
-def pointer(typingctx, at, dtype):
-    """The address as a pointer to elements of the dtype, for ``numba.carray``."""
-    target = types.CPointer(_element(dtype))
-
-    def codegen(context, builder, sig, args):
-        return builder.inttoptr(args[0], context.get_value_type(target))
-
-    return target(types.intp, dtype), codegen
 
 
 def width(array):
@@ -264,29 +225,6 @@ def store_first(typingctx, at, value, count):
         return context.get_dummy_value()
 
     return types.void(types.intp, value, types.intp), codegen
-
-
-@intrinsic
-def copy(typingctx, target, source, count):
-    """Copy ``count`` bytes between two addresses."""
-
-    def codegen(context, builder, sig, args):
-        to, of = (_pointer(builder, at, ir.IntType(8)) for at in args[:2])
-        cgutils.raw_memcpy(builder, to, of, args[2], 1)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.intp, types.intp), codegen
-
-
-@intrinsic
-def clear(typingctx, target, count):
-    """Set ``count`` bytes from an address on to zero."""
-
-    def codegen(context, builder, sig, args):
-        cgutils.memset(builder, _pointer(builder, args[0], ir.IntType(8)), args[1], 0)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.intp), codegen
 
 
 def _element(ty):

@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import check_no_mask, dtype_of, kind_of
-from ._checks import MEMORY_BYTES, as_integer, as_integers
-from ._engine import engine
-from ._fixed import Fixed
-from ._parametrized import computed_from
-from .cpu.kernels import make_all, packed_weights
+from .._arguments import check_no_mask, dtype_of, kind_of
+from ..cells.parameters import WEIGHTS, RNNReluWeights, RNNTanhWeights, Weights
+from ..cpu.kernels import make_all, packed_weights
+from ..packing.checks import MEMORY_BYTES, as_integers
+from .engine import engine
+from .fixed import Fixed
 from .forms import as_array
-from .parameters import WEIGHTS, RNNReluWeights, RNNTanhWeights, Weights
+from .parametrized import computed_from
 
-__all__ = ["Module", "as_floats", "as_size", "option_names"]
+__all__ = ["Module", "as_floats", "option_names"]
 
 RNN_WEIGHTS = {"tanh": RNNTanhWeights, "relu": RNNReluWeights}
 
@@ -37,16 +37,6 @@ _DEFAULTS = {
     "bidirectional": False,
     "proj_size": 0,
 }
-
-
-def as_size(value: Any, name: str, least: int = 1, most: float = math.inf) -> int:
-    """An integer from ``least`` to ``most``."""
-    size = as_integer(value, name)
-    if size < least:
-        raise ValueError(f"{name} must be at least {least}; got {value!r}")
-    if size > most:
-        raise ValueError(f"{name} must be at most {most}; got {value!r}")
-    return size
 
 
 def as_dtype(value: Any) -> np.dtype[Any]:

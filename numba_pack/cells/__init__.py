@@ -1,0 +1,1 @@
+"""What a cell is: its formulas and their derivatives, the activations, dropout, and the parameters."""

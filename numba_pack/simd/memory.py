@@ -1,0 +1,110 @@
+"""Memory, named by address (an integer) and not by array.
+
+What a kernel walks over are rows and panels, whose places it computes.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
+
+from .lanes import I64, _element, _pointer
+
+__all__ = ["address", "call_address", "clear", "copy", "float_of", "integer_at", "integers_at", "keep_alive", "pointer"]
+
+
+@intrinsic
+def address(typingctx, array, offset):
+    """The address of the element ``offset`` places after the array's first (an array in C order)."""
+
+    def codegen(context, builder, sig, args):
+        start = builder.ptrtoint(make_array(sig.args[0])(context, builder, args[0]).data, I64)
+        itemsize = context.get_constant(types.intp, sig.args[0].dtype.bitwidth // 8)
+        return builder.add(start, builder.mul(args[1], itemsize))
+
+    if isinstance(array, types.Array):
+        return types.intp(array, types.intp), codegen
+
+
+@intrinsic
+def integer_at(typingctx, at, i):
+    """Element i of the int64 array at address ``at``."""
+
+    def codegen(context, builder, sig, args):
+        return builder.load(builder.gep(builder.inttoptr(args[0], I64.as_pointer()), [args[1]]))
+
+    return types.intp(types.intp, types.intp), codegen
+
+
+@intrinsic(prefer_literal=True)
+def integers_at(typingctx, at, count):
+    """The first ``count`` (a literal) elements of the int64 array at address ``at``, as a tuple."""
+    number = count.literal_value
+
+    def codegen(context, builder, sig, args):
+        start = builder.inttoptr(args[0], I64.as_pointer())
+        values = [builder.load(builder.gep(start, [ir.Constant(I64, i)])) for i in range(number)]
+        return context.make_tuple(builder, sig.return_type, values)
+
+    return types.UniTuple(types.intp, number)(types.intp, count), codegen
+
+
+@intrinsic
+def float_of(typingctx, bits):
+    """The float64 with these bits."""
+    return types.float64(types.int64), lambda context, builder, sig, args: builder.bitcast(args[0], ir.DoubleType())
+
+
+@intrinsic
+def call_address(typingctx, function, argument):
+    """Call a C function of one integer at an address."""
+
+    def codegen(context, builder, sig, args):
+        kind = ir.FunctionType(ir.VoidType(), [I64])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), codegen
+
+
+@intrinsic(prefer_literal=True)
+def keep_alive(typingctx, arrays):
+    """Do nothing, but let the arrays of the tuple live until here: by its address alone an array is not kept."""
+    return types.void(arrays), lambda context, builder, sig, args: context.get_dummy_value()
+
+
+@intrinsic
+def pointer(typingctx, at, dtype):
+    """The address as a pointer to elements of the dtype, for ``numba.carray``."""
+    target = types.CPointer(_element(dtype))
+
+    def codegen(context, builder, sig, args):
+        return builder.inttoptr(args[0], context.get_value_type(target))
+
+    return target(types.intp, dtype), codegen
+
+
+@intrinsic
+def copy(typingctx, target, source, count):
+    """Copy ``count`` bytes between two addresses."""
+
+    def codegen(context, builder, sig, args):
+        to, of = (_pointer(builder, at, ir.IntType(8)) for at in args[:2])
+        cgutils.raw_memcpy(builder, to, of, args[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), codegen
+
+
+@intrinsic
+def clear(typingctx, target, count):
+    """Set ``count`` bytes from an address on to zero."""
+
+    def codegen(context, builder, sig, args):
+        cgutils.memset(builder, _pointer(builder, args[0], ir.IntType(8)), args[1], 0)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), codegen
