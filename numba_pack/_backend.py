@@ -49,7 +49,7 @@ def _devices() -> int | str:
 
 
 backend: str = _choose()
-#: the module of device arrays, where there are any
+#: the module of device arrays, where there are any: by its name, for it stands above (see ``tests/test_rooms.py``)
 device: Any = import_module(".cuda.arrays", __package__) if backend == "cuda" else None
 
 

@@ -233,7 +233,7 @@ def test_a_function_caches_with_the_callers_code(tmp_path):
 
             assert total(np.ones(3), np.array([0, 1, 3])) == 3
             nbp.pack_sequence([np.ones(2)])
-            print(sum(total.stats.cache_misses.values()), sum(nbp._rows.move_rows.stats.cache_misses.values()))
+            print(sum(total.stats.cache_misses.values()), sum(nbp.packing.rows.move_rows.stats.cache_misses.values()))
             """
         )
     )
