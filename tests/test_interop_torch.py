@@ -995,7 +995,7 @@ def test_what_is_no_tensor_is_refused_with_the_place_that_it_is_from():
     for input, message in (
         (
             nbp.pack_sequence([np.ones((2, 3), np.float32)]),
-            r"PackedSequence, as .*; got numba_pack\.sequences\.PackedSequence",
+            r"PackedSequence, as .*; got numba_pack\.packing\.sequences\.PackedSequence",
         ),
         (np.ones((4, 2, 3), np.float32), "PackedSequence, as .*; got numpy.ndarray"),
         (

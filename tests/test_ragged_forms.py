@@ -518,8 +518,8 @@ def test_what_comes_back_shares_the_memory_of_one_buffer(name, monkeypatch):
         buffers.append(buffer[0])
         return in_form(like, buffer)
 
-    in_form = nbp.ragged.in_form
-    monkeypatch.setattr(nbp.ragged, "in_form", keep)
+    in_form = nbp.packing.ragged.in_form
+    monkeypatch.setattr(nbp.packing.ragged, "in_form", keep)
     back = nbp.unpack_ragged(packed, like=name)
     for rows in next(form for form in FORMS.values() if form.name == name).memory(back):
         assert np.shares_memory(rows, buffers[0]) or rows.size == 0
