@@ -161,14 +161,14 @@ def ligru(weights, x, states, constants):
 def slstm(weights, x, states, constants):
     """Beck et al., NeurIPS 2024, stabilized, with a sigmoid forget gate.
 
-    The first step, which is that of n = 0, has nothing to forget, and its stabilizer is the input gate's logarithm.
+    The first step, which is that of n = 0, has nothing to forget, and its stabilizer is the input gate's sum.
     """
     h, c, n, m = states
     i, f, z, o = sums(weights, x, h, 4)
-    log_f = np.log(sigmoid(f))
+    log_f = -np.logaddexp(0, -f)
     m_after = np.where(n == 0, i, np.maximum(log_f + m, i))
     i = np.exp(i - m_after)
-    f = np.minimum(np.exp(log_f + m - m_after), 1)
+    f = np.exp(np.minimum(log_f + m - m_after, 0))
     c = f * c + i * np.tanh(z)
     n = f * n + i
     return sigmoid(o) * (c / n), c, n, m_after
@@ -246,8 +246,8 @@ def rglru(weights, x, states, constants):
     """De et al., arXiv 2024: rows of the recurrence gate, the input gate, and the input."""
     (h,) = states
     r, i, v = of_input(weights, x, 3)
-    log_a = -constants["c"] * np.log(1 + np.exp(weights["Lambda"])) * sigmoid(r)
-    return (np.exp(log_a) * h + np.sqrt(1 - np.exp(2 * log_a)) * (sigmoid(i) * v),)
+    log_a = -constants["c"] * np.logaddexp(0, weights["Lambda"]) * sigmoid(r)
+    return (np.exp(log_a) * h + np.sqrt(-np.expm1(2 * log_a)) * (sigmoid(i) * v),)
 
 
 class Cell(NamedTuple):
