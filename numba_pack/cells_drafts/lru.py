@@ -1,7 +1,7 @@
 """The linear recurrent unit: a complex number a unit, which turns and decays."""
 
 from .cell import cell
-from .functions import exp, sqrt
+from .functions import exp, maximum, sqrt
 
 __all__ = ["LRU"]
 
@@ -40,7 +40,8 @@ def LRU(x, y, h, s, t, nu=-4.6):
     (5, 2)
     """
     r = exp(-exp(nu))
-    gamma = sqrt(1.0 - r * r)
+    # Where r rounds to 1 the root has no slope, and 1e-7 is what rounding leaves of the difference in float32.
+    gamma = sqrt(maximum(1.0 - r * r, 1e-7))
     scale = r / (1.0 + t * t)
     cos, sin = scale * (1.0 - t * t), scale * (2.0 * t)
     return cos * h - sin * s + gamma * x, sin * h + cos * s + gamma * y
