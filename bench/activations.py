@@ -1,14 +1,15 @@
-"""The errors of sigmoid and tanh: over every float32, and over a dense sample of float64.
+"""The errors of sigmoid, tanh and their kin: over every float32, and over a dense sample of float64; and their time.
 
-    python bench/activations.py            some minutes
+    python bench/activations.py            a quarter of an hour
     python bench/activations.py --quick    every 64th block of float32
 
-Errors are in units in the last place (ulp): the distance between floats of the size of the exact value. Prints a
-Markdown table.
+Errors are in units in the last place (ulp): the distance between floats of the size of the exact value. Times are of
+one value, where vectors of them come from the cache. Prints a Markdown table.
 """
 
 import argparse
 import math
+import time
 
 from environment import prepare
 
@@ -25,18 +26,28 @@ from numba_pack.simd.memory import address
 
 BLOCK = 1 << 22  # floats at a time
 SPECIAL = [0.0, -0.0, math.inf, -math.inf, math.nan]
-SPECIAL_VALUES = {"sigmoid": [0.5, 0.5, 1.0, 0.0, math.nan], "tanh": [0.0, -0.0, 1.0, -1.0, math.nan]}
+SPECIAL_VALUES = {
+    "sigmoid": [0.5, 0.5, 1.0, 0.0, math.nan],
+    "tanh": [0.0, -0.0, 1.0, -1.0, math.nan],
+    "exp": [1.0, 1.0, math.inf, 0.0, math.nan],
+    "expm1": [0.0, -0.0, math.inf, -1.0, math.nan],
+    "log": [-math.inf, -math.inf, math.inf, math.nan, math.nan],
+    "erf": [0.0, -0.0, 1.0, -1.0, math.nan],
+}
+ODD = ("tanh", "erf")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="every 64th block of float32")
     quick = parser.parse_args().quick
-    header = ("function", "dtype", "values", "largest error", "at", "monotone", "odd", "at 0, ±infinity and NaN")
+    header = (
+        "function", "dtype", "values", "largest error", "at", "monotone", "odd", "at 0, ±infinity and NaN", "ns each",
+    )  # fmt: skip
     rows = [
         row(name, dtype, blocks)
         for dtype, blocks in ((np.float32, every_float32(64 if quick else 1)), (np.float64, float64_sample()))
-        for name in ("sigmoid", "tanh")
+        for name in SPECIAL_VALUES
     ]
     for cells in (header, ["---"] * len(header), *rows):
         print("| " + " | ".join(map(str, cells)) + " |")
@@ -54,9 +65,11 @@ def row(name, dtype, blocks):
         error, place = errors(name, x, y)
         if error > worst:
             worst, at = error, x[place]
-        monotone &= bool(y[0] >= last and (y[1:] >= y[:-1]).all())
-        odd &= bool((apply(-x) == -y).all())
-        count, last = count + len(x), y[-1]
+        odd = odd and name in ODD and bool((apply(-x) == -y).all())
+        count, y = count + len(x), y[~np.isnan(y)]
+        if len(y):
+            monotone &= bool(y[0] >= last and (y[1:] >= y[:-1]).all())
+            last = y[-1]
     special = apply(np.array(SPECIAL, dtype).repeat(16))[::16]
     expected = np.array(SPECIAL_VALUES[name], dtype)
     signs = np.signbit(special[:4]) == np.signbit(expected[:4])
@@ -67,9 +80,29 @@ def row(name, dtype, blocks):
         f"{worst:.3f} ulp",
         f"{at:.9g}",
         "yes" if monotone else "NO",
-        "-" if name == "sigmoid" else "yes" if odd else "NO",
+        "-" if name not in ODD else "yes" if odd else "NO",
         "right" if np.array_equal(special, expected, equal_nan=True) and signs.all() else "WRONG",
+        f"{nanoseconds(getattr(activations, name), dtype):.2f}",
     )
+
+
+def nanoseconds(function, dtype):
+    """The least time of one value, of thirty tries."""
+
+    @njit(error_model="numpy")
+    def repeat(x, y, times):
+        for _ in range(times):
+            for i in range(0, len(x), width(x)):
+                store(address(y, i), function(load(x, address(x, i))))
+
+    x, times, tries = np.linspace(0.1, 3, 2048).astype(dtype), 50, []
+    y = np.empty_like(x)
+    repeat(x, y, 1)
+    for _ in range(30):
+        start = time.perf_counter()
+        repeat(x, y, times)
+        tries.append(time.perf_counter() - start)
+    return min(tries) / times / len(x) * 1e9
 
 
 def on_lanes(function):
@@ -107,7 +140,7 @@ class every_float32:
 
 def errors_float32(name, x, y):
     """The largest error in ulp, and where, against the C library in double precision."""
-    return (_sigmoid_errors if name == "sigmoid" else _tanh_errors)(x, y)
+    return _LARGEST[name](x, y)
 
 
 def _errors(exact):
@@ -116,18 +149,30 @@ def _errors(exact):
         worst, place = 0.0, 0
         for i in range(len(x)):
             reference = exact(np.float64(x[i]))
-            error = abs(np.float64(y[i]) - reference)
-            if error > 0:
-                error = math.ldexp(error, 24 - max(math.frexp(reference)[1], -125))  # below: the subnormal numbers
-                if error > worst:
-                    worst, place = error, i
+            if math.isfinite(np.float32(reference)):
+                error = abs(np.float64(y[i]) - reference)
+                if error > 0:
+                    error = math.ldexp(error, 24 - max(math.frexp(reference)[1], -125))  # below: the subnormal numbers
+            else:
+                same = y[i] == np.float32(reference) or (math.isnan(y[i]) and math.isnan(reference))
+                error = 0.0 if same else math.inf
+            if not error <= worst:
+                worst, place = error, i
         return worst, place
 
     return largest
 
 
-_sigmoid_errors = _errors(njit(error_model="numpy")(lambda x: 1.0 / (1.0 + math.exp(-x))))
-_tanh_errors = _errors(njit(lambda x: math.tanh(x)))
+_SMALLEST = float(np.finfo(np.float32).tiny)
+_LARGEST = {
+    "sigmoid": _errors(njit(error_model="numpy")(lambda x: 1.0 / (1.0 + math.exp(-x)))),
+    "tanh": _errors(njit(lambda x: math.tanh(x))),
+    "exp": _errors(njit(lambda x: math.exp(x))),
+    "expm1": _errors(njit(lambda x: math.expm1(x))),
+    # a subnormal number is taken as 0
+    "log": _errors(njit(lambda x: math.log(x) if x >= _SMALLEST else -math.inf if x >= 0 else math.nan)),
+    "erf": _errors(njit(lambda x: math.erf(x))),
+}
 
 
 # -- float64: a sample -------------------------------------------------------------------------------------------------
@@ -145,12 +190,34 @@ def float64_sample():
 
 def errors_float64(name, x, y):
     """The largest error in ulp, and where, against NumPy in long double."""
-    wide = x.astype(np.longdouble)
-    with np.errstate(over="ignore"):
-        reference = np.tanh(wide) if name == "tanh" else 1 / (1 + np.exp(-wide))
-    errors = np.ldexp(np.abs(y - reference), 53 - np.maximum(np.frexp(reference)[1], -1021))
+    with np.errstate(all="ignore"):
+        reference = _WIDE[name](x.astype(np.longdouble))
+        expected = reference.astype(np.float64)
+        errors = np.ldexp(np.abs(y - reference), 53 - np.maximum(np.frexp(reference)[1], -1021))
+    same = (y == expected) | (np.isnan(y) & np.isnan(expected))
+    errors = np.where(np.isfinite(expected) & np.isfinite(y), errors, np.where(same, 0, np.inf))
     place = int(errors.argmax())
     return float(errors[place]), place
+
+
+def _erf(x):
+    """2 / sqrt(pi) exp(-x**2) (x + 2 x**3 / 3 + 4 x**5 / 15 + ...): the terms have one sign, and nothing cancels."""
+    x = np.clip(x, -7, 7)
+    term = total = x
+    for k in range(1, 200):
+        term = term * (2 * x * x / (2 * k + 1))
+        total = total + term
+    return total * np.exp(-x * x) * 2 / np.sqrt(4 * np.arctan(np.longdouble(1)))
+
+
+_WIDE = {
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "tanh": np.tanh,
+    "exp": np.exp,
+    "expm1": np.expm1,
+    "log": lambda x: np.where((0 <= x) & (x < np.finfo(np.float64).tiny), -np.inf, np.log(x)),
+    "erf": _erf,
+}
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ __all__ = [
     "fused",
     "horner",
     "lanes_of",
+    "larger",
     "like",
     "load",
     "load_first",
@@ -48,29 +49,20 @@ __all__ = [
     "nothing",
     "power_of_two",
     "reciprocal",
+    "select_equal",
     "select_less",
+    "select_less_equal",
+    "smaller",
     "splat",
+    "split",
+    "sqrt",
     "store",
     "store_first",
     "store_gates",
     "store_vector",
     "transpose_block",
     "width",
-]
-
-I32, I64 = ir.IntType(32), ir.IntType(64)
-FLOATS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
-NAMES = {types.float32: "f32", types.float64: "f64"}
-SIGNIFICAND = {types.float32: 23, types.float64: 52}  # stored bits
-
-
-class Lanes(types.Type):
-    """As many floats of one dtype as one vector register holds."""
-
-    def __init__(self, dtype: types.Float):
-        self.dtype = dtype
-        self.count = MACHINE.register_bytes * 8 // dtype.bitwidth
-        self.vector = ir.VectorType(FLOATS[dtype], self.count)
+], self.count)
         super().__init__(f"{dtype}x{self.count}")
 
 
@@ -495,3 +487,87 @@ def reciprocal(typingctx, x):
 
     if _is_real(x):
         return x(x), codegen
+
+
+@intrinsic
+def select_less_equal(typingctx, x, y, if_less_equal, otherwise):
+    """``if_less_equal`` where x <= y, ``otherwise`` elsewhere and where either is NaN."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered("<=", args[0], args[1]), args[2], args[3])
+
+    if _is_real(x, y, if_less_equal, otherwise):
+        return x(x, y, if_less_equal, otherwise), codegen
+
+
+@intrinsic
+def select_equal(typingctx, x, y, if_equal, otherwise):
+    """``if_equal`` where x == y, ``otherwise`` elsewhere and where either is NaN."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered("==", args[0], args[1]), args[2], args[3])
+
+    if _is_real(x, y, if_equal, otherwise):
+        return x(x, y, if_equal, otherwise), codegen
+
+
+def _chosen(builder, operator, x, y):
+    """x where it compares so with y, or is NaN; else y, and so also where that is NaN."""
+    either = builder.select(builder.fcmp_ordered(operator, x, y), x, y)
+    return builder.select(builder.fcmp_unordered("uno", x, x), x, either)
+
+
+@intrinsic
+def smaller(typingctx, x, y):
+    """The smaller of both; NaN where either is NaN."""
+    if _is_real(x, y):
+        return x(x, y), lambda context, builder, sig, args: _chosen(builder, "<", *args)
+
+
+@intrinsic
+def larger(typingctx, x, y):
+    """The larger of both; NaN where either is NaN."""
+    if _is_real(x, y):
+        return x(x, y), lambda context, builder, sig, args: _chosen(builder, ">", *args)
+
+
+@intrinsic
+def sqrt(typingctx, x):
+    """The square root of x, rounded correctly; NaN below 0."""
+    if _is_real(x):
+        return x(x), lambda context, builder, sig, args: llvm_call(
+            builder, f"llvm.sqrt.{_suffix(x)}", args[0].type, args
+        )
+
+
+@intrinsic
+def split(typingctx, x):
+    """(n, m) with x = m 2**n and m from sqrt(1/2) to sqrt(2), for x above 0 and of normal size.
+
+    The bits of a float, read as an integer, grow with it. Counted from those of sqrt(1/2), the part above the
+    significand is n, and what is below is how far m is from sqrt(1/2).
+    """
+    dtype = _element(x)
+    shift = SIGNIFICAND[dtype]
+    bias = (1 << (dtype.bitwidth - shift - 2)) - 1
+    root = int(np.array(0.5**0.5, dtype.name).view(f"i{dtype.bitwidth // 8}"))
+    anchor = 1.5 * 2.0**shift  # added to a whole number, it leaves that in the low bits, as in `power_of_two`
+    anchor_bits = int(np.array(anchor, dtype.name).view(f"i{dtype.bitwidth // 8}"))
+
+    def codegen(context, builder, sig, args):
+        real, integer = args[0].type, ir.IntType(dtype.bitwidth)
+        if isinstance(x, Lanes):
+            integer = ir.VectorType(integer, x.count)
+
+        def every(kind, value):
+            return ir.Constant(kind, [value] * x.count if isinstance(x, Lanes) else value)
+
+        bits = builder.add(builder.bitcast(args[0], integer), every(integer, (bias << shift) - root))
+        biased = builder.add(builder.lshr(bits, every(integer, shift)), every(integer, anchor_bits))
+        n = builder.fsub(builder.bitcast(biased, real), every(real, anchor + bias))
+        below = builder.and_(bits, every(integer, (1 << shift) - 1))
+        m = builder.bitcast(builder.add(below, every(integer, root)), real)
+        return context.make_tuple(builder, sig.return_type, [n, m])
+
+    if _is_real(x):
+        return types.UniTuple(x, 2)(x), codegen
