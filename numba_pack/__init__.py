@@ -19,7 +19,7 @@ Letters in shapes: B sequences, T steps of the longest, N packed rows (the sum o
 P outputs (H without a projection), G gate rows (4 H, 3 H or H), L layers, D directions.
 """
 
-from . import interop, losses, optim
+from . import cells, interop, losses, optim
 from ._backend import backend
 from .cpu.threads import get_num_threads, set_num_threads, threads
 from .layers.compiled import (
@@ -34,12 +34,16 @@ from .layers.compiled import (
     rnn,
     rnn_backward,
     rnn_forward,
+    run,
+    run_backward,
+    run_forward,
 )
 from .layers.embedding import fold_embedding
 from .layers.forms import symbols
-from .layers.layer import GRU, LSTM, RNN, Gradients, Tape
-from .layers.one_step import CellTape, GRUCell, LSTMCell, RNNCell
+from .layers.layer import GRU, LSTM, RNN
+from .layers.one_step import GRUCell, LSTMCell, RNNCell
 from .layers.storage import load, save
+from .layers.tape import Gradients, Tape
 from .layers.warm import warmup
 from .packing.ragged import pack_ragged, unpack_ragged
 from .packing.report import PackingReport, packing_report
@@ -61,7 +65,6 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
-    "CellTape",
     "CompiledGradients",
     "CompiledTape",
     "GRUCell",
@@ -72,6 +75,7 @@ __all__ = [
     "RNNCell",
     "Tape",
     "backend",
+    "cells",
     "check_packed",
     "concatenate",
     "fold_embedding",
@@ -96,6 +100,9 @@ __all__ = [
     "rnn",
     "rnn_backward",
     "rnn_forward",
+    "run",
+    "run_backward",
+    "run_forward",
     "save",
     "select",
     "set_num_threads",

@@ -115,8 +115,8 @@ _SETTINGS = [
 class Cache(NullCache):
     """What Numba asks for the compiled code of one function, and gives it to."""
 
-    def __init__(self, function: Any) -> None:
-        closure = tuple(cell.cell_contents for cell in function.__closure__ or ())
+    def __init__(self, function: Any, key: Any = None) -> None:
+        closure = key or tuple(cell.cell_contents for cell in function.__closure__ or ())
         self._name = f"{function.__module__}.{function.__name__}"
         self._key = (
             function.__qualname__,

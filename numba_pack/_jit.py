@@ -122,12 +122,12 @@ def jit(function: Any) -> Any:
     return _Entry(function, targetoptions=options)
 
 
-def by_address(signature: Any) -> Callable[[Any], Any]:
-    """Make a C function of this signature: see above."""
+def by_address(signature: Any, key: Any = None) -> Callable[[Any], Any]:
+    """Make a C function of this signature: see above. On disk a key may stand for what its closure holds."""
 
     def make(function: Any) -> Any:
         made: Any = CFunc(function, sigutils.normalize_signature(signature), {}, {"error_model": "numpy"})
-        made._cache = Cache(function)
+        made._cache = Cache(function, key)
 
         def compile() -> None:
             with _jit_enabled():

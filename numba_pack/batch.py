@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Batch", "Record", "States", "no_states"]
+__all__ = ["BackResults", "Batch", "Record", "Results", "States", "no_states"]
 
 
 class Batch(NamedTuple):
@@ -32,22 +32,48 @@ class States(NamedTuple):
 
     #: (L * D, B, P)
     h: np.ndarray
-    #: (L * D, B, H); for cells without c not read
-    c: np.ndarray
+    #: (S - 1, L * D, B, H) those besides h, as the c of an LSTM
+    others: np.ndarray
     given: bool
 
 
 class Record(NamedTuple):
     """What a forward pass keeps for the backward pass; empty arrays in inference. N rows in the order of the batch."""
 
-    #: (L * D, N, W) the gates, as `Cell.step` leaves them; the backward pass turns them into their gradients
+    #: (L * D, N, W) what `Cell.step` keeps, which the backward pass turns into the gradients of the gates
     gates: np.ndarray
-    #: (L * D, N, H') c before each step; empty for cells without c
+    #: (kept states, L * D, N, H') the states besides h that the derivative reads, as they are before each step
     cells: np.ndarray
     #: (L - 1, N, D * P) the outputs of the layers but the last
     outputs: np.ndarray
     #: (L * D, N, H') h before the projection; empty without one
     unprojected: np.ndarray
+
+
+class Results(NamedTuple):
+    """What a forward pass returns."""
+
+    #: (N, D * P)
+    out: Any
+    #: (L * D, B, P)
+    h_n: Any
+    #: (S - 1, L * D, B, H)
+    others_n: Any
+    #: (S - 1, N, D * H) the states besides h after each step of the last layer, if they are wanted, else empty
+    shown: Any
+
+
+class BackResults(NamedTuple):
+    """What a backward pass returns: gradients."""
+
+    #: (N, I); empty if it was not wanted
+    data: Any
+    #: (L * D, B, P)
+    h_0: Any
+    #: (S - 1, L * D, B, H)
+    others_0: Any
+    #: laid out like the parameters
+    parameters: np.ndarray
 
 
 def no_states(dtype: np.dtype[Any]) -> States:
@@ -56,6 +82,6 @@ def no_states(dtype: np.dtype[Any]) -> States:
 
 
 _NO_STATES = {
-    np.dtype(dtype): States(np.empty((0, 0, 0), dtype), np.empty((0, 0, 0), dtype), False)
+    np.dtype(dtype): States(np.empty((0, 0, 0), dtype), np.empty((0, 0, 0, 0), dtype), False)
     for dtype in (np.float32, np.float64)
 }

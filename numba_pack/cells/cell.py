@@ -1,126 +1,536 @@
-"""The cells: one time step of each, and below each its derivative.
+"""What a cell is: one step of a recurrent net, declared by one function of the numbers of one unit.
 
-A cell is a pair of formulas and a row of the table at the end. The formulas are written on numbers of one unit; on the
-CPU those are lanes (so many units at once), in a CUDA thread they are scalars. All take and return the same things:
+`cell` reads the function once, with symbols in place of numbers, and makes a `Cell` of it: the formula as a graph
+(``graph.py``), its derivative (``derive.py``), what a forward pass keeps (``tape.py``), and both compiled
+(``source.py``).
 
-``step(gates, h, c) -> (gates, h, c)``
-    ``gates`` come in as the sums of the products with input and state, with their biases, and leave as what the
-    derivative needs; ``h`` and ``c`` are the state before and after. Cells without a c pass it through.
-
-``step_back(gates, h, c, d_h, d_c) -> (d_gates, d_h, d_c)``
-    ``gates`` as `step` left them, ``h`` and ``c`` the state *before* the step; ``d_h``, ``d_c`` are the gradients with
-    respect to the state after it, and leave as those with respect to the state before it. For h, this is only the
-    part that does not pass through the gates: the other part is ``d_gates @ W_hh``.
-
-Equations as in PyTorch's documentation of ``torch.nn.LSTM``, ``GRU`` and ``RNN``.
+A row of sums has a block of H columns for each gate: those of the state alone first, then those of both, then those of
+the input alone, and that of `product` last. So the products with the state are added to the first columns, and those
+with the input to the columns from ``turn`` on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import inspect
+import traceback
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from numbers import Real
 from typing import Any, NamedTuple
 
-from .._jit import inner
-from ..simd.lanes import fma, like
-from .activations import relu, relu_slope, sigmoid, sigmoid_slope, tanh, tanh_slope
+from .._arguments import kind_of
+from . import derive, tape
+from .graph import Condition, Graph, Number, as_number, fused, reachable
+from .source import compiled, lines_of, readable
 
-__all__ = ["CELLS", "Cell"]
+__all__ = ["Cell", "cell"]
+
+#: more than any cell that was published has; the unrolled code of one unit grows with them
+MOST_GATES, MOST_STATES = 16, 8
+#: names that the state dict and the options of layers have already
+_TAKEN = frozenset({
+    "weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh", "input_size", "hidden_size", "num_layers", "bias",
+    "batch_first", "dropout", "bidirectional", "proj_size", "dtype", "rng", "input", "hx",
+})  # fmt: skip
 
 
-@inner
-def lstm_step(gates, h, c):
-    """c' = f c + i g, h' = o tanh(c'); i, f, o are sigmoids of their sums, g is a tanh.
+class Arguments(NamedTuple):
+    """The names of a formula's arguments, by kind."""
 
-    Hochreiter and Schmidhuber, Neural Computation 9 (1997), with the forget gate of Gers, Schmidhuber and Cummins
-    (2000).
+    sums: tuple[str, ...]
+    of_input: tuple[str, ...]
+    of_state: tuple[str, ...]
+    state: tuple[str, ...]
+    unit_weights: tuple[str, ...]
+    constants: tuple[str, ...]
+
+
+class _Formula(Graph):
+    """The graph of one formula."""
+
+    #: what `product` is of, and the argument that it gives
+    factor: Number | None = None
+
+    def product_of(self, x: Number) -> Number:
+        """The number that is W x."""
+        if self.factor is not None and self.factor is not x:
+            raise ValueError("product must be taken once in a formula; got a second one")
+        if any(node.op == "argument" and node.value[0] == "product" for node in reachable([x])):
+            raise ValueError("x must not be made of the product itself")
+        self.factor = x
+        return self.argument("product", 0, "product")
+
+
+class _Back(NamedTuple):
+    """The derivative of a formula, and what it is made of."""
+
+    #: of each gate in the order of a row, unit weight and state before the step
+    gates: list[Number]
+    units: list[Number]
+    states: list[Number]
+    #: nodes of the forward pass that are kept
+    kept: list[Number]
+    #: states before the step that are kept, besides h
+    kept_states: tuple[int, ...]
+    #: whether h before the step is read
+    reads_h: bool
+
+
+class Cell:
+    """One step of a recurrent net; call it to make a layer of such steps. `cell` makes it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_pack.cells import cell, tanh
+    >>> @cell(sums="a", state="h")
+    ... def Elman(a, h):
+    ...     return tanh(a)
+    >>> layer = Elman(3, 2, bidirectional=True, rng=0)
+    >>> layer
+    Elman(3, 2, bidirectional=True)
+    >>> output, h_n = layer(np.ones((5, 4, 3), np.float32))
+    >>> output.shape, h_n.shape
+    ((5, 4, 4), (2, 4, 2))
     """
-    i, f, g, o = gates
-    i, f, g, o = sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)
-    c = fma(f, c, i * g)
-    return (i, f, g, o), o * tanh(c), c
 
+    #: makes a layer of a cell and the arguments that the cell was called with; the room of layers puts it here
+    make_layer: Callable[..., Any]
 
-@inner
-def lstm_step_back(gates, h, c, d_h, d_c):
-    i, f, g, o = gates
-    tanh_c = tanh(fma(f, c, i * g))
-    d_o = d_h * tanh_c * sigmoid_slope(o)
-    d_c = fma(d_h * o, tanh_slope(tanh_c), d_c)
-    d_i = d_c * g * sigmoid_slope(i)
-    d_f = d_c * c * sigmoid_slope(f)
-    d_g = d_c * i * tanh_slope(g)
-    return (d_i, d_f, d_g, d_o), like(d_h, 0.0), d_c * f
+    def __init__(self, function: Callable[..., Any], arguments: Arguments, back: Callable[..., Any] | None) -> None:
+        self.__name__ = self.name = function.__name__
+        self.__qualname__, self.__module__ = function.__qualname__, function.__module__
+        self.__doc__, self.__wrapped__ = function.__doc__, function
+        self.arguments = arguments
+        #: the value of each constant, and what a unit weight begins with, where the function has a default
+        self.defaults = _checked(function, arguments)
+        self._graph = _Formula()
+        self._read(function, back)
 
+    # -- reading -------------------------------------------------------------------------------------------------------
 
-@inner
-def gru_step(gates, h, c):
-    """h' = n + z (h - n), n = tanh(n_x + r n_h); r and z are sigmoids of their sums.
+    def _read(self, function: Callable[..., Any], back: Callable[..., Any] | None) -> None:
+        graph, kinds = self._graph, self.arguments
+        row = (*kinds.of_state, *kinds.sums, *kinds.of_input)
+        self._gates = [graph.argument("gate", i, name) for i, name in enumerate(row)]
+        self._states = [graph.argument("state", i, name) for i, name in enumerate(kinds.state)]
+        self._units = [graph.argument("unit", i, name) for i, name in enumerate(kinds.unit_weights)]
+        constants = [graph.argument("constant", i, name) for i, name in enumerate(kinds.constants)]
+        given = {str(node.value[2]): node for node in (*self._gates, *self._states, *self._units, *constants)}
+        result = _called(self.name, function, given)
+        outputs = list(result) if isinstance(result, tuple) else [result]
+        if len(outputs) != len(kinds.state):
+            raise ValueError(
+                f"{self.name} must return the state after the step, {', '.join(kinds.state)}; got {len(outputs)} values"
+            )
+        for name, value in zip(kinds.state, outputs, strict=True):
+            if isinstance(value, Condition) or not isinstance(value, (Number, Real)):
+                raise TypeError(f"{self.name} must return a number for {name}; got {kind_of(value)}")
+        new = [as_number(graph, value) for value in outputs]
+        found = fused([*new, *([] if graph.factor is None else [graph.factor])])
+        #: the state after the step, and what `product` is of, if it is there
+        self._new, self._factors = found[: len(new)], found[len(new) :]
+        if self._factors:
+            self._gates.append(graph.argument("product", 0, "product"))
+        self._by_hand: dict[str, Number] | None = None
+        if back is not None:
+            self._by_hand = self._read_back(back, given)
+        if len(self._gates) > MOST_GATES or len(self._states) > MOST_STATES:
+            raise ValueError(
+                f"{self.name} must have at most {MOST_GATES} gates and {MOST_STATES} states; "
+                f"got {len(self._gates)} and {len(self._states)}"
+            )
 
-    The sums of n stay apart, n_x of the input and n_h of the state, since r multiplies n_h alone.
-    Cho et al., EMNLP (2014), in the form with the reset gate after the product.
-    """
-    n_h, r, z, n = gates
-    r, z = sigmoid(r), sigmoid(z)
-    n = tanh(fma(r, n_h, n))
-    return (n_h, r, z, n), fma(z, h - n, n), c
+    @property
+    def _d_factor(self) -> Number:
+        return self._graph.argument("d_factor", 0, "d_factor")
 
+    def _d_states(self) -> list[Number]:
+        return [self._graph.argument("d_state", i, f"d_{name}'") for i, name in enumerate(self.arguments.state)]
 
-@inner
-def gru_step_back(gates, h, c, d_h, d_c):
-    n_h, r, z, n = gates
-    d_n = (d_h - d_h * z) * tanh_slope(n)
-    d_z = d_h * (h - n) * sigmoid_slope(z)
-    d_r = d_n * n_h * sigmoid_slope(r)
-    return (d_n * r, d_r, d_z, d_n), d_h * z, d_c
+    def _read_back(self, back: Callable[..., Any], given: dict[str, Number]) -> dict[str, Number]:
+        """A derivative that was written by hand."""
+        if self._factors:
+            raise ValueError(f"back must be left out for a formula with a product; got one for {self.name}")
+        gradients = {f"d_{name}": d for name, d in zip(self.arguments.state, self._d_states(), strict=True)}
+        found = _called(f"back of {self.name}", back, given | gradients)
+        names = {str(node.value[2]) for node in (*self._gates, *self._states, *self._units)}
+        if not isinstance(found, dict) or not found.keys() <= names:
+            raise ValueError(
+                f"back of {self.name} must return a dict of the gradients of {', '.join(sorted(names))}; got {found!r}"
+            )
+        return {name: as_number(self._graph, value) for name, value in found.items()}
 
+    # -- what the engines read -----------------------------------------------------------------------------------------
 
-@inner
-def tanh_step(gates, h, c):
-    """h' = tanh(a), where a is the sum. Elman, Cognitive Science 14 (1990)."""
-    h = tanh(gates[0])
-    return (h,), h, c
+    @property
+    def gates_ih(self) -> int:
+        """Products with the input: rows of ``weight_ih`` over H."""
+        return len(self.arguments.sums) + len(self.arguments.of_input)
 
+    @property
+    def gates_hh(self) -> int:
+        """Products with the state, that of `product` apart: rows of ``weight_hh`` over H, but for its own."""
+        return len(self.arguments.sums) + len(self.arguments.of_state)
 
-@inner
-def tanh_step_back(gates, h, c, d_h, d_c):
-    return (d_h * tanh_slope(gates[0]),), like(d_h, 0.0), d_c
-
-
-@inner
-def relu_step(gates, h, c):
-    """h' = max(a, 0), where a is the sum."""
-    h = relu(gates[0])
-    return (h,), h, c
-
-
-@inner
-def relu_step_back(gates, h, c, d_h, d_c):
-    return (d_h * relu_slope(gates[0]),), like(d_h, 0.0), d_c
-
-
-class Cell(NamedTuple):
-    """What the scans must know of a cell."""
-
-    step: Callable[..., Any]
-    step_back: Callable[..., Any]
-    #: products with the input, and as many with the state: rows of ``weight_ih`` over H
-    gates: int
-    #: values a unit keeps for the derivative. A row of the tape is ``kept`` times H long; the products with the state
-    #: are added to its first ``gates * H`` columns, those with the input to its last.
-    kept: int
-    #: how far the gates of the state stand before those of the input in a row: ``kept - gates`` places. A gate that is
-    #: gate j of ``weight_hh`` is then column block ``(j + kept - gates) % gates`` of the product with the state.
-    has_c: bool
+    @property
+    def has_product(self) -> int:
+        """1 if there is a `product`, else 0."""
+        return len(self._factors)
 
     @property
     def turn(self) -> int:
-        """How many gates the product with the state is rotated by, so that it meets its sums: 1 for GRU, else 0."""
-        return self.kept - self.gates
+        """Blocks of a row that the input has no part in, which stand first."""
+        return len(self.arguments.of_state)
+
+    @property
+    def gates(self) -> int:
+        """Blocks of a row of sums."""
+        return len(self._gates)
+
+    @property
+    def states(self) -> int:
+        """States, h among them."""
+        return len(self._states)
+
+    @property
+    def others(self) -> int:
+        """States besides h."""
+        return len(self._states) - 1
+
+    @property
+    def units(self) -> int:
+        """Unit weights."""
+        return len(self._units)
+
+    @property
+    def constants(self) -> int:
+        """Constants."""
+        return len(self.arguments.constants)
+
+    @cached_property
+    def reads_h(self) -> bool:
+        """Whether the formula itself reads h before the step."""
+        return any(node is self._states[0] for node in reachable([*self._new, *self._factors]))
+
+    @property
+    def kept_numbers(self) -> int:
+        """Numbers of the forward pass that are kept, without states and the factor of `product`."""
+        return len(self.back.kept)
+
+    @property
+    def kept_states(self) -> int:
+        """States besides h that are kept as they are before the step."""
+        return len(self.back.kept_states)
+
+    @property
+    def reads_h_back(self) -> bool:
+        """Whether the derivative reads h before the step."""
+        return self.back.reads_h
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all that code is compiled from: another for another formula."""
+        by_hand = self._by_hand or {}
+        wanted = [*self._new, *self._factors, *by_hand.values()]
+        nodes = [
+            (node.place, node.op, [operand.place for operand in node.operands], repr(node.value))
+            for node in reachable(wanted)
+        ]
+        said = (self.arguments, nodes, [node.place for node in wanted], sorted(by_hand))
+        return hashlib.blake2b(repr(said).encode(), digest_size=12).hexdigest()
+
+    @cached_property
+    def back(self) -> _Back:
+        """The derivative."""
+        before = [*self._gates, *self._units, *self._states]
+        after = list(zip(self._new, self._d_states(), strict=True))
+        if self._by_hand is not None:
+            found = [self._by_hand.get(str(node.value[2])) for node in before]
+        else:
+            found = derive.gradients(after, before)
+            for factor in self._factors:
+                through = derive.gradients([(factor, self._d_factor)], before)
+                found = [y if x is None else x if y is None else x + y for x, y in zip(found, through, strict=True)]
+        zero = self._graph.constant(0.0)
+        found = fused([zero if node is None else node for node in found])
+        kept, kept_states, reads_h = self._kept(found)
+        gates, units = len(self._gates), len(self._units)
+        return _Back(found[:gates], found[gates : gates + units], found[gates + units :], kept, kept_states, reads_h)
+
+    def _kept(self, found: list[Number]) -> tuple[list[Number], tuple[int, ...], bool]:
+        """What the backward pass is to be left: nodes, states besides h, and whether h is read."""
+        of_gradient = {
+            node.place
+            for node in reachable(found)
+            if node.op == "argument" and node.value[0] in ("d_state", "d_factor")
+        }
+        for node in reachable(found):
+            if any(operand.place in of_gradient for operand in node.operands):
+                of_gradient.add(node.place)
+        needed = {
+            operand.place: operand
+            for node in reachable(found)
+            if node.place in of_gradient
+            for operand in node.operands
+            if operand.place not in of_gradient
+        }
+        needed |= {node.place: node for node in found if node.place not in of_gradient}
+        forward = reachable([*self._new, *self._factors])
+        kept = tape.chosen(needed.values(), forward, len(self._gates) + len(self._units))
+        places = {node.place for node in kept}
+        read = [
+            node.value[1]
+            for node in reachable(needed.values(), lambda node: node.place in places)
+            if node.op == "argument" and node.value[0] == "state" and node.place not in places
+        ]
+        return kept, tuple(sorted(index for index in read if index > 0)), 0 in read
+
+    @property
+    def kept(self) -> int:
+        """Blocks of a row of the tape: room for what is kept, and then for the gradients of gates and unit weights.
+
+        The factor of `product` is in the last.
+        """
+        return max(len(self._gates) + len(self._units), len(self.back.kept)) + self.has_product
+
+    # -- compiled ------------------------------------------------------------------------------------------------------
+
+    def _leaves(self) -> dict[int, str]:
+        return {
+            node.place: f"{kind}[{i}]"
+            for kind, nodes in (("gates", self._gates), ("states", self._states), ("units", self._units))
+            for i, node in enumerate(nodes)
+        } | {
+            self._graph.argument("constant", i, name).place: f"constants[{i}]"
+            for i, name in enumerate(self.arguments.constants)
+        }
+
+    @cached_property
+    def step(self) -> Callable[..., Any]:
+        """``step(gates, states, units, constants) -> (kept, kept_states, states)``, in compiled code.
+
+        All are tuples of numbers: ``gates`` the sums in the order of a row, ``states`` before and after the step.
+        """
+        kept_states = [self._states[index] for index in self.back.kept_states]
+        results = (self.back.kept, kept_states, self._new)
+        return compiled("step", ("gates", "states", "units", "constants"), "gates[0]", self._leaves(), results)
+
+    @cached_property
+    def factor(self) -> Callable[..., Any]:
+        """``factor(gates, states, units, constants) -> (x,)``: what `product` is of."""
+        arguments = ("gates", "states", "units", "constants")
+        return compiled("factor", arguments, "states[0]", self._leaves(), (self._factors,))
+
+    def _back_of(self, name: str, results: tuple[list[Number], ...]) -> Callable[..., Any]:
+        leaves = self._leaves()
+        for node in (*self._gates, *self._states):
+            del leaves[node.place]
+        leaves[self._states[0].place] = "h"
+        for i, index in enumerate(self.back.kept_states):
+            leaves[self._states[index].place] = f"states[{i}]"
+        leaves |= {node.place: f"kept[{i}]" for i, node in enumerate(self.back.kept)}
+        leaves |= {node.place: f"d_states[{i}]" for i, node in enumerate(self._d_states())}
+        leaves[self._d_factor.place] = "d_factor"
+        arguments = ("kept", "h", "states", "units", "constants", "d_states", "d_factor")
+        return compiled(name, arguments, "d_states[0]", leaves, results)
+
+    @cached_property
+    def step_back(self) -> Callable[..., Any]:
+        """``step_back(kept, h, states, units, constants, d_states, d_factor) -> (d_gates, d_states)``.
+
+        ``kept`` and ``states`` as `step` left them, ``d_states`` the gradient of the state after the step, which leaves
+        as that of the state before it; for h only the part that does not pass through the gates. The gradients of unit
+        weights stand behind those of the gates. ``d_factor`` is that of the factor of `product`.
+        """
+        return self._back_of("step_back", ([*self.back.gates, *self.back.units], self.back.states))
+
+    @cached_property
+    def product_back(self) -> Callable[..., Any]:
+        """The gradient of `product`, a tuple of one; arguments as of `step_back`, of which ``d_factor`` is not read."""
+        return self._back_of("product_back", ([self.back.gates[-1]],))
+
+    # -- what people call ----------------------------------------------------------------------------------------------
+
+    def __call__(self, input_size: int, hidden_size: int, **options: Any) -> Any:
+        """Make a layer of this cell, see `numba_pack.LSTM` for its options; constants are options, too."""
+        return Cell.make_layer(self, input_size, hidden_size, **options)
+
+    def __instancecheck__(self, layer: Any) -> bool:
+        """Whether a layer is of this cell."""
+        return getattr(layer, "cell", None) is self
+
+    def __reduce__(self) -> str:
+        return self.__qualname__
+
+    def __repr__(self) -> str:
+        return "\n".join(self._told())
+
+    def _told(self) -> Iterator[str]:
+        kinds = self.arguments
+        yield f"{self.name}: " + "; ".join(
+            f"{kind.replace('_', ' ')} {' '.join(names)}" for kind, names in kinds._asdict().items() if names
+        )
+        names = self._names()
+        formula = {f"{name}'": node for name, node in zip(kinds.state, self._new, strict=True)}
+        formula |= dict(zip(["factor"], self._factors, strict=False))
+        yield "formula"
+        yield from (f"    {line}" for line in lines_of(formula, names))
+        yield "gradient" if self._by_hand is None else "gradient, by hand"
+        before = [*self._gates, *self._units, *self._states]
+        after = (*self.back.gates, *self.back.units, *self.back.states)
+        gradients = {f"d_{node.value[2]}": d for node, d in zip(before, after, strict=True)}
+        yield from (f"    {line}" for line in lines_of(gradients, names))
+        kept = [names.get(node.place) or readable(node, names) for node in self.back.kept]
+        kept += [kinds.state[index] for index in self.back.kept_states]
+        yield f"tape: {', '.join(kept) or 'nothing'}"
+
+    def _names(self) -> dict[int, str]:
+        """Names for what people would name: a function of a gate is the gate with a prime."""
+        found = {node.place: f"{name}'" for node, name in zip(self._new, self.arguments.state, strict=True)}
+        taken = set(found.values())
+        for node in reachable([*self._new, *self._factors]):
+            if len(node.operands) == 1 and node.op != "neg" and node.place not in found:
+                gates = [x for x in reachable([node]) if x.op == "argument" and x.value[0] in ("gate", "product")]
+                for gate in sorted(gates, key=lambda gate: -gate.place):
+                    name = f"{gate.value[2]}'"
+                    if name not in taken:
+                        found[node.place] = name
+                        taken.add(name)
+                        break
+        return found
 
 
-CELLS = {
-    "LSTM": Cell(lstm_step, lstm_step_back, gates=4, kept=4, has_c=True),
-    "GRU": Cell(gru_step, gru_step_back, gates=3, kept=4, has_c=False),  # kept: n_h, r, z, n
-    "RNN_TANH": Cell(tanh_step, tanh_step_back, gates=1, kept=1, has_c=False),
-    "RNN_RELU": Cell(relu_step, relu_step_back, gates=1, kept=1, has_c=False),
-}
+def _called(name: str, function: Callable[..., Any], given: dict[str, Number]) -> Any:
+    """What a function of a formula returns; an error tells the line."""
+    try:
+        return function(**given)
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == function.__code__.co_filename]
+        line = frames[-1].lineno if frames else function.__code__.co_firstlineno
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        hint = "" if "formula" in str(error) else " (a formula has operators and the functions of numba_pack.cells)"
+        raise kind(f"{name}, line {line}: {error}{hint}") from error
+
+
+def _checked(function: Callable[..., Any], arguments: Arguments) -> dict[str, float]:
+    """The defaults of a function whose arguments are of one kind each; a ValueError if they are not."""
+    name, kind_by_name = function.__name__, {}
+    for kind, names in arguments._asdict().items():
+        for one in names:
+            if one in kind_by_name:
+                raise ValueError(f"{one!r} must be of one kind; got it in {kind_by_name[one]} and in {kind}")
+            if one in _TAKEN:
+                raise ValueError(f"{one!r} in {kind} must have another name: layers have that one already")
+            kind_by_name[one] = kind
+    if not arguments.state:
+        raise ValueError(f"state must name at least one state of {name}, whose output is the first; got none")
+    if not arguments.sums and not arguments.of_input:
+        raise ValueError(f"sums or of_input must name at least one argument of {name}; got none")
+    defaults = {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise ValueError(f"arguments of {name} must be given by name; got {parameter}")
+        kind = kind_by_name.pop(parameter.name, None)
+        if kind is None:
+            kinds = "= ".join(Arguments._fields)
+            raise ValueError(f"argument {parameter.name!r} of {name} must be named in one of {kinds}=; got it in none")
+        if parameter.default is parameter.empty:
+            if kind == "constants":
+                raise ValueError(f"constant {parameter.name!r} of {name} must have a default value; got none")
+        elif kind not in ("constants", "unit_weights"):
+            raise ValueError(f"argument {parameter.name!r} of {name}, of {kind}, must have no default; got one")
+        elif isinstance(parameter.default, bool) or not isinstance(parameter.default, Real):
+            raise TypeError(f"the default of {parameter.name!r} must be a number; got {parameter.default!r}")
+        else:
+            defaults[parameter.name] = float(parameter.default)
+    for missing, kind in kind_by_name.items():
+        raise ValueError(f"{missing!r}, named in {kind}, must be an argument of {name}; it has none of that name")
+    return defaults
+
+
+def _names(text: Any, kind: str) -> tuple[str, ...]:
+    if not isinstance(text, str):
+        raise TypeError(f"{kind} must be a string of names, as 'i f g o'; got {kind_of(text)}")
+    return tuple(text.replace(",", " ").split())
+
+
+def cell(
+    *,
+    state: str,
+    sums: str = "",
+    of_input: str = "",
+    of_state: str = "",
+    unit_weights: str = "",
+    constants: str = "",
+    back: Callable[..., Any] | None = None,
+) -> Callable[[Callable[..., Any]], Cell]:
+    """Make a cell of a function: one step of a recurrent net, written for the numbers of one unit.
+
+    The function is read once. It is written with operators and the functions of `numba_pack.cells`; what it returns is
+    the state after the step, one number or a tuple of them in the order of ``state``. Its derivative follows from it.
+
+    Parameters
+    ----------
+    state : str
+        Names of the arguments that are the state before the step; the first is h, the output, which the products are
+        taken of.
+    sums : str
+        Names of the arguments that are a row of ``W_ih x + b_ih + W_hh h + b_hh`` each.
+    of_input, of_state : str
+        Names of those that are a row of ``W_ih x + b_ih``, or of ``W_hh h + b_hh``, alone. The rows of ``weight_ih``
+        are those of ``sums``, then ``of_input``; of ``weight_hh`` those of ``sums``, then ``of_state``.
+    unit_weights : str
+        Names of parameters of one number a unit, vectors in the state dict. They begin with the default that the
+        argument has, or else as the other parameters.
+    constants : str
+        Names of numbers that are options of the layer and not trained, with their defaults.
+    back : callable, optional
+        A derivative by hand: a function of the same arguments and, for each state, its gradient after the step,
+        ``d_h``; it returns a dict of gradients by the name of the argument.
+
+    Returns
+    -------
+    callable
+        The decorator.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has no kind or two, if the function is no formula or returns another number of states.
+
+    Examples
+    --------
+    >>> from numba_pack.cells import cell, sigmoid, tanh
+    >>> @cell(of_input="z n", state="h")
+    ... def MinGRU(z, n, h):
+    ...     return h + sigmoid(z) * (n - h)
+    >>> print(MinGRU)
+    MinGRU: of input z n; state h
+    formula
+        z' = sigmoid(z)
+        h' = z' * (n - h) + h
+    gradient
+        d_z = d_h' * (n - h) * (z' - z' * z')
+        d_n = d_h' * z'
+        d_h = d_h' - d_n
+    tape: n, z'
+    """
+    arguments = Arguments(
+        *[
+            _names(text, kind)
+            for kind, text in zip(
+                Arguments._fields, (sums, of_input, of_state, state, unit_weights, constants), strict=True
+            )
+        ]
+    )
+    if back is not None and not callable(back):
+        raise TypeError(f"back must be a function; got {kind_of(back)}")
+
+    def decorate(function: Callable[..., Any]) -> Cell:
+        if not inspect.isfunction(function):
+            raise TypeError(f"a cell must be made of a function; got {kind_of(function)}")
+        return Cell(function, arguments, back)
+
+    return decorate

@@ -1,11 +1,14 @@
 """The parameters of a layer, as compiled code sees them: one flat vector, and where each parameter lies in it.
 
 The order is PyTorch's, layer by layer, direction by direction: ``weight_ih (G, K)``, ``weight_hh (G, P or H)``,
-``bias_ih (G,)``, ``bias_hh (G,)``, and ``weight_hr (P, H)`` with a projection; K is the input size of the layer.
+``bias_ih (G,)``, ``bias_hh (G,)``, ``weight_hr (P, H)`` with a projection, and then the unit weights of the cell, (H,)
+each; K is the input size of the layer. A cell without products with the state has no ``weight_hh`` and no ``bias_hh``.
 """
 
 from __future__ import annotations
 
+import copyreg
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,29 +18,20 @@ from numba.core.imputils import lower_constant
 from numba.extending import intrinsic, models, overload, register_model, typeof_impl
 
 from .._jit import SOURCES, inner
-from ..packing.checks import as_flag
-from .cell import CELLS
+from .cell import Cell
+from .gru import GRU
+from .lstm import LSTM
+from .rnn import RNNRelu, RNNTanh
 
 __all__ = [
-    "WEIGHTS",
-    "GRUWeights",
-    "LSTMWeights",
-    "RNNReluWeights",
-    "RNNTanhWeights",
-    "Weights",
-    "gates_of",
-    "has_c",
-    "kept_of",
-    "named_shapes",
-    "places",
-    "step",
-    "step_back",
-    "turn_of",
-]
+    "GRUWeights", "LSTMWeights", "Layout", "RNNReluWeights", "RNNTanhWeights", "Weights", "WeightsType", "constants_of", "factor",
+    "gates_hh_of", "gates_of", "has_product", "kept_numbers_of", "kept_of", "kept_states_of", "layout", "layout_of",
+    "named_shapes", "places", "product_back", "reads_h", "reads_h_back", "others_of", "step", "step_back", "units_of", "weights_of",
+]  # fmt: skip
 
 
 class Weights(NamedTuple):
-    """What compiled code needs of a layer; its class, one of those below, tells the cell.
+    """What compiled code needs of a layer; its class, which `weights_of` a cell is, tells the cell.
 
     Only ``layer.weights`` makes it: compiled code trusts it.
     """
@@ -46,6 +40,8 @@ class Weights(NamedTuple):
     parameters: np.ndarray
     #: the same, prepacked for the forward scans (see ``cpu/panels.py``)
     panels: np.ndarray
+    #: (C,) the constants of the cell
+    constants: np.ndarray
     #: the other fields as one array, which is how the kernels are given them
     sizes: np.ndarray
     input_size: int
@@ -58,49 +54,39 @@ class Weights(NamedTuple):
     bias: int
 
 
-class LSTMWeights(Weights):
-    """`Weights` of an LSTM."""
+class _OfCell(type):
+    """The class of the classes of weights, which are found again by their cell."""
 
-    __slots__ = ()
-
-
-class GRUWeights(Weights):
-    """`Weights` of a GRU."""
-
-    __slots__ = ()
+    cell: Cell
 
 
-class RNNTanhWeights(Weights):
-    """`Weights` of an RNN with tanh."""
-
-    __slots__ = ()
+def _reduced(kind: _OfCell) -> tuple[Any, ...]:
+    return weights_of, (kind.cell,)
 
 
-class RNNReluWeights(Weights):
-    """`Weights` of an RNN with relu."""
-
-    __slots__ = ()
+copyreg.pickle(_OfCell, _reduced)
 
 
-#: the cell that each class of weights is for
-WEIGHTS = {
-    LSTMWeights: CELLS["LSTM"],
-    GRUWeights: CELLS["GRU"],
-    RNNTanhWeights: CELLS["RNN_TANH"],
-    RNNReluWeights: CELLS["RNN_RELU"],
-}
+@functools.cache
+def weights_of(cell: Cell) -> Any:
+    """The class of the `Weights` of a cell."""
+    space = {"__slots__": (), "__doc__": f"`Weights` of {cell.name}.", "__module__": __name__, "cell": cell}
+    return _OfCell(f"{cell.name}Weights", (Weights,), space)
+
+
+LSTMWeights, GRUWeights, RNNTanhWeights, RNNReluWeights = map(weights_of, (LSTM, GRU, RNNTanh, RNNRelu))
 
 
 class WeightsType(types.NamedTuple):
-    """Numba's type of `Weights`: another for every state of the sources.
+    """Numba's type of `Weights`: another for every cell, and for every state of the sources.
 
-    So a user's compiled function that takes weights is not found in the disk cache when this package has changed, and
-    no function is taken for another that has the same name, and arguments that are the same but for this.
+    So a user's compiled function that takes weights is not found in the disk cache when the formula or this package has
+    changed, and no function is taken for another that has the same name, and arguments that are the same but for this.
     """
 
-    def __init__(self, fields: tuple[types.Type, ...], kind: type[Weights]) -> None:
+    def __init__(self, fields: tuple[types.Type, ...], kind: Any) -> None:
         super().__init__(fields, kind)
-        self.name += f" of {SOURCES:x}"
+        self.name += f" of {kind.cell.digest} {SOURCES:x}"
 
     @property
     def key(self) -> Any:
@@ -154,58 +140,136 @@ def _constant_weights(context, builder, kind, weights):
 def _of_cell(name):
     @intrinsic
     def constant(typingctx, weights):
-        value = int(getattr(WEIGHTS[weights.instance_class], name))
+        value = int(getattr(weights.instance_class.cell, name))
         ty = types.IntegerLiteral(value)
         return ty(weights), lambda context, builder, sig, args: context.get_constant(types.intp, value)
 
     return constant
 
 
-gates_of, kept_of, turn_of, has_c = (_of_cell(name) for name in ("gates", "kept", "turn", "has_c"))
+gates_of, _gates_ih_of, gates_hh_of, has_product, _turn_of = map(
+    _of_cell, ("gates", "gates_ih", "gates_hh", "has_product", "turn")
+)
+others_of, units_of, constants_of, kept_of, kept_numbers_of, kept_states_of, reads_h, reads_h_back = map(
+    _of_cell, ("others", "units", "constants", "kept", "kept_numbers", "kept_states", "reads_h", "reads_h_back")
+)
 
 
-def step(weights, gates, h, c):
+def step(weights, gates, states, units, constants):
     """`Cell.step` of the cell that these weights are for; in compiled code."""
     raise NotImplementedError
 
 
-def step_back(weights, gates, h, c, d_h, d_c):
-    """`Cell.step_back` of the cell that these weights are for; in compiled code."""
+def factor(weights, gates, states, units, constants):
+    """`Cell.factor` of that cell."""
+    raise NotImplementedError
+
+
+def step_back(weights, kept, h, states, units, constants, d_states, d_factor):
+    """`Cell.step_back` of that cell."""
+    raise NotImplementedError
+
+
+def product_back(weights, kept, h, states, units, constants, d_states, d_factor):
+    """`Cell.product_back` of that cell."""
     raise NotImplementedError
 
 
 @overload(step)
-def _step(weights, gates, h, c):
-    formula = WEIGHTS[weights.instance_class].step
-    return lambda weights, gates, h, c: formula(gates, h, c)
+def _step(weights, gates, states, units, constants):
+    formula = weights.instance_class.cell.step
+    return lambda weights, gates, states, units, constants: formula(gates, states, units, constants)
+
+
+@overload(factor)
+def _factor(weights, gates, states, units, constants):
+    if not weights.instance_class.cell.has_product:  # never called, but typed
+        return lambda weights, gates, states, units, constants: states
+    formula = weights.instance_class.cell.factor
+    return lambda weights, gates, states, units, constants: formula(gates, states, units, constants)
 
 
 @overload(step_back)
-def _step_back(weights, gates, h, c, d_h, d_c):
-    formula = WEIGHTS[weights.instance_class].step_back
-    return lambda weights, gates, h, c, d_h, d_c: formula(gates, h, c, d_h, d_c)
+def _step_back(weights, kept, h, states, units, constants, d_states, d_factor):
+    formula = weights.instance_class.cell.step_back
+
+    def call(weights, kept, h, states, units, constants, d_states, d_factor):
+        return formula(kept, h, states, units, constants, d_states, d_factor)
+
+    return call
+
+
+@overload(product_back)
+def _product_back(weights, kept, h, states, units, constants, d_states, d_factor):
+    if not weights.instance_class.cell.has_product:  # never called, but typed
+        return lambda weights, kept, h, states, units, constants, d_states, d_factor: d_states
+    formula = weights.instance_class.cell.product_back
+
+    def call(weights, kept, h, states, units, constants, d_states, d_factor):
+        return formula(kept, h, states, units, constants, d_states, d_factor)
+
+    return call
 
 
 # -- where each parameter lies -----------------------------------------------------------------------------------------
 
 
-def named_shapes(
-    gates: int, input_size: int, hidden_size: int, proj_size: int, num_layers: int, num_directions: int, bias: bool
-) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all parameters of a layer, in the order of the flat vector."""
+class Layout(NamedTuple):
+    """The numbers that say where each parameter lies."""
+
+    input_size: int
+    hidden_size: int
+    output_size: int
+    num_layers: int
+    num_directions: int
+    bias: int
+    #: rows over H of ``weight_ih``, of ``weight_hh`` without those of the cell's `product`, and of those
+    gates_ih: int
+    gates_hh: int
+    product: int
+    #: blocks of a row of sums, and those of them that the input has no part in (see ``cell.py``)
+    gates: int
+    turn: int
+    #: unit weights
+    units: int
+
+
+def layout_of(cell: Cell, sizes: tuple[int, ...]) -> Layout:
+    """The layout of the parameters of a layer; ``sizes`` are the fields of `Weights` from ``input_size`` on."""
+    return Layout(*sizes, cell.gates_ih, cell.gates_hh, cell.has_product, cell.gates, cell.turn, cell.units)
+
+
+@inner
+def layout(weights):
+    """The same, of these weights, in compiled code."""
+    return Layout(
+        weights.input_size, weights.hidden_size, weights.output_size, weights.num_layers, weights.num_directions,
+        weights.bias, _gates_ih_of(weights), gates_hh_of(weights), has_product(weights), gates_of(weights),
+        _turn_of(weights), units_of(weights),
+    )  # fmt: skip
+
+
+def named_shapes(cell: Cell, sizes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all parameters of a layer, in the order of the flat vector; ``sizes`` as for `layout_of`."""
+    of = layout_of(cell, sizes)
+    H, P = of.hidden_size, of.output_size
+    rows_ih, rows_hh = of.gates_ih * H, (of.gates_hh + of.product) * H
     shapes: dict[str, tuple[int, ...]] = {}
-    outputs = proj_size or hidden_size
-    for layer in range(num_layers):
-        inputs = input_size if layer == 0 else num_directions * outputs
-        for suffix in ("", "_reverse")[:num_directions]:
+    for layer in range(of.num_layers):
+        inputs = of.input_size if layer == 0 else of.num_directions * P
+        for suffix in ("", "_reverse")[: of.num_directions]:
             end = f"_l{layer}{suffix}"
-            shapes["weight_ih" + end] = (gates * hidden_size, inputs)
-            shapes["weight_hh" + end] = (gates * hidden_size, outputs)
-            if as_flag(bias, "bias"):
-                shapes["bias_ih" + end] = (gates * hidden_size,)
-                shapes["bias_hh" + end] = (gates * hidden_size,)
-            if proj_size:
-                shapes["weight_hr" + end] = (proj_size, hidden_size)
+            shapes["weight_ih" + end] = (rows_ih, inputs)
+            if rows_hh:
+                shapes["weight_hh" + end] = (rows_hh, P)
+            if of.bias:
+                shapes["bias_ih" + end] = (rows_ih,)
+                if rows_hh:
+                    shapes["bias_hh" + end] = (rows_hh,)
+            if P != H:
+                shapes["weight_hr" + end] = (P, H)
+            for name in cell.arguments.unit_weights:
+                shapes[name + end] = (H,)
     return shapes
 
 
@@ -217,27 +281,30 @@ class Places(NamedTuple):
     bias_ih: int
     bias_hh: int
     weight_hr: int
+    units: int
     end: int
     #: input size of the layer
     inputs: int
 
 
 @inner
-def places(weights, layer, direction):
-    """The `Places` of one direction of one layer."""
-    gates = gates_of(weights) * weights.hidden_size
+def places(of, layer, direction):
+    """The `Places` of one direction of one layer; ``of`` is a `Layout`."""
+    H, P = of.hidden_size, of.output_size
+    rows_ih, rows_hh = of.gates_ih * H, (of.gates_hh + of.product) * H
     at = 0
-    for number in range(layer * weights.num_directions + direction + 1):
-        inputs = weights.input_size
-        if number >= weights.num_directions:
-            inputs = weights.num_directions * weights.output_size
-        weight_hh = at + gates * inputs
-        bias_ih = weight_hh + gates * weights.output_size
-        bias_hh = bias_ih + gates * weights.bias
-        weight_hr = bias_hh + gates * weights.bias
-        end = weight_hr
-        if weights.output_size != weights.hidden_size:
-            end += weights.output_size * weights.hidden_size
-        found = Places(at, weight_hh, bias_ih, bias_hh, weight_hr, end, inputs)
+    for number in range(layer * of.num_directions + direction + 1):
+        inputs = of.input_size
+        if number >= of.num_directions:
+            inputs = of.num_directions * P
+        weight_hh = at + rows_ih * inputs
+        bias_ih = weight_hh + rows_hh * P
+        bias_hh = bias_ih + rows_ih * of.bias
+        weight_hr = bias_hh + rows_hh * of.bias
+        units = weight_hr
+        if P != H:
+            units += P * H
+        end = units + of.units * H
+        found = Places(at, weight_hh, bias_ih, bias_hh, weight_hr, units, end, inputs)
         at = end
     return found

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..batch import Batch, Record, States
+from ..batch import BackResults, Batch, Record, Results, States
+from ..cells.cell import Cell
 from ..cells.dropout import Dropout
-from ..cells.parameters import WEIGHTS, Weights
+from ..cells.parameters import Weights, layout_of
 from ..simd.lanes import lanes_of
 from . import threads
 from .drop import drop_of
@@ -24,10 +25,12 @@ from .panels import back_panels_size, pack_back
 from .scan import BLOCK_BYTES
 from .workspace import WORKSPACE
 
-__all__ = ["Saved", "divide", "infer", "prepare", "record", "replay_back"]
+__all__ = ["Saved", "cell_of", "infer", "prepare", "record", "replay_back"]
 
 #: floating-point operations that are worth a thread of their own
 WORTH_A_THREAD = 1e7
+#: what a cell itself is taken to cost for a unit, in products
+OF_A_CELL = 32
 #: bytes that inference may use beyond input and output, all threads together
 SCRATCH_BYTES = 24 << 20
 
@@ -53,12 +56,19 @@ class Saved(NamedTuple):
 prepare = packed_weights
 
 
+def cell_of(weights: Weights) -> Cell:
+    """The cell that weights are for."""
+    cell: Cell = type(weights).cell  # type: ignore[attr-defined]
+    return cell
+
+
 def _operations(weights: Weights, batch: Batch) -> float:
     """Floating-point operations of a forward pass."""
     H, P, D = weights.hidden_size, weights.output_size, weights.num_directions
-    gates = WEIGHTS[type(weights)].gates * H
+    cell = cell_of(weights)
     inputs = (1 if batch.symbols else weights.input_size) + (weights.num_layers - 1) * D * P
-    return 2.0 * batch.rows * D * (gates * (inputs + weights.num_layers * P))
+    products = cell.gates_ih * inputs + (cell.gates_hh + cell.has_product) * weights.num_layers * P
+    return 2.0 * batch.rows * D * H * (products + OF_A_CELL * weights.num_layers)
 
 
 def _bounds(batch_sizes: np.ndarray, sequences: int, parts: int) -> list[int]:
@@ -80,50 +90,54 @@ def _workers(weights: Weights, batch: Batch) -> int:
 def _scratch(weights: Weights, batch: Batch) -> int:
     """Bytes that one inference pass over the whole batch would use beyond input and output."""
     sequences = int(batch.batch_sizes[0]) if len(batch.batch_sizes) else 0
-    width = WEIGHTS[type(weights)].kept * weights.hidden_size
+    cell = cell_of(weights)
+    width = (cell.gates + cell.has_product + cell.states + 1) * weights.hidden_size
     between = 2 * weights.output_size if weights.num_directions == 2 and weights.num_layers > 1 else 0
-    elements = sequences * (width + 3 * weights.hidden_size) + batch.rows * between
+    elements = sequences * width + batch.rows * between
     return elements * weights.parameters.itemsize + BLOCK_BYTES
 
 
-def _outputs(weights: Weights, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _results(weights: Weights, batch: Batch, show: bool) -> Results:
     dtype, B, P = weights.parameters.dtype, len(batch.order), weights.output_size
-    scans = weights.num_layers * weights.num_directions
-    has_c = WEIGHTS[type(weights)].has_c
-    return (
-        np.empty((batch.rows, weights.num_directions * P), dtype),  # (N, D * P)
-        np.empty((scans, B, P), dtype),  # h_n
-        np.empty((scans, B, weights.hidden_size if has_c else 0), dtype),  # c_n
+    H, D = weights.hidden_size, weights.num_directions
+    scans, others = weights.num_layers * D, cell_of(weights).states - 1
+    return Results(
+        np.empty((batch.rows, D * P), dtype),
+        np.empty((scans, B, P), dtype),
+        np.empty((others, scans, B, H), dtype),
+        np.empty((others, batch.rows, D * H) if show else (0, 0, 0), dtype),
     )
 
 
-def infer(weights: Weights, batch: Batch, states: States) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The output (N, D * P), h_n (L * D, B, P) and c_n (L * D, B, H) of a batch; nothing is kept."""
-    out, h_n, c_n = _outputs(weights, batch)
+def infer(weights: Weights, batch: Batch, states: States, show: bool = False) -> Results:
+    """The output and the last states of a batch, and with ``show`` all states besides h; nothing is kept."""
+    results = _results(weights, batch, show)
+    out, h_n, others_n, shown = results
     workers = _workers(weights, batch)
     parts = max(workers, -(-_scratch(weights, batch) * workers // SCRATCH_BYTES))
-    given = (kernel("forward", weights, batch.symbols), *weights[:3], *batch[:3], *states)
-    divide(batch, parts, workers, lambda first, last: call_inference(*given, first, last, out, h_n, c_n))
-    return out, h_n, c_n
+    given = (kernel("forward", weights, batch.symbols), *weights[:4], *batch[:3], *states)
+    divide(batch, parts, workers, lambda first, last: call_inference(*given, first, last, out, shown, h_n, others_n))
+    return results
 
 
 def record(
-    weights: Weights, batch: Batch, states: States, dropout: Dropout
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, Saved]:
+    weights: Weights, batch: Batch, states: States, dropout: Dropout, show: bool = False
+) -> tuple[Results, Saved]:
     """As `infer`, with dropout, and what the backward pass needs."""
-    out, h_n, c_n = _outputs(weights, batch)
+    results = _results(weights, batch, show)
+    out, h_n, others_n, shown = results
     saved = Saved(weights, batch, states, dropout, new_record(weights, batch.rows), out)
     workers = _workers(weights, batch)
     given = _given("forward", saved)
-    divide(batch, workers, workers, lambda first, last: call_forward(*given, first, last, out, h_n, c_n))
-    return out, h_n, c_n, saved
+    divide(batch, workers, workers, lambda first, last: call_forward(*given, first, last, out, shown, h_n, others_n))
+    return results, saved
 
 
 def _given(name: str, saved: Saved) -> tuple[Any, ...]:
     """The arguments that all passes of training begin with."""
     weights, batch, states, dropout, kept, _ = saved
     drop = drop_of(dropout, weights.parameters.dtype)
-    return (kernel(name, weights, batch.symbols), *weights[:3], *batch[:3], *states, drop, *kept)
+    return (kernel(name, weights, batch.symbols), *weights[:4], *batch[:3], *states, drop, *kept)
 
 
 def divide(batch: Batch, parts: int, workers: int, task: Callable[[int, int], object]) -> None:
@@ -138,46 +152,50 @@ def divide(batch: Batch, parts: int, workers: int, task: Callable[[int, int], ob
 def new_record(weights: Weights, N: int) -> Record:
     """Room for what a forward pass over N rows keeps."""
     dtype = weights.parameters.dtype
-    cell, lanes = WEIGHTS[type(weights)], lanes_of(dtype)
+    return Record(*[WORKSPACE.take(math.prod(shape), dtype).reshape(shape) for shape in record_shapes(weights, N)])
+
+
+def record_shapes(weights: Weights, N: int) -> tuple[tuple[int, ...], ...]:
+    """Of the arrays of a `Record` of N rows."""
+    cell, lanes = cell_of(weights), lanes_of(weights.parameters.dtype)
     H, P, D, L = weights.hidden_size, weights.output_size, weights.num_directions, weights.num_layers
     padded = -(-H // lanes) * lanes  # H'
     width = -(-cell.kept * H // lanes) * lanes + lanes  # W
-    shapes = (
+    return (
         (L * D, N, width),
-        (L * D if cell.has_c else 0, N, padded),
+        (cell.kept_states, L * D, N, padded),
         (L - 1, N, D * P),
         (L * D if P != H else 0, N, padded),
     )
-    return Record(*[WORKSPACE.take(math.prod(shape), dtype).reshape(shape) for shape in shapes])
 
 
 def replay_back(
-    saved: Saved, d_out: np.ndarray, d_states: States, input_grad: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients of the data (N, I; empty without ``input_grad``), h_0, c_0 and the parameters. Uses up the record.
-
-    Symbols have no gradient.
-    """
+    saved: Saved, d_out: np.ndarray, d_states: States, input_grad: bool, d_shown: np.ndarray | None = None
+) -> BackResults:
+    """Gradients of the data, the first states and the parameters. Uses up the record. Symbols have no gradient."""
     weights, batch, out = saved.weights, saved.batch, saved.out
     dtype, N, B = weights.parameters.dtype, batch.rows, len(batch.order)
     P, D, L = weights.output_size, weights.num_directions, weights.num_layers
     d_x = np.empty(batch.data.shape if input_grad else (0, 0), dtype)
     d_h_0 = np.empty((L * D, B, P), dtype)
-    d_c_0 = np.empty((L * D, B, weights.hidden_size if WEIGHTS[type(weights)].has_c else 0), dtype)
+    d_others_0 = np.empty((cell_of(weights).states - 1, L * D, B, weights.hidden_size), dtype)
     d_between = WORKSPACE.take(min(2, L - 1) * N * D * P, dtype)
     d_projected = WORKSPACE.take((L * D if weights.hidden_size != P else 0) * N * P, dtype)
-    panels = WORKSPACE.take(back_panels_size(weights), dtype)
-    pack_back(weights, panels, input_grad)
+    of = layout_of(cell_of(weights), weights[4:])
+    panels = WORKSPACE.take(back_panels_size(weights.parameters, of), dtype)
+    pack_back(weights.parameters, of, panels, input_grad)
     gradient = np.zeros(weights.parameters.shape, dtype)
     workers = _workers(weights, batch)
+    if d_shown is None:
+        d_shown = np.empty((0, 0, 0), dtype)
 
     given = _given("backward", saved)
-    rest = (panels, d_out, *d_states, d_between, input_grad, d_x, d_h_0, d_c_0, d_projected)
-    divide(batch, workers, workers, lambda first, last: call_backward(*given, out, first, last, *rest))
+    rest = (panels, d_out, *d_states, d_between, input_grad, d_x, d_h_0, d_others_0, d_projected)
+    divide(batch, workers, workers, lambda first, last: call_backward(*given, out, d_shown, first, last, *rest))
 
     given = _given("gradients", saved)
-    product = partial(call_gradients, *given, out, d_projected)
+    product = partial(call_gradients, *given, out, d_shown, d_projected)
     threads.run([partial(product, part, workers, gradient) for part in range(workers)], workers)
     for array in (*saved.record, d_between, d_projected, panels):
         WORKSPACE.give(array)
-    return d_x, d_h_0, d_c_0, gradient
+    return BackResults(d_x, d_h_0, d_others_0, gradient)

@@ -7,7 +7,6 @@ little to unbox; or a user's ``@njit`` function, which need not compile it anew.
 
 from __future__ import annotations
 
-import copyreg
 import functools
 from typing import Any, NamedTuple
 
@@ -16,7 +15,8 @@ from numba import carray, types
 
 from .._jit import by_address, inner, jit
 from ..batch import Batch, Record, States
-from ..cells.parameters import WEIGHTS, Weights
+from ..cells.cell import Cell
+from ..cells.parameters import Weights, layout_of, weights_of
 from ..simd.memory import address, integers_at, pointer
 from ..simd.modes import call_kernel
 from .panels import pack_forward
@@ -44,6 +44,7 @@ class _Header(NamedTuple):
     progress: int
     parameters: int
     panels: int
+    constants: int
     input_size: int
     hidden_size: int
     output_size: int
@@ -60,7 +61,7 @@ class _Header(NamedTuple):
     sequences: int
     #: the initial states, and whether there are any
     h_0: int
-    c_0: int
+    others_0: int
     given: int
     #: the dropout: see `drop_of`; 0 for none
     drop: int
@@ -72,6 +73,8 @@ class _Header(NamedTuple):
     unprojected: int
     #: (N, D * P) the output
     out: int
+    #: (S - 1, N, D * H) the other states after each step, or their gradient; 0 for none
+    shown: int
 
 
 class _Forward(NamedTuple):
@@ -80,7 +83,7 @@ class _Forward(NamedTuple):
     first: int
     last: int
     h_n: int
-    c_n: int
+    others_n: int
 
 
 class _Backward(NamedTuple):
@@ -92,14 +95,14 @@ class _Backward(NamedTuple):
     panels: int
     d_out: int
     d_h_n: int
-    d_c_n: int
+    d_others_n: int
     #: whether gradients of the last states are given
     given: int
     d_between: int
     input_grad: int
     d_x: int
     d_h_0: int
-    d_c_0: int
+    d_others_0: int
     d_projected: int
 
 
@@ -136,8 +139,8 @@ def _batch(head, number):
 
 
 @inner
-def _states(h, c, given, number):
-    return States(_array(h, number, _EVERYTHING), _array(c, number, _EVERYTHING), given != 0)
+def _states(h, others, given, number):
+    return States(_array(h, number, _EVERYTHING), _array(others, number, _EVERYTHING), given != 0)
 
 
 @inner
@@ -153,8 +156,9 @@ def _record(head, number):
 @inner
 def _weights(kind, head, number):
     return kind(
-        _array(head.parameters, number, _EVERYTHING), _array(head.panels, number, _EVERYTHING), 0, head.input_size,
-        head.hidden_size, head.output_size, head.num_layers, head.num_directions, head.bias,
+        _array(head.parameters, number, _EVERYTHING), _array(head.panels, number, _EVERYTHING),
+        _array(head.constants, number, _EVERYTHING), 0, head.input_size, head.hidden_size, head.output_size,
+        head.num_layers, head.num_directions, head.bias,
     )  # fmt: skip
 
 
@@ -169,9 +173,9 @@ def _forward_kernel(kind, number):
         call = _Forward(*integers_at(block + 8 * _HEAD, _FORWARD))
         forward_stack(
             _weights(kind, head, number), _batch(head, number), call.first, call.last,
-            _states(head.h_0, head.c_0, head.given, number), head.drop, head.keep != 0, _record(head, number),
-            _array(head.out, number, _EVERYTHING), _array(call.h_n, number, _EVERYTHING),
-            _array(call.c_n, number, _EVERYTHING),
+            _states(head.h_0, head.others_0, head.given, number), head.drop, head.keep != 0, _record(head, number),
+            _array(head.out, number, _EVERYTHING), head.shown, _array(call.h_n, number, _EVERYTHING),
+            _array(call.others_n, number, _EVERYTHING),
         )  # fmt: skip
         _done(block)
 
@@ -184,11 +188,11 @@ def _backward_kernel(kind, number):
         call = _Backward(*integers_at(block + 8 * _HEAD, _BACKWARD))
         backward_stack(
             _weights(kind, head, number), _array(call.panels, number, _EVERYTHING), _batch(head, number), call.first,
-            call.last, _states(head.h_0, head.c_0, head.given, number), head.drop, _record(head, number),
-            _array(head.out, number, _EVERYTHING), _array(call.d_out, number, _EVERYTHING),
-            _states(call.d_h_n, call.d_c_n, call.given, number), _array(call.d_between, number, _EVERYTHING),
+            call.last, _states(head.h_0, head.others_0, head.given, number), head.drop, _record(head, number),
+            _array(head.out, number, _EVERYTHING), _array(call.d_out, number, _EVERYTHING), head.shown,
+            _states(call.d_h_n, call.d_others_n, call.given, number), _array(call.d_between, number, _EVERYTHING),
             call.input_grad != 0, _array(call.d_x, number, _EVERYTHING),
-            _states(call.d_h_0, call.d_c_0, 1, number), _array(call.d_projected, number, _EVERYTHING),
+            _states(call.d_h_0, call.d_others_0, 1, number), _array(call.d_projected, number, _EVERYTHING),
         )  # fmt: skip
         _done(block)
 
@@ -200,7 +204,7 @@ def _gradients_kernel(kind, number):
         head = _Header(*integers_at(block, _HEAD))
         call = _Gradients(*integers_at(block + 8 * _HEAD, _GRADIENTS))
         weight_gradients(
-            _weights(kind, head, number), _batch(head, number), _states(head.h_0, head.c_0, head.given, number),
+            _weights(kind, head, number), _batch(head, number), _states(head.h_0, head.others_0, head.given, number),
             head.drop, _record(head, number), _array(head.out, number, _EVERYTHING),
             _array(call.d_projected, number, _EVERYTHING), call.part, call.parts,
             _array(call.gradient, number, _EVERYTHING),
@@ -218,8 +222,9 @@ def _compiled(name: str, kind: Any, itemsize: int) -> Any:
     """A pass, compiled or loaded, with what it calls; from now on compiled code finds it in the table."""
     dtype = np.dtype(f"f{itemsize}")
     tile_of(dtype)
-    made = by_address(types.void(types.intp))(_KERNELS[name](kind, dtype.type(0)))
-    enter(name, kind.__name__, dtype.name, address=made.address)
+    digest = kind.cell.digest
+    made = by_address(types.void(types.intp), (digest, dtype.name))(_KERNELS[name](kind, dtype.type(0)))
+    enter(digest, name, dtype.name, made.address)
     return made
 
 
@@ -238,24 +243,24 @@ def make_all(weights: Weights) -> Weights:
     return weights
 
 
-def packed_weights(kind: Any, parameters: np.ndarray, sizes: tuple[int, ...]) -> Weights:
+def packed_weights(cell: Cell, parameters: np.ndarray, constants: np.ndarray, sizes: tuple[int, ...]) -> Weights:
     """The weights of a layer, packed; ``sizes`` are the fields of `Weights` from ``input_size`` on."""
-    bare = kind(parameters, parameters[:0].copy(), np.array(sizes), *sizes)
-    return bare._replace(panels=pack_forward(bare))
+    panels = pack_forward(parameters, layout_of(cell, sizes))
+    made: Weights = weights_of(cell)(parameters, panels, constants, np.array(sizes), *sizes)
+    return made
 
 
-def _unpickled(kind: Any, parameters: np.ndarray, sizes: tuple[int, ...]) -> Weights:
+def _unpickled(cell: Cell, parameters: np.ndarray, constants: np.ndarray, sizes: tuple[int, ...]) -> Weights:
     parameters.flags.writeable = False
-    return make_all(packed_weights(kind, parameters, sizes))
+    return make_all(packed_weights(cell, parameters, constants, sizes))
 
 
-def _pickled(weights: Weights) -> tuple[Any, ...]:
+def _reduced(weights: Weights) -> tuple[Any, ...]:
     """How weights are pickled: to be packed anew, which may be on another machine."""
-    return _unpickled, (type(weights), weights.parameters, weights[3:])
+    return _unpickled, (type(weights).cell, weights.parameters, weights.constants, weights[4:])
 
 
-for _kind in WEIGHTS:
-    copyreg.pickle(_kind, _pickled)
+Weights.__reduce__ = _reduced  # type: ignore[assignment,method-assign]
 
 
 @inner
@@ -271,67 +276,86 @@ def _place(drop):
 
 
 @inner
-def _head(parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, drop, keep, record, out):
+def _head(
+    parameters, panels, constants, sizes, data, batch_sizes, order, h_0, others_0, given, drop, keep, record, out, shown
+):
     """A `_Header`, as a plain tuple."""
     input_size, hidden_size, output_size, layers, directions, bias = (
         sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
     )  # fmt: skip
     return (
-        0, address(parameters, 0), address(panels, 0), input_size, hidden_size, output_size, layers, directions, bias,
-        address(data, 0), data.shape[0], int(data.ndim == 1), address(batch_sizes, 0), batch_sizes.size,
-        address(order, 0), order.size, address(h_0, 0), address(c_0, 0), int(given), drop, int(keep),
-        address(record[0], 0), address(record[1], 0), address(record[2], 0), address(record[3], 0), address(out, 0),
+        0, address(parameters, 0), address(panels, 0), address(constants, 0), input_size, hidden_size, output_size,
+        layers, directions, bias, address(data, 0), data.shape[0], int(data.ndim == 1), address(batch_sizes, 0),
+        batch_sizes.size, address(order, 0), order.size, address(h_0, 0), address(others_0, 0), int(given), drop,
+        int(keep), address(record[0], 0), address(record[1], 0), address(record[2], 0), address(record[3], 0),
+        address(out, 0), address(shown, 0) if shown.size else 0,
     )  # fmt: skip
 
 
 # Arguments are plain arrays and numbers: a named tuple costs as much to unbox as ten arrays. In all of them
 
-# - weights:  parameters, panels, sizes
+# - weights:  parameters, panels, constants, sizes
 # - batch:    data (N, I) or symbols (N,), batch_sizes (T,), order (B,)
-# - states:   h_0 (L * D, B, P), c_0 (L * D, B, H), given
+# - states:   h_0 (L * D, B, P), others_0 (S - 1, L * D, B, H), given
 # - drop:     see `drop_of`
 # - record:   gates, cells, outputs, unprojected, as in `Record`
 
 
 @jit
 def call_inference(
-    kernel, parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, first, last, out, h_n, c_n
+    kernel,
+    parameters,
+    panels,
+    constants,
+    sizes,
+    data,
+    batch_sizes,
+    order,
+    h_0,
+    others_0,
+    given,
+    first,
+    last,
+    out,
+    shown,
+    h_n,
+    others_n,
 ):
-    """Run the forward pass for the sequences ``first`` to ``last``; writes their part of out, h_n and c_n."""
+    """Run the forward pass for the sequences ``first`` to ``last``; writes their part of out, h_n and others_n."""
     head = _head(
-        parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, 0, False,
-        (data, data, data, data), out,
+        parameters, panels, constants, sizes, data, batch_sizes, order, h_0, others_0, given, 0, False,
+        (data, data, data, data), out, shown,
     )  # fmt: skip
-    _run(kernel, np.array((*head, first, last, address(h_n, 0), address(c_n, 0))))
+    _run(kernel, np.array((*head, first, last, address(h_n, 0), address(others_n, 0))))
 
 
 @jit
 def call_forward(
-    kernel, parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, drop, gates, cells,
-    outputs, unprojected, first, last, out, h_n, c_n,
+    kernel, parameters, panels, constants, sizes, data, batch_sizes, order, h_0, others_0, given, drop, gates, cells,
+    outputs, unprojected, first, last, out, shown, h_n, others_n,
 ):  # fmt: skip
     """As `call_inference`, with dropout, and writes their part of the record."""
     head = _head(
-        parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, _place(drop), True,
-        (gates, cells, outputs, unprojected), out,
+        parameters, panels, constants, sizes, data, batch_sizes, order, h_0, others_0, given, _place(drop), True,
+        (gates, cells, outputs, unprojected), out, shown,
     )  # fmt: skip
-    _run(kernel, np.array((*head, first, last, address(h_n, 0), address(c_n, 0))))
+    _run(kernel, np.array((*head, first, last, address(h_n, 0), address(others_n, 0))))
 
 
 @jit
 def call_backward(
-    kernel, parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, drop, gates, cells,
-    outputs, unprojected, out, first, last, back_panels, d_out, d_h_n, d_c_n, d_given, d_between, input_grad, d_x,
-    d_h_0, d_c_0, d_projected,
+    kernel, parameters, panels, constants, sizes, data, batch_sizes, order, h_0, others_0, given, drop, gates, cells,
+    outputs, unprojected, out, shown, first, last, back_panels, d_out, d_h_n, d_others_n, d_given, d_between, input_grad,
+    d_x, d_h_0, d_others_0, d_projected,
 ):  # fmt: skip
     """Run the backward pass for the sequences ``first`` to ``last``: see `backward_stack`."""
     head = _head(
-        parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, _place(drop), True,
-        (gates, cells, outputs, unprojected), out,
+        parameters, panels, constants, sizes, data, batch_sizes, order, h_0, others_0, given, _place(drop), True,
+        (gates, cells, outputs, unprojected), out, shown,
     )  # fmt: skip
     tail = (
-        first, last, address(back_panels, 0), address(d_out, 0), address(d_h_n, 0), address(d_c_n, 0), int(d_given),
-        address(d_between, 0), int(input_grad), address(d_x, 0), address(d_h_0, 0), address(d_c_0, 0),
+        first, last, address(back_panels, 0), address(d_out, 0), address(d_h_n, 0), address(d_others_n, 0),
+        int(d_given), address(d_between, 0), int(input_grad), address(d_x, 0), address(d_h_0, 0), address(d_others_0, 0),
         address(d_projected, 0),
     )  # fmt: skip
     _run(kernel, np.array(head + tail))
@@ -339,12 +363,12 @@ def call_backward(
 
 @jit
 def call_gradients(
-    kernel, parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, drop, gates, cells,
-    outputs, unprojected, out, d_projected, part, parts, gradient,
+    kernel, parameters, panels, constants, sizes, data, batch_sizes, order, h_0, others_0, given, drop, gates, cells,
+    outputs, unprojected, out, shown, d_projected, part, parts, gradient,
 ):  # fmt: skip
     """Run part ``part`` of ``parts`` of the gradients of the weights: see `weight_gradients`."""
     head = _head(
-        parameters, panels, sizes, data, batch_sizes, order, h_0, c_0, given, _place(drop), True,
-        (gates, cells, outputs, unprojected), out,
+        parameters, panels, constants, sizes, data, batch_sizes, order, h_0, others_0, given, _place(drop), True,
+        (gates, cells, outputs, unprojected), out, shown,
     )  # fmt: skip
     _run(kernel, np.array((*head, part, parts, address(d_projected, 0), address(gradient, 0))))

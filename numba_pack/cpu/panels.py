@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .._jit import inner, jit
-from ..cells.parameters import gates_of, kept_of, places, turn_of
-from ..simd.lanes import load_first, store, transpose_block, width
+from ..cells.parameters import layout, places
+from ..simd.lanes import load_first, size_of, store, transpose_block, width
 from ..simd.memory import address
 from ..simd.modes import put_back_mode, take_mode
 from .tile import gate_columns, panel_count, panel_vectors, plain_columns
@@ -26,20 +26,28 @@ __all__ = [
     "back_panels",
     "back_panels_size",
     "forward_panels",
+    "group_size",
+    "groups_of",
     "pack_back",
-    "pack_columns",
     "pack_forward",
+    "padded",
+    "panel_size",
+    "state_columns",
 ]
 
 
 class Panels(NamedTuple):
-    """Addresses of what a forward scan of one direction of one layer multiplies by."""
+    """Addresses of what a forward scan of one direction of one layer computes with. H' is H in whole vectors."""
 
     weight_ih: int
     weight_hh: int
+    #: the rows of weight_hh that are those of the cell's `product`
+    product: int
     weight_hr: int
-    #: ``kept * H`` elements: what the sums of a row start from
+    #: (M * H,) what the sums of a row start from
     bias: int
+    #: (U, H') unit weights
+    units: int
     #: input size of the layer
     inputs: int
 
@@ -49,6 +57,7 @@ class BackPanels(NamedTuple):
 
     weight_ih: int
     weight_hh: int
+    product: int
     weight_hr: int
     inputs: int
 
@@ -56,18 +65,35 @@ class BackPanels(NamedTuple):
 @inner
 def aligned(dtype, count):
     """An uninitialised 1-D array on a 64-byte boundary, where no vector straddles two cache lines."""
-    spare = 64 // dtype.itemsize
-    buffer = np.empty(count + spare, dtype.dtype)
-    skip = (-address(buffer, 0) % 64) // dtype.itemsize
+    spare = 64 // size_of(dtype)
+    buffer = np.empty(count + spare, dtype)
+    skip = (-address(buffer, 0) % 64) // size_of(dtype)
     return buffer[skip : skip + count]
 
 
 @inner
-def panel_columns(weights):
-    """The columns of the products with input and state."""
-    if gates_of(weights) == 1:
-        return plain_columns(weights.parameters, weights.hidden_size)
-    return gate_columns(weights.parameters, weights.hidden_size, gates_of(weights))
+def padded(dtype, units):
+    """``units`` rounded up to whole vectors."""
+    return -(-units // width(dtype)) * width(dtype)
+
+
+@inner
+def state_columns(dtype, units, gates):
+    """The columns of a product with the state that gives so many gates of a unit, at most four."""
+    return plain_columns(dtype, units) if gates == 1 else gate_columns(dtype, units, gates)
+
+
+@inner
+def groups_of(gates):
+    """How many products with the state give so many gates: at most four gates each, as a panel has four vectors."""
+    return (gates + 3) // 4
+
+
+@inner
+def group_size(gates, group):
+    """How many gates the product of that number gives: as even as can be."""
+    groups = max(1, groups_of(gates))
+    return gates // groups + (1 if group < gates % groups else 0)
 
 
 @inner
@@ -78,29 +104,48 @@ def panel_size(dtype, columns, k):
 
 
 @inner
-def _lay_out(weights, layer, direction, transposed):
-    """Offsets, in elements, of the weights of one direction in the buffer of panels, and where they end."""
-    dtype, units, outputs = weights.parameters, weights.hidden_size, weights.output_size
-    gates = gates_of(weights) * units
+def _state_size(dtype, of, k):
+    """Elements of the panels of weight_hh, without the rows of `product`."""
+    total = 0
+    for group in range(groups_of(of.gates_hh)):
+        total += panel_size(dtype, state_columns(dtype, of.hidden_size, group_size(of.gates_hh, group)), k)
+    return total
+
+
+@inner
+def _lay_out(dtype, of, layer, direction):
+    """Offsets, in elements, of what `Panels` has of one direction in the buffer of panels, and where they end."""
+    units, outputs = of.hidden_size, of.output_size
     at = 0
-    for number in range(layer * weights.num_directions + direction + 1):
-        inputs = weights.input_size if number < weights.num_directions else weights.num_directions * outputs
-        if transposed:
-            columns = panel_columns(weights)
-            weight_hh = at + panel_size(dtype, columns, inputs)
-            weight_hr = weight_hh + panel_size(dtype, columns, outputs)
-            bias = weight_hr
-            if outputs != units:
-                bias += panel_size(dtype, plain_columns(dtype, outputs), units)
-            end = bias + -(-kept_of(weights) * units // 16) * 16
-        else:
-            weight_hh = at + panel_size(dtype, plain_columns(dtype, inputs), gates)
-            weight_hr = weight_hh + panel_size(dtype, plain_columns(dtype, outputs), gates)
-            bias = weight_hr
-            if outputs != units:
-                bias += panel_size(dtype, plain_columns(dtype, units), outputs)
-            end = bias
-        found = (at, weight_hh, weight_hr, bias, end, inputs)
+    for number in range(layer * of.num_directions + direction + 1):
+        inputs = of.input_size if number < of.num_directions else of.num_directions * outputs
+        weight_hh = at + panel_size(dtype, plain_columns(dtype, of.gates_ih * units), inputs)
+        product = weight_hh + _state_size(dtype, of, outputs)
+        weight_hr = product + of.product * panel_size(dtype, plain_columns(dtype, units), units)
+        bias = weight_hr
+        if outputs != units:
+            bias += panel_size(dtype, plain_columns(dtype, outputs), units)
+        unit_weights = bias + -(-of.gates * units // 16) * 16
+        end = unit_weights + -(-of.units * padded(dtype, units) // 16) * 16
+        found = (at, weight_hh, product, weight_hr, bias, unit_weights, end, inputs)
+        at = end
+    return found
+
+
+@inner
+def _lay_out_back(dtype, of, layer, direction):
+    """The same for `BackPanels`."""
+    units, outputs = of.hidden_size, of.output_size
+    at = 0
+    for number in range(layer * of.num_directions + direction + 1):
+        inputs = of.input_size if number < of.num_directions else of.num_directions * outputs
+        weight_hh = at + panel_size(dtype, plain_columns(dtype, inputs), of.gates_ih * units)
+        product = weight_hh + panel_size(dtype, plain_columns(dtype, outputs), of.gates_hh * units)
+        weight_hr = product + of.product * panel_size(dtype, plain_columns(dtype, units), units)
+        end = weight_hr
+        if outputs != units:
+            end += panel_size(dtype, plain_columns(dtype, units), outputs)
+        found = (at, weight_hh, product, weight_hr, end, inputs)
         at = end
     return found
 
@@ -108,13 +153,17 @@ def _lay_out(weights, layer, direction, transposed):
 @inner
 def forward_panels(weights, layer, direction):
     """Where `pack_forward` put the weights of one direction of one layer."""
-    weight_ih, weight_hh, weight_hr, bias, _, inputs = _lay_out(weights, layer, direction, True)
+    weight_ih, weight_hh, product, weight_hr, bias, units, _, inputs = _lay_out(
+        weights.parameters.dtype, layout(weights), layer, direction
+    )
     panels = weights.panels
     return Panels(
         address(panels, weight_ih),
         address(panels, weight_hh),
+        address(panels, product),
         address(panels, weight_hr),
         address(panels, bias),
+        address(panels, units),
         inputs,
     )
 
@@ -122,26 +171,52 @@ def forward_panels(weights, layer, direction):
 @inner
 def back_panels(weights, panels, layer, direction):
     """Where `pack_back` put the weights of one direction of one layer."""
-    weight_ih, weight_hh, weight_hr, _, _, inputs = _lay_out(weights, layer, direction, False)
-    return BackPanels(address(panels, weight_ih), address(panels, weight_hh), address(panels, weight_hr), inputs)
+    weight_ih, weight_hh, product, weight_hr, _, inputs = _lay_out_back(
+        weights.parameters.dtype, layout(weights), layer, direction
+    )
+    return BackPanels(
+        address(panels, weight_ih), address(panels, weight_hh), address(panels, product), address(panels, weight_hr),
+        inputs,
+    )  # fmt: skip
 
 
 @inner
-def _pack_transposed(source, first, k, columns, turn, target, at):
-    """Panels of the transpose of the matrix (n, k) at ``source[first:]``, its gates rotated by ``turn``."""
-    lanes, size = width(source), source.itemsize
+def _pack_transposed(source, first, k, columns, target, at):
+    """Panels of the transpose of the matrix (n, k) at ``source[first:]``."""
     for p in range(panel_count(columns)):
-        vectors = panel_vectors(columns, p, lanes)
-        for j in range(vectors):
-            gate = j if columns.adjacent else (j + columns.vectors - turn) % columns.vectors
-            column = p * columns.per_panel + gate * columns.between
-            left = columns.total - p * columns.per_panel - (j * lanes if columns.adjacent else 0)
-            for kk in range(0, k, lanes):
-                row, to = first + column * k + kk, at + (kk * vectors + j) * lanes
-                transpose_block(
-                    source, address(source, row), k * size, left, k - kk, address(target, to), vectors * lanes * size
-                )
-        at += k * vectors * lanes
+        for j in range(panel_vectors(columns, p, width(source))):
+            _pack_vector(source, first, k, columns, p, j, j * columns.between, target, at)
+
+
+@inner
+def _pack_state(source, first, k, of, target, at):
+    """Panels of the transpose of weight_hh (., k) at ``source[first:]``, its gates in the order of a row of sums."""
+    gates, units = of.gates_hh, of.hidden_size
+    begin = 0
+    for group in range(groups_of(gates)):
+        number = group_size(gates, group)
+        columns = state_columns(source.dtype, units, number)
+        if number == 1:
+            _pack_transposed(source, first, k, columns, target, at)
+        for p in range(panel_count(columns) if number > 1 else 0):
+            for j in range(number):
+                gate = (begin + j + gates - of.turn) % gates
+                _pack_vector(source, first, k, columns, p, j, gate * units, target, at)
+        at += panel_size(source.dtype, columns, k)
+        begin += number
+
+
+@inner
+def _pack_vector(source, first, k, columns, p, j, column, target, at):
+    """Vector j of panel p: the columns of the transpose from ``column`` on, counted from those of the panel."""
+    lanes, size = width(source), source.itemsize
+    vectors = panel_vectors(columns, p, lanes)
+    at += p * columns.vectors * lanes * k
+    row = first + (p * columns.per_panel + column) * k
+    left = columns.total - p * columns.per_panel - (j * lanes if columns.adjacent else 0)
+    for kk in range(0, k, lanes):
+        to = address(target, at + (kk * vectors + j) * lanes)
+        transpose_block(source, address(source, row + kk), k * size, left, k - kk, to, vectors * lanes * size)
 
 
 @inner
@@ -160,74 +235,72 @@ def _pack_plain(source, first, k, columns, turn, target, at):
 
 
 @inner
-def _pack_bias(weights, place, target, at):
-    """The row (kept * H,) that sums start from: biases of the state's products first, where they stand alone."""
-    units, gates, turn = weights.hidden_size, gates_of(weights), turn_of(weights)
-    for column in range(kept_of(weights) * units):
+def _pack_bias(parameters, of, place, target, at):
+    """The row (M * H,) that sums start from: each block the biases of its products."""
+    units = of.hidden_size
+    for column in range(of.gates * units):
         target[at + column] = 0
-    if weights.bias:
+    if of.bias:
         mode = take_mode()
-        for gate in range(gates):
-            state = ((gate + turn) % gates) * units  # where the product with the state adds this gate
+        for column in range(of.gates_ih * units):
+            target[at + of.turn * units + column] += parameters[place.bias_ih + column]
+        for gate in range(of.gates_hh):
+            block = at + (gate + of.turn) % of.gates_hh * units
             for unit in range(units):
-                row = gate * units + unit
-                target[at + turn * units + row] += weights.parameters[place.bias_ih + row]
-                target[at + state + unit] += weights.parameters[place.bias_hh + row]
+                target[block + unit] += parameters[place.bias_hh + gate * units + unit]
+        for unit in range(of.product * units):
+            row = of.gates_hh * units + unit
+            target[at + (of.gates - 1) * units + unit] += parameters[place.bias_hh + row]
         put_back_mode(mode)
 
 
 @jit
-def pack_forward(weights):
-    """The panels of the forward scans: ``weights.panels`` of new weights (the field itself is not read)."""
-    dtype, units, outputs = weights.parameters, weights.hidden_size, weights.output_size
-    layers, directions = weights.num_layers, weights.num_directions
-    panels = aligned(dtype, _lay_out(weights, layers - 1, directions - 1, True)[4])
-    columns = panel_columns(weights)
-    for layer in range(layers):
-        for direction in range(directions):
-            place = places(weights, layer, direction)
-            at, weight_hh, weight_hr, bias, _, inputs = _lay_out(weights, layer, direction, True)
-            _pack_transposed(weights.parameters, place.weight_ih, inputs, columns, 0, panels, at)
-            _pack_transposed(weights.parameters, place.weight_hh, outputs, columns, turn_of(weights), panels, weight_hh)
+def pack_forward(parameters, of):
+    """The panels of the forward scans of all layers; ``of`` is the `Layout` of the parameters."""
+    dtype, units, outputs = parameters.dtype, of.hidden_size, of.output_size
+    panels = aligned(dtype, _lay_out(dtype, of, of.num_layers - 1, of.num_directions - 1)[6])
+    for layer in range(of.num_layers):
+        for direction in range(of.num_directions):
+            place = places(of, layer, direction)
+            at, weight_hh, product, weight_hr, bias, unit_weights, _, inputs = _lay_out(dtype, of, layer, direction)
+            rows = plain_columns(dtype, of.gates_ih * units)
+            _pack_transposed(parameters, place.weight_ih, inputs, rows, panels, at)
+            _pack_state(parameters, place.weight_hh, outputs, of, panels, weight_hh)
+            if of.product:
+                own = place.weight_hh + of.gates_hh * units * outputs
+                _pack_transposed(parameters, own, outputs, plain_columns(dtype, units), panels, product)
             if outputs != units:
-                projected = plain_columns(dtype, outputs)
-                _pack_transposed(weights.parameters, place.weight_hr, units, projected, 0, panels, weight_hr)
-            _pack_bias(weights, place, panels, bias)
+                _pack_transposed(parameters, place.weight_hr, units, plain_columns(dtype, outputs), panels, weight_hr)
+            _pack_bias(parameters, of, place, panels, bias)
+            for unit_weight in range(of.units):
+                row, to = place.units + unit_weight * units, unit_weights + unit_weight * padded(dtype, units)
+                panels[to : to + padded(dtype, units)] = 0
+                panels[to : to + units] = parameters[row : row + units]
     return panels
 
 
 @jit
-def pack_columns(matrix):
-    """The panels of the transpose of one matrix (n, k)."""
-    n, k = matrix.shape
-    columns = plain_columns(matrix, n)
-    panels = aligned(matrix, panel_size(matrix, columns, k))
-    _pack_transposed(matrix.reshape(n * k), 0, k, columns, 0, panels, 0)
-    return panels
-
-
-@jit
-def back_panels_size(weights):
+def back_panels_size(parameters, of):
     """Elements of the panels of the backward scans."""
-    return _lay_out(weights, weights.num_layers - 1, weights.num_directions - 1, False)[4]
+    return _lay_out_back(parameters.dtype, of, of.num_layers - 1, of.num_directions - 1)[4]
 
 
 @jit
-def pack_back(weights, panels, input_grad):
+def pack_back(parameters, of, panels, input_grad):
     """Fill the panels of the backward scans; without ``input_grad`` not those that the input's gradient takes."""
-    dtype, units, outputs = weights.parameters, weights.hidden_size, weights.output_size
-    layers, directions = weights.num_layers, weights.num_directions
-    gates, turn = gates_of(weights) * units, turn_of(weights) * units
-    for layer in range(layers):
-        for direction in range(directions):
-            place = places(weights, layer, direction)
-            at, weight_hh, weight_hr, _, _, inputs = _lay_out(weights, layer, direction, False)
+    dtype, units, outputs = parameters.dtype, of.hidden_size, of.output_size
+    for layer in range(of.num_layers):
+        for direction in range(of.num_directions):
+            place = places(of, layer, direction)
+            at, weight_hh, product, weight_hr, _, inputs = _lay_out_back(dtype, of, layer, direction)
+            of_state = plain_columns(dtype, outputs)
             if layer > 0 or input_grad:
-                _pack_plain(weights.parameters, place.weight_ih, gates, plain_columns(dtype, inputs), 0, panels, at)
-            _pack_plain(
-                weights.parameters, place.weight_hh, gates, plain_columns(dtype, outputs), turn, panels, weight_hh
-            )
-            if outputs != units:
                 _pack_plain(
-                    weights.parameters, place.weight_hr, outputs, plain_columns(dtype, units), 0, panels, weight_hr
+                    parameters, place.weight_ih, of.gates_ih * units, plain_columns(dtype, inputs), 0, panels, at
                 )
+            _pack_plain(parameters, place.weight_hh, of.gates_hh * units, of_state, of.turn * units, panels, weight_hh)
+            if of.product:
+                own = place.weight_hh + of.gates_hh * units * outputs
+                _pack_plain(parameters, own, units, of_state, 0, panels, product)
+            if outputs != units:
+                _pack_plain(parameters, place.weight_hr, outputs, plain_columns(dtype, units), 0, panels, weight_hr)

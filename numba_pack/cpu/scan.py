@@ -1,7 +1,8 @@
 """The recurrence over time, forward: a scan of one direction of one layer, and the stack of layers made of scans.
 
 Shapes: T steps, of which step t holds ``sizes[t]`` rows, never more than the step before; B sequences; H units; P
-outputs, the size of h (H without a projection); K inputs of the layer; W the length of a row of gates.
+outputs, the size of h (H without a projection); K inputs of the layer; W the length of a row of gates; S states, of
+which h is the first; H' is H rounded up to whole vectors, P' is P.
 
 Row r of step t belongs to the same sequence as row r of step t - 1. So the state needs no copy: the output of the step
 before is the state, but for the rows whose sequence begins, which take theirs from h_0. Forward in time all sequences
@@ -17,15 +18,41 @@ from typing import NamedTuple
 import numpy as np
 
 from .._jit import inner
-from ..cells.parameters import has_c, kept_of, step, turn_of
-from ..simd.lanes import always_inline, load, load_first, load_gates, nothing, store, store_first, store_gates, width
+from ..cells.parameters import (
+    constants_of,
+    factor,
+    gates_hh_of,
+    gates_of,
+    has_product,
+    kept_of,
+    layout,
+    reads_h,
+    others_of,
+    step,
+    units_of,
+)
+from ..simd.lanes import (
+    always_inline,
+    joined,
+    load_each,
+    load_first,
+    load_gates,
+    nothing,
+    size_of,
+    splat_each,
+    store_each,
+    store_first,
+    store_gates,
+    width,
+    without_first,
+)
 from ..simd.memory import address, clear, copy, integer_at, keep_alive
 from .drop import drop_layer
-from .panels import Panels, aligned, forward_panels, panel_columns
+from .panels import Panels, aligned, forward_panels, group_size, groups_of, padded, panel_size, state_columns
 from .symbols import gather
 from .tile import Matrix, multiply, multiply_panels, panel_count, panels_at_once, plain_columns, there_and_back
 
-__all__ = ["Rows", "Steps", "forward_stack", "padded", "row_width", "steps_of"]
+__all__ = ["Rows", "Steps", "forward_stack", "row_width", "state_product", "steps_of"]
 
 #: bytes of gates that an inference scan projects at a time: they stay in the cache until the scan has used them
 BLOCK_BYTES = 1 << 18
@@ -72,39 +99,36 @@ def steps_of(batch_sizes, first, last):
 
 
 @inner
-def padded(dtype, units):
-    """``units`` rounded up to whole vectors."""
-    return -(-units // width(dtype)) * width(dtype)
+def row_width(dtype, blocks, units):
+    """W: a row of so many blocks of H columns, with some room behind it.
 
-
-@inner
-def row_width(weights):
-    """W: a row of gates, with some room behind it so that rows do not fall into the same few sets of the cache."""
-    return padded(weights.parameters, kept_of(weights) * weights.hidden_size) + width(weights.parameters)
+    So rows do not fall into the same few sets of the cache.
+    """
+    return padded(dtype, blocks * units) + width(dtype)
 
 
 @inner
 def row_at(dtype, rows, t, r):
     """The `Matrix` that begins with row r of step t."""
     always_inline()
-    return Matrix(rows.at + (integer_at(rows.begins, t) + r) * rows.step * dtype.itemsize, rows.step)
+    return Matrix(rows.at + (integer_at(rows.begins, t) + r) * rows.step * size_of(dtype), rows.step)
 
 
 @inner
 def shifted(dtype, matrix, columns):
     """The matrix without its first columns."""
     always_inline()
-    return Matrix(matrix.at + columns * dtype.itemsize, matrix.step)
+    return Matrix(matrix.at + columns * size_of(dtype), matrix.step)
 
 
 @inner
 def take_states(dtype, states, given, index, order, first, rows, count):
     """``rows`` (., count) = states[index], in sorted order from sequence ``first`` on; zeros if none are given."""
     step = padded(dtype, count)
-    clear(address(rows, 0), rows.size * dtype.itemsize)
+    clear(address(rows, 0), rows.size * size_of(dtype))
     for r in range(rows.size // step if given else 0):
         row = index * order.size + order[first + r]
-        copy(address(rows, r * step), address(states, row * count), count * dtype.itemsize)
+        copy(address(rows, r * step), address(states, row * count), count * size_of(dtype))
 
 
 @inner
@@ -113,29 +137,39 @@ def give_states(dtype, rows, index, order, first, states, count):
     step = padded(dtype, count)
     for r in range(rows.size // step):
         row = index * order.size + order[first + r]
-        copy(address(states, row * count), address(rows, r * step), count * dtype.itemsize)
+        copy(address(states, row * count), address(rows, r * step), count * size_of(dtype))
 
 
 class Direction(NamedTuple):
-    """What a forward scan reads and writes. H' is H rounded up to whole vectors."""
+    """What a forward scan reads and writes."""
 
     #: `Panels` of the weights
     panels: Panels
+    #: the address of (C,) constants
+    constants: int
     #: (., K) the input, or the symbols that stand for its rows, and whether they are symbols
     x: Rows
     symbols: bool
     #: (., P) the output, which is the state too
     out: Rows
-    #: (., W) sums, then gates: the tape in training, one block of steps in inference
+    #: (., W) sums, then what is kept: the tape in training, one block of steps in inference
     gates: Rows
-    #: (., H') on the tape, c before each step; in inference not written
+    #: the block of a row that has the factor of the cell's `product`
+    factor: int
+    #: on the tape (., H') the first of the states that are kept as they are before each step, and bytes from state to
+    #: state; in inference not written
     cells: Rows
-    #: (B, P') the state that sequences begin with; P' is P rounded up to whole vectors
+    cells_apart: int
+    #: (B, P') the state h that sequences begin with
     h_0: Matrix
     #: whether h_0 is other than zero
     has_state: bool
-    #: (B, H') c, from the beginning to the end
-    c: Matrix
+    #: (B, H') the first of the other states, from the beginning to the end, and bytes from state to state
+    others: Matrix
+    others_apart: int
+    #: (., H) where the first of the other states is put out after each step, or the address 0, and bytes to the next
+    shown: Rows
+    shown_apart: int
     #: (., H') h before the projection, if there is one: the tape in training, one step in inference
     unprojected: Rows
     #: a row of zeros
@@ -149,8 +183,8 @@ class Direction(NamedTuple):
 @inner
 def _project_block(weights, d, sizes, low, high):
     """Bias and product with the input, for the steps ``low`` to ``high``; as many rows at once as adjoin."""
-    dtype, columns = weights.parameters, panel_columns(weights)
-    turn = turn_of(weights) * weights.hidden_size
+    dtype, H, of = weights.parameters.dtype, weights.hidden_size, layout(weights)
+    columns = plain_columns(dtype, of.gates_ih * H)
     bias = Matrix(d.panels.bias, 0)
     t = low
     while t < high:
@@ -163,76 +197,128 @@ def _project_block(weights, d, sizes, low, high):
             rows += sizes[following]
             following += 1
         sums = row_at(dtype, d.gates, t, 0)
-        if turn:  # sums that the input has no part in
+        if of.turn or of.product:  # sums that the input has no part in
             for r in range(rows):
-                for unit in range(0, turn, width(dtype)):
-                    at = unit * dtype.itemsize
-                    store(sums.at + r * sums.step * dtype.itemsize + at, load(dtype, bias.at + at))
-        x, start, of_input = row_at(dtype, d.x, t, 0), shifted(dtype, bias, turn), shifted(dtype, sums, turn)
+                _begin(dtype, bias.at, sums.at + r * sums.step * size_of(dtype), 0, of.turn * H)
+                _begin(
+                    dtype, bias.at, sums.at + r * sums.step * size_of(dtype), (of.gates - of.product) * H, of.gates * H
+                )
+        x, start = row_at(dtype, d.x, t, 0), shifted(dtype, bias, of.turn * H)
+        of_input = shifted(dtype, sums, of.turn * H)
         if d.symbols:
             gather(dtype, x.at, rows, d.panels.inputs, d.panels.weight_ih, columns, start, of_input)
         else:
-            multiply(weights, x, 1, rows, d.panels.inputs, d.panels.weight_ih, columns, start, of_input)
+            multiply(dtype, x, 1, rows, d.panels.inputs, d.panels.weight_ih, columns, start, of_input)
         t = following
 
 
 @inner
-def _cell_rows(weights, d, sums, before, r0, rows, kept_c, out, unit, units):
-    """The cell, for ``units`` units from ``unit`` on, of rows r0 to r0 + rows of one step."""
+def _begin(dtype, bias, sums, low, high):
+    """The columns of a row of sums from ``low`` to ``high``, set to their bias."""
+    for column in range(low, high, width(dtype)):
+        at = column * size_of(dtype)
+        store_first(sums + at, load_first(dtype, bias + at, high - column), high - column)
+
+
+@inner
+def state_product(dtype, gates, units, first, last, a, rows, k, panels, c):
+    """c += a @ weight_hh.T, of the units of the panels from ``first`` to ``last``, of so many gates."""
     always_inline()
-    dtype = weights.parameters
-    size = dtype.itemsize
-    H = weights.hidden_size
+    for group in range(groups_of(gates)):
+        columns = state_columns(dtype, units, group_size(gates, group))
+        multiply_panels(dtype, first, last, a, 1, rows, k, panels, columns, c, c)
+        panels += panel_size(dtype, columns, k) * size_of(dtype)
+        c = shifted(dtype, c, group_size(gates, group) * units)
+
+
+@inner
+def _cell_rows(weights, d, t, r0, rows, before, out, unit, units):
+    """The cell, for ``units`` units from ``unit`` on, of rows r0 to r0 + rows of step t."""
+    always_inline()
+    dtype, H = weights.parameters.dtype, weights.hidden_size
+    size, H_padded = size_of(dtype), padded(dtype, H)
+    sums, cells, shown = row_at(dtype, d.gates, t, r0), row_at(dtype, d.cells, t, r0), row_at(dtype, d.shown, t, r0)
+    constants = splat_each(dtype, d.constants, constants_of(weights))
     for r in range(rows):
         for u in range(unit, min(unit + units, H), width(dtype)):
             count = H - u
             at = sums.at + (r * sums.step + u) * size
+            others_at = d.others.at + ((r0 + r) * d.others.step + u) * size
             h = nothing(dtype)
-            if turn_of(weights):  # the one formula that reads h itself
+            if reads_h(weights):
                 h = load_first(dtype, before.at + (r * before.step + u) * size, count)
-            c, c_at = h, d.c.at + ((r0 + r) * d.c.step + u) * size
-            if has_c(weights):
-                c = load(dtype, c_at)
-                if d.keep:
-                    store(kept_c.at + (r * kept_c.step + u) * size, c)
-            gates, h, c = step(weights, load_gates(dtype, at, H * size, count, kept_of(weights)), h, c)
-            if has_c(weights):
-                store(c_at, c)
+            states = joined(h, load_each(dtype, others_at, d.others_apart, others_of(weights)))
+            unit_weights = load_each(dtype, d.panels.units + u * size, H_padded * size, units_of(weights))
+            gates = load_gates(dtype, at, H * size, count, gates_of(weights))
+            kept, kept_states, states = step(weights, gates, states, unit_weights, constants)
+            store_each(others_at, d.others_apart, without_first(states))
             if d.keep:
-                store_gates(at, H * size, count, gates)
-            store_first(out.at + (r * out.step + u) * size, h, count)
+                store_gates(at, H * size, count, kept)
+                store_each(cells.at + (r * cells.step + u) * size, d.cells_apart, kept_states)
+            if d.shown.at != 0:
+                store_gates(shown.at + (r * shown.step + u) * size, d.shown_apart, count, without_first(states))
+            store_first(out.at + (r * out.step + u) * size, states[0], count)
+
+
+@inner
+def _factor_rows(weights, d, t, r0, rows, before):
+    """The factor of the cell's `product`, of rows r0 to r0 + rows of step t, and the product with it."""
+    dtype, H = weights.parameters.dtype, weights.hidden_size
+    size, sums = size_of(dtype), row_at(dtype, d.gates, t, r0)
+    into = shifted(dtype, sums, d.factor * H)
+    constants = splat_each(dtype, d.constants, constants_of(weights))
+    for r in range(rows):
+        for u in range(0, H, width(dtype)):
+            count = H - u
+            others_at = d.others.at + ((r0 + r) * d.others.step + u) * size
+            h = load_first(dtype, before.at + (r * before.step + u) * size, count)
+            states = joined(h, load_each(dtype, others_at, d.others_apart, others_of(weights)))
+            unit_weights = load_each(dtype, d.panels.units + u * size, padded(dtype, H) * size, units_of(weights))
+            gates = load_gates(dtype, sums.at + (r * sums.step + u) * size, H * size, count, gates_of(weights))
+            of = factor(weights, gates, states, unit_weights, constants)
+            store_first(into.at + (r * into.step + u) * size, of[0], count)
+    target = shifted(dtype, sums, (gates_of(weights) - 1) * H)
+    multiply(dtype, into, 1, rows, H, d.panels.product, plain_columns(dtype, H), target, target)
 
 
 @inner
 def _step_rows(weights, d, t, r0, rows, before, k):
     """Rows r0 to r0 + rows of step t, whose state before is ``before`` (k = P), or zero (k = 0)."""
     always_inline()
-    dtype, columns = weights.parameters, panel_columns(weights)
+    dtype, gates = weights.parameters.dtype, gates_hh_of(weights)
     P, H = weights.output_size, weights.hidden_size
-    sums, kept_c, out = row_at(dtype, d.gates, t, r0), row_at(dtype, d.cells, t, r0), row_at(dtype, d.out, t, r0)
+    sums, out = row_at(dtype, d.gates, t, r0), row_at(dtype, d.out, t, r0)
     h = out
     if P != H:
         h = row_at(dtype, d.unprojected, t, r0)
-    count, number = panel_count(columns), panels_at_once(weights, rows, k, columns)
-    groups = (count + number - 1) // number
-    for n in range(groups):
-        p = there_and_back(n, groups, t) * number
-        following = min(p + number, count)
-        if k > 0:
-            multiply_panels(weights, p, following, before, 1, rows, k, d.panels.weight_hh, columns, sums, sums)
-        unit, units = p * columns.per_panel, (following - p) * columns.per_panel
-        _cell_rows(weights, d, sums, before, r0, rows, kept_c, h, unit, units)
+    if gates == 0 and not has_product(weights):  # nothing but the cell
+        _cell_rows(weights, d, t, r0, rows, before, h, 0, H)
+    else:
+        columns = state_columns(dtype, H, group_size(gates, 0))
+        count, number = panel_count(columns), panels_at_once(dtype, rows, k, columns)
+        groups = (count + number - 1) // number
+        for n in range(groups):
+            p = there_and_back(n, groups, t) * number
+            following = min(p + number, count)
+            if k > 0 and gates > 0:
+                state_product(dtype, gates, H, p, following, before, rows, k, d.panels.weight_hh, sums)
+            if not has_product(weights):
+                unit, units = p * columns.per_panel, (following - p) * columns.per_panel
+                _cell_rows(weights, d, t, r0, rows, before, h, unit, units)
+        if has_product(weights):
+            _factor_rows(weights, d, t, r0, rows, before)
+            _cell_rows(weights, d, t, r0, rows, before, h, 0, H)
     if P != H:
-        multiply(weights, h, 1, rows, H, d.panels.weight_hr, plain_columns(dtype, P), d.zeros, out)
+        multiply(dtype, h, 1, rows, H, d.panels.weight_hr, plain_columns(dtype, P), d.zeros, out)
 
 
 @inner
 def _scan(weights, d, steps, block_begins):
     """One direction of one layer over time."""
-    dtype, P = weights.parameters, weights.output_size
+    dtype, P = weights.parameters.dtype, weights.output_size
     sizes, alone = steps.sizes, steps.alone
     T = sizes.size
-    most = max(1, BLOCK_BYTES // (row_width(weights) * dtype.itemsize))
+    most = max(1, BLOCK_BYTES // (d.gates.step * size_of(dtype)))
     done = 0
     while done < T:
         # the next block of steps, low to high in time: at least one, and as many as its rows allow
@@ -254,7 +340,7 @@ def _scan(weights, d, steps, block_begins):
                 going_on = min(sizes[t], sizes[previous])
             for new in range(2):  # the rows that go on, then those that begin
                 if new:
-                    h_0 = Matrix(d.h_0.at + going_on * d.h_0.step * dtype.itemsize, d.h_0.step)
+                    h_0 = Matrix(d.h_0.at + going_on * d.h_0.step * size_of(dtype), d.h_0.step)
                     r0, rows, before, k = going_on, sizes[t] - going_on, h_0, P if d.has_state else 0
                 else:
                     r0, rows, before, k = 0, going_on, row_at(dtype, d.out, max(0, min(previous, T - 1)), 0), P
@@ -266,31 +352,35 @@ def _scan(weights, d, steps, block_begins):
 @inner
 def _last_h(weights, d, steps, first, last, order, index, h_n):
     """h_n[index, b]: the output of each sequence when its scan ends; of an empty one, h_0."""
-    dtype, P = weights.parameters, weights.output_size
+    dtype, P = weights.parameters.dtype, weights.output_size
     length = steps.sizes.size
     for r in range(last - first):
         while length > 0 and steps.sizes[length - 1] <= r:
             length -= 1
-        h = d.h_0.at + r * d.h_0.step * dtype.itemsize
+        h = d.h_0.at + r * d.h_0.step * size_of(dtype)
         if length > 0:
             h = row_at(dtype, d.out, 0 if d.reverse else length - 1, r).at
         row = index * order.size + order[first + r]
-        copy(address(h_n, row * P), h, P * dtype.itemsize)
+        copy(address(h_n, row * P), h, P * size_of(dtype))
 
 
 @inner
-def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, h_n, c_n):
+def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, shown, h_n, others_n):
     """All layers and directions, for the sequences ``first`` to ``last`` of the sorted batch.
 
-    Writes those sequences' part of out (N, D * P), h_n (L * D, B, P) and c_n (L * D, B, H) and, with ``keep``, of the
-    tape. Without it, what is needed besides are a block of gates and, between layers, their outputs.
+    Writes those sequences' part of out (N, D * P), h_n (L * D, B, P), others_n (S - 1, L * D, B, H), of ``shown``
+    (S - 1, N, D * H), an address that may be 0, and, with ``keep``, of the tape. Without it, what is needed besides are
+    a block of gates and, between layers, their outputs.
     """
-    dtype = weights.parameters
-    size = dtype.itemsize
+    dtype = weights.parameters.dtype
+    size = size_of(dtype)
     H, P, D = weights.hidden_size, weights.output_size, weights.num_directions
     steps = steps_of(batch.batch_sizes, first, last)
     N, own, mine = batch.rows, steps.alone[-1], last - first
-    W, H_padded, P_padded = row_width(weights), padded(dtype, H), padded(dtype, P)
+    H_padded, P_padded = padded(dtype, H), padded(dtype, P)
+    scans, others_count = weights.num_layers * D, others_of(weights)
+    blocks = kept_of(weights) if keep else gates_of(weights) + has_product(weights)
+    W = row_width(dtype, blocks, H)
 
     block = 0
     if not keep and own > 0:
@@ -299,7 +389,7 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, h_
     sums_begin = np.empty(steps.sizes.size, np.int64)
     between = aligned(dtype, 0 if keep or D == 1 or weights.num_layers == 1 else own * D * P)
     dropped = aligned(dtype, own * D * P if drop != 0 and weights.num_layers > 1 else 0)
-    h, c = aligned(dtype, mine * P_padded), aligned(dtype, mine * H_padded)
+    h, others = aligned(dtype, mine * P_padded), aligned(dtype, others_count * mine * H_padded)
     one_step = aligned(dtype, mine * H_padded if P != H else 0)
     zeros = aligned(dtype, P + width(dtype))
     clear(address(zeros, 0), zeros.size * size)
@@ -323,22 +413,31 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, h_
         for direction in range(D):
             index = layer * D + direction
             take_states(dtype, states.h, states.given, index, batch.order, first, h, P)
-            take_states(dtype, states.c, states.given and has_c(weights) == 1, index, batch.order, first, c, H)
+            for other in range(others_count):
+                state = others[other * mine * H_padded : (other + 1) * mine * H_padded]
+                take_states(dtype, states.others, states.given, other * scans + index, batch.order, first, state, H)
             gates = Rows(address(sums, 0), W, address(sums_begin, 0))
             unprojected = Rows(address(one_step, 0), H_padded, address(none, 0))
             if keep:
                 gates = Rows(address(tape.gates, index * N * W), W, places)
                 unprojected = Rows(address(tape.unprojected, index * N * H_padded), H_padded, places)
+            is_shown = shown != 0 and layer == weights.num_layers - 1
             scan = Direction(
                 forward_panels(weights, layer, direction),
+                address(weights.constants, 0),
                 source,
                 batch.symbols and layer == 0,
                 Rows(target.at + direction * P * size, D * P, target.begins),
                 gates,
+                blocks - 1,
                 Rows(address(tape.cells, index * N * H_padded), H_padded, places),
+                scans * N * H_padded * size,
                 Matrix(address(h, 0), P_padded),
                 states.given,
-                Matrix(address(c, 0), H_padded),
+                Matrix(address(others, 0), H_padded),
+                mine * H_padded * size,
+                Rows(shown + direction * H * size if is_shown else 0, D * H, places),
+                N * D * H * size,
                 unprojected,
                 Matrix(address(zeros, 0), 0),
                 direction == 1,
@@ -346,7 +445,8 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, h_
             )
             _scan(weights, scan, steps, sums_begin)
             _last_h(weights, scan, steps, first, last, batch.order, index, h_n)
-            if has_c(weights):
-                give_states(dtype, c, index, batch.order, first, c_n, H)
+            for other in range(others_count):
+                state = others[other * mine * H_padded : (other + 1) * mine * H_padded]
+                give_states(dtype, state, other * scans + index, batch.order, first, others_n, H)
         source = target
-    keep_alive((steps, none, sums, sums_begin, between, dropped, h, c, one_step, zeros))
+    keep_alive((steps, none, sums, sums_begin, between, dropped, h, others, one_step, zeros))

@@ -17,23 +17,44 @@ from typing import NamedTuple
 import numpy as np
 
 from .._jit import inner
-from ..cells.parameters import gates_of, has_c, kept_of, places, step_back, turn_of
+from ..cells.parameters import (
+    constants_of,
+    gates_hh_of,
+    has_product,
+    kept_numbers_of,
+    kept_of,
+    kept_states_of,
+    layout,
+    places,
+    product_back,
+    reads_h_back,
+    others_of,
+    step_back,
+    units_of,
+)
 from ..simd.lanes import (
+    added,
     always_inline,
+    joined,
     like,
     load,
+    load_each,
     load_first,
     load_gates,
     nothing,
+    size_of,
+    splat_each,
     store,
+    store_each,
     store_first,
     store_gates,
     width,
+    without_first,
 )
 from ..simd.memory import address, clear, keep_alive
 from .drop import drop_layer
-from .panels import BackPanels, aligned, back_panels
-from .scan import Rows, give_states, padded, row_at, row_width, shifted, steps_of, take_states
+from .panels import BackPanels, aligned, back_panels, forward_panels, padded
+from .scan import Rows, give_states, row_at, row_width, shifted, steps_of, take_states
 from .symbols import scatter, scatter_scratch
 from .tile import (
     Matrix,
@@ -61,24 +82,35 @@ class BackDirection(NamedTuple):
 
     #: `BackPanels` of the weights
     panels: BackPanels
+    #: addresses of (U, H') unit weights and (C,) constants
+    units: int
+    constants: int
     #: (., P) the output of the forward scan, and with it the state before each step
     out: Rows
     #: (., P) gradient of the output
     d_out: Rows
-    #: (., W) gates, which become their gradients
+    #: (., W) what was kept, which becomes the gradients of gates and unit weights
     gates: Rows
-    #: (., H') c before each step
+    #: (., H') the first of the states that were kept as they were before each step, and bytes from state to state
     cells: Rows
+    cells_apart: int
     #: (., P) with a projection: the whole gradient of h at each step is written here
     d_projected: Rows
-    #: (B, P') the state that sequences begin with; P' is P rounded up to whole vectors
+    #: (B, P') the state that sequences begin with
     h_0: Matrix
     #: (B, P') gradient of the state: of the last at first, then passed from step to step
     d_h: Matrix
-    #: (B, H') the same for c
-    d_c: Matrix
+    #: (B, H') the same for the first of the other states, and bytes from state to state
+    d_others: Matrix
+    d_others_apart: int
+    #: (., H) gradient of the first of the other states that were put out, or the address 0, and bytes to the next
+    d_shown: Rows
+    d_shown_apart: int
     #: (B, H') with a projection: the gradient of h before the projection
     d_unprojected: Matrix
+    #: (B, H') where the cell has a `product`: its gradient, and that of its factor
+    d_product: Matrix
+    d_factor: Matrix
     #: a row of zeros
     zeros: Matrix
     #: the forward scan went backward in time
@@ -86,14 +118,18 @@ class BackDirection(NamedTuple):
 
 
 @inner
-def _back_cell_rows(weights, d, t, rows, going_on, unit, units):
-    """The cell's derivative, for ``units`` units from ``unit`` on, of all rows of step t."""
+def _back_cell_rows(weights, d, t, rows, going_on, unit, units, only_product):
+    """The cell's derivative, for ``units`` units from ``unit`` on, of all rows of step t.
+
+    With ``only_product`` no more than the gradient of the cell's `product`, which that of its factor is made of.
+    """
     always_inline()
-    dtype = weights.parameters
-    size = dtype.itemsize
+    dtype = weights.parameters.dtype
+    size = size_of(dtype)
     H, P = weights.hidden_size, weights.output_size
     gates_at, cells_at = row_at(dtype, d.gates, t, 0), row_at(dtype, d.cells, t, 0)
-    d_out = row_at(dtype, d.d_out, t, 0)
+    d_out, d_shown = row_at(dtype, d.d_out, t, 0), row_at(dtype, d.d_shown, t, 0)
+    constants = splat_each(dtype, d.constants, constants_of(weights))
     before = d.h_0
     if going_on > 0:
         before = row_at(dtype, d.out, t + 1 if d.reverse else t - 1, 0)
@@ -103,54 +139,79 @@ def _back_cell_rows(weights, d, t, rows, going_on, unit, units):
             count = H - u
             at = gates_at.at + (r * gates_at.step + u) * size
             carried = d.d_h.at + (r * d.d_h.step + u) * size
+            others_at = d.d_others.at + (r * d.d_others.step + u) * size
             h = nothing(dtype)
-            c, d_c = h, h
-            if turn_of(weights):  # the one formula that reads h itself
+            d_factor = h
+            if reads_h_back(weights):
                 h = load_first(dtype, h_at + u * size, count)
             if P == H:
                 d_h = load(dtype, carried) + load_first(dtype, d_out.at + (r * d_out.step + u) * size, count)
             else:
                 d_h = load(dtype, d.d_unprojected.at + (r * d.d_unprojected.step + u) * size)
-            if has_c(weights):
-                c = load(dtype, cells_at.at + (r * cells_at.step + u) * size)
-                d_c = load(dtype, d.d_c.at + (r * d.d_c.step + u) * size)
-            gates = load_gates(dtype, at, H * size, count, kept_of(weights))
-            gates, d_h, d_c = step_back(weights, gates, h, c, d_h, d_c)
+            d_others = load_each(dtype, others_at, d.d_others_apart, others_of(weights))
+            if d.d_shown.at != 0:
+                shown = load_gates(
+                    dtype, d_shown.at + (r * d_shown.step + u) * size, d.d_shown_apart, count, others_of(weights)
+                )
+                d_others = added(d_others, shown)
+            states = load_each(
+                dtype, cells_at.at + (r * cells_at.step + u) * size, d.cells_apart, kept_states_of(weights)
+            )
+            unit_weights = load_each(dtype, d.units + u * size, padded(dtype, H) * size, units_of(weights))
+            kept = load_gates(dtype, at, H * size, count, kept_numbers_of(weights))
+            d_states = joined(d_h, d_others)
+            if only_product:
+                of_product = product_back(weights, kept, h, states, unit_weights, constants, d_states, d_factor)
+                store(d.d_product.at + (r * d.d_product.step + u) * size, of_product[0])
+                continue
+            if has_product(weights):
+                d_factor = load(dtype, d.d_factor.at + (r * d.d_factor.step + u) * size)
+            gates, d_states = step_back(weights, kept, h, states, unit_weights, constants, d_states, d_factor)
             store_gates(at, H * size, count, gates)
             if P == H:
-                store(carried, d_h)
-            if has_c(weights):
-                store(d.d_c.at + (r * d.d_c.step + u) * size, d_c)
+                store(carried, d_states[0])
+            store_each(others_at, d.d_others_apart, without_first(d_states))
+
+
+@inner
+def _back_product_rows(weights, d, t, rows, going_on):
+    """The derivative of all rows of step t of a cell with a `product`."""
+    dtype, H = weights.parameters.dtype, weights.hidden_size
+    _back_cell_rows(weights, d, t, rows, going_on, 0, H, True)
+    multiply(dtype, d.d_product, 1, rows, H, d.panels.product, plain_columns(dtype, H), d.zeros, d.d_factor)
+    _back_cell_rows(weights, d, t, rows, going_on, 0, H, False)
 
 
 @inner
 def _carry_back(weights, d, t, r0, rows):
     """d_h += d_gates @ W_hh, for ``rows`` rows of step t from row r0 on."""
-    dtype, k = weights.parameters, gates_of(weights) * weights.hidden_size
-    d_h = Matrix(d.d_h.at + r0 * d.d_h.step * dtype.itemsize, d.d_h.step)
+    dtype, k = weights.parameters.dtype, gates_hh_of(weights) * weights.hidden_size
+    if k == 0:
+        return
+    d_h = Matrix(d.d_h.at + r0 * d.d_h.step * size_of(dtype), d.d_h.step)
     d_gates, columns = row_at(dtype, d.gates, t, r0), plain_columns(dtype, weights.output_size)
-    multiply(weights, d_gates, 1, rows, k, d.panels.weight_hh, columns, d_h, d_h)
+    multiply(dtype, d_gates, 1, rows, k, d.panels.weight_hh, columns, d_h, d_h)
 
 
 @inner
 def _projected_rows(weights, d, t, rows):
     """With a projection: the whole gradient of h at step t, and from it that of h before the projection."""
-    dtype, P, H = weights.parameters, weights.output_size, weights.hidden_size
+    dtype, P, H = weights.parameters.dtype, weights.output_size, weights.hidden_size
     d_out, whole = row_at(dtype, d.d_out, t, 0), row_at(dtype, d.d_projected, t, 0)
     for r in range(rows):
         for u in range(0, P, width(dtype)):
-            carried = d.d_h.at + (r * d.d_h.step + u) * dtype.itemsize
-            total = load(dtype, carried) + load_first(dtype, d_out.at + (r * d_out.step + u) * dtype.itemsize, P - u)
-            store_first(whole.at + (r * whole.step + u) * dtype.itemsize, total, P - u)
+            carried = d.d_h.at + (r * d.d_h.step + u) * size_of(dtype)
+            total = load(dtype, carried) + load_first(dtype, d_out.at + (r * d_out.step + u) * size_of(dtype), P - u)
+            store_first(whole.at + (r * whole.step + u) * size_of(dtype), total, P - u)
             store(carried, like(total, 0.0))
-    multiply(weights, whole, 1, rows, P, d.panels.weight_hr, plain_columns(dtype, H), d.zeros, d.d_unprojected)
+    multiply(dtype, whole, 1, rows, P, d.panels.weight_hr, plain_columns(dtype, H), d.zeros, d.d_unprojected)
 
 
 @inner
 def _scan_back(weights, d, steps):
-    """One direction of one layer, against the order of its forward scan. Leaves d_h, d_c those of the first state."""
-    dtype, H, P = weights.parameters, weights.hidden_size, weights.output_size
-    columns, k = plain_columns(dtype, P), gates_of(weights) * H
+    """One direction of one layer, against the order of its forward scan. d_h, d_others become those of the first state."""
+    dtype, H, P = weights.parameters.dtype, weights.hidden_size, weights.output_size
+    columns, k = plain_columns(dtype, P), gates_hh_of(weights) * H
     sizes = steps.sizes
     T = sizes.size
     for i in range(T):
@@ -158,22 +219,26 @@ def _scan_back(weights, d, steps):
         following, before = (t - 1, t + 1) if d.reverse else (t + 1, t - 1)
         ready = min(sizes[t], sizes[following]) if 0 <= following < T else 0  # rows whose next step has been done
         going_on = min(sizes[t], sizes[before]) if 0 <= before < T else 0  # rows that have a step before
-        if P != H:
+        if P != H or has_product(weights) or k == 0:
             if ready > 0:
                 _carry_back(weights, d, following, 0, ready)
-            _projected_rows(weights, d, t, sizes[t])
-            _back_cell_rows(weights, d, t, sizes[t], going_on, 0, H)
+            if P != H:
+                _projected_rows(weights, d, t, sizes[t])
+            if has_product(weights):
+                _back_product_rows(weights, d, t, sizes[t], going_on)
+            else:
+                _back_cell_rows(weights, d, t, sizes[t], going_on, 0, H, False)
             continue
         d_gates = row_at(dtype, d.gates, max(0, min(following, T - 1)), 0)
-        count, number = panel_count(columns), panels_at_once(weights, ready, k, columns)
+        count, number = panel_count(columns), panels_at_once(dtype, ready, k, columns)
         groups = (count + number - 1) // number
         for n in range(groups):
             p = there_and_back(n, groups, t) * number
             next_p = min(p + number, count)
             if ready > 0:
-                multiply_panels(weights, p, next_p, d_gates, 1, ready, k, d.panels.weight_hh, columns, d.d_h, d.d_h)
+                multiply_panels(dtype, p, next_p, d_gates, 1, ready, k, d.panels.weight_hh, columns, d.d_h, d.d_h)
             unit, units = p * columns.per_panel, (next_p - p) * columns.per_panel
-            _back_cell_rows(weights, d, t, sizes[t], going_on, unit, units)
+            _back_cell_rows(weights, d, t, sizes[t], going_on, unit, units, False)
     for t in range(T):  # the first step of each sequence
         before = t + 1 if d.reverse else t - 1
         going_on = min(sizes[t], sizes[before]) if 0 <= before < T else 0
@@ -184,9 +249,8 @@ def _scan_back(weights, d, steps):
 @inner
 def _input_back(weights, d, steps, d_x, add):
     """d_x (., K) = d_gates @ W_ih, or += with ``add``; as many steps at once as adjoin."""
-    dtype = weights.parameters
+    dtype, of = weights.parameters.dtype, layout(weights)
     columns = plain_columns(dtype, d.panels.inputs)
-    turn = turn_of(weights) * weights.hidden_size
     sizes = steps.sizes
     t = 0
     while t < sizes.size:
@@ -195,9 +259,9 @@ def _input_back(weights, d, steps, d_x, add):
             rows += sizes[following]
             following += 1
         target = row_at(dtype, d_x, t, 0)
-        d_gates = shifted(dtype, row_at(dtype, d.gates, t, 0), turn)
-        k = gates_of(weights) * weights.hidden_size
-        multiply(weights, d_gates, 1, rows, k, d.panels.weight_ih, columns, target if add else d.zeros, target)
+        d_gates = shifted(dtype, row_at(dtype, d.gates, t, 0), of.turn * of.hidden_size)
+        k = of.gates_ih * of.hidden_size
+        multiply(dtype, d_gates, 1, rows, k, d.panels.weight_ih, columns, target if add else d.zeros, target)
         t = following
 
 
@@ -213,6 +277,7 @@ def backward_stack(
     tape,
     out,
     d_out,
+    d_shown,
     d_states,
     d_between,
     input_grad,
@@ -223,21 +288,26 @@ def backward_stack(
     """All layers and directions back, for the sequences ``first`` to ``last`` of the sorted batch.
 
     ``panels`` are those of `pack_back`, ``out`` and ``tape`` those of `forward_stack`, whose gates become gradients.
-    Reads d_out (N, D * P) and ``d_states``, the gradients of h_n and c_n. Writes those sequences' part of d_x (N, I),
-    with ``input_grad``, of ``d_hx``, the gradients of h_0 and c_0, and of d_projected (L * D, N, P). ``d_between``,
-    (L - 1 or 2, N, D * P), is for the gradients between layers.
+    Reads d_out (N, D * P), ``d_shown`` (S - 1, N, D * H), an address that may be 0, and ``d_states``, the gradients of
+    the last states. Writes those sequences' part of d_x (N, I), with ``input_grad``, of ``d_hx``, the gradients of the
+    first states, and of d_projected (L * D, N, P). ``d_between``, (L - 1 or 2, N, D * P), is for the gradients between
+    layers.
     """
-    dtype = weights.parameters
-    size = dtype.itemsize
+    dtype = weights.parameters.dtype
+    size = size_of(dtype)
     H, P, D = weights.hidden_size, weights.output_size, weights.num_directions
     steps = steps_of(batch.batch_sizes, first, last)
     N, mine = batch.rows, last - first
-    W, H_padded, P_padded = row_width(weights), padded(dtype, H), padded(dtype, P)
+    H_padded, P_padded = padded(dtype, H), padded(dtype, P)
+    W = row_width(dtype, kept_of(weights), H)
+    scans, others_count = weights.num_layers * D, others_of(weights)
 
-    h, d_h, d_c = aligned(dtype, mine * P_padded), aligned(dtype, mine * P_padded), aligned(dtype, mine * H_padded)
+    h, d_h = aligned(dtype, mine * P_padded), aligned(dtype, mine * P_padded)
+    d_others = aligned(dtype, others_count * mine * H_padded)
     d_unprojected = aligned(dtype, mine * H_padded if P != H else 0)
+    d_product = aligned(dtype, 2 * has_product(weights) * mine * H_padded)
     zeros = aligned(dtype, max(H, weights.input_size, D * P) + width(dtype))
-    clear(address(zeros, 0), zeros.size * dtype.itemsize)
+    clear(address(zeros, 0), zeros.size * size)
 
     places = address(steps.places, 0)
     d_target = Rows(address(d_out, 0), D * P, places)
@@ -248,22 +318,33 @@ def backward_stack(
         d_source = Rows(address(d_x, 0), weights.input_size, places)
         if layer > 0:
             d_source = Rows(address(d_between, (layer - 1) % 2 * N * D * P), D * P, places)
+        is_shown = d_shown != 0 and layer == weights.num_layers - 1
         for direction in range(D):
             index = layer * D + direction
             take_states(dtype, states.h, states.given, index, batch.order, first, h, P)
             take_states(dtype, d_states.h, d_states.given, index, batch.order, first, d_h, P)
-            take_states(dtype, d_states.c, d_states.given and has_c(weights) == 1, index, batch.order, first, d_c, H)
+            for other in range(others_count):
+                state = d_others[other * mine * H_padded : (other + 1) * mine * H_padded]
+                take_states(dtype, d_states.others, d_states.given, other * scans + index, batch.order, first, state, H)
             d = BackDirection(
                 back_panels(weights, panels, layer, direction),
+                forward_panels(weights, layer, direction).units,
+                address(weights.constants, 0),
                 Rows(output.at + direction * P * size, D * P, places),
                 Rows(d_target.at + direction * P * size, D * P, places),
                 Rows(address(tape.gates, index * N * W), W, places),
                 Rows(address(tape.cells, index * N * H_padded), H_padded, places),
+                scans * N * H_padded * size,
                 Rows(address(d_projected, index * N * P), P, places),
                 Matrix(address(h, 0), P_padded),
                 Matrix(address(d_h, 0), P_padded),
-                Matrix(address(d_c, 0), H_padded),
+                Matrix(address(d_others, 0), H_padded),
+                mine * H_padded * size,
+                Rows(d_shown + direction * H * size if is_shown else 0, D * H, places),
+                N * D * H * size,
                 Matrix(address(d_unprojected, 0), H_padded),
+                Matrix(address(d_product, 0), H_padded),
+                Matrix(address(d_product, mine * H_padded), H_padded),
                 Matrix(address(zeros, 0), 0),
                 direction == 1,
             )
@@ -271,23 +352,23 @@ def backward_stack(
             if layer > 0 or input_grad:
                 _input_back(weights, d, steps, d_source, direction == 1)
             give_states(dtype, d_h, index, batch.order, first, d_hx.h, P)
-            if has_c(weights):
-                give_states(dtype, d_c, index, batch.order, first, d_hx.c, H)
+            for other in range(others_count):
+                state = d_others[other * mine * H_padded : (other + 1) * mine * H_padded]
+                give_states(dtype, state, other * scans + index, batch.order, first, d_hx.others, H)
         if drop != 0 and layer > 0:
             drop_layer(drop, layer - 1, steps, batch.order, first, d_source, d_source)
         d_target = d_source
-    keep_alive((steps, h, d_h, d_c, d_unprojected, zeros))
+    keep_alive((steps, h, d_h, d_others, d_unprojected, d_product, zeros))
 
 
 @inner
-def _add_products(weights, gates, factor, N, K, gate_count, units, turn, low, high, gradient, at):
+def _add_products(dtype, gates, factor, N, K, gate_count, units, turn, low, high, gradient, at):
     """gradient (gates * H, K) += d_gates.T @ factor, in its rows of the units ``low`` to ``high`` of each gate.
 
     ``factor`` gives each row's address; ``turn`` is how many gates the columns of d_gates are rotated by.
     """
-    dtype = weights.parameters
     columns = plain_columns(dtype, K)
-    lanes, size = width(dtype), dtype.itemsize
+    lanes, size = width(dtype), size_of(dtype)
     panel = aligned(dtype, BLOCK_ROWS * columns.vectors * lanes)
     mine = (high - low) * K
     of_span = aligned(dtype, gate_count * mine if N > SPAN_ROWS else 0)
@@ -310,7 +391,7 @@ def _add_products(weights, gates, factor, N, K, gate_count, units, turn, low, hi
                     column = ((gate + turn) % gate_count) * units + low
                     a = Matrix(gates.at + (block * gates.step + column) * size, 1)
                     c = Matrix(target + (gate * apart + first) * size, K)
-                    add_product(weights, a, gates.step, high - low, rows, address(panel, 0), left, c)
+                    add_product(dtype, a, gates.step, high - low, rows, address(panel, 0), left, c)
         if span > 0:
             for gate in range(gate_count):
                 _add(dtype, address(gradient, at + (gate * units + low) * K), target + gate * mine * size, mine)
@@ -321,7 +402,7 @@ def _add_products(weights, gates, factor, N, K, gate_count, units, turn, low, hi
 def _add(dtype, target, source, count):
     """target[:count] += source[:count], at two addresses."""
     for i in range(0, count, width(dtype)):
-        at = i * dtype.itemsize
+        at = i * size_of(dtype)
         store_first(
             target + at,
             load_first(dtype, target + at, count - i) + load_first(dtype, source + at, count - i),
@@ -332,7 +413,7 @@ def _add(dtype, target, source, count):
 @inner
 def _add_sums(dtype, gates, N, first, count, gradient, at):
     """gradient[at : at + count] += the sums over all rows of d_gates, from column ``first`` on."""
-    size = dtype.itemsize
+    size = size_of(dtype)
     for u in range(0, count, width(dtype)):
         total = nothing(dtype)
         for span in range(0, N, SPAN_ROWS):
@@ -347,9 +428,9 @@ def _add_sums(dtype, gates, N, first, count, gradient, at):
 
 
 @inner
-def _add_by_symbols(weights, gates, symbols, N, K, gate_count, low, high, gradient, at):
+def _add_by_symbols(dtype, gates, symbols, N, K, gate_count, units, low, high, gradient, at):
     """As `_add_products` with one-hot rows, given by the address of their symbols, and to the same bits."""
-    dtype, units, size = weights.parameters, weights.hidden_size, weights.parameters.itemsize
+    size = size_of(dtype)
     mine = (high - low) * K
     of_span = aligned(dtype, gate_count * mine if N > SPAN_ROWS else 0)
     scratch = scatter_scratch(dtype, BLOCK_ROWS, K)
@@ -373,7 +454,7 @@ def _add_by_symbols(weights, gates, symbols, N, K, gate_count, low, high, gradie
 @inner
 def _states_before(weights, batch, states, index, out, zeros, reverse):
     """(N,) the address of the state before each row's step: a row of the output, of h_0, or of zeros."""
-    dtype, P = weights.parameters, weights.output_size
+    dtype, P = weights.parameters.dtype, weights.output_size
     found = np.empty(batch.rows, np.int64)
     T, row, row_before = batch.batch_sizes.size, 0, 0
     for t in range(T):
@@ -384,7 +465,7 @@ def _states_before(weights, batch, states, index, out, zeros, reverse):
             going_on = batch.batch_sizes[t + 1] if t + 1 < T else 0
         for r in range(size):
             if r < going_on:
-                found[row + r] = out.at + (row_before + r) * out.step * dtype.itemsize
+                found[row + r] = out.at + (row_before + r) * out.step * size_of(dtype)
             elif states.given:
                 found[row + r] = address(states.h, (index * batch.order.size + batch.order[r]) * P)
             else:
@@ -398,7 +479,7 @@ def _rows_of(dtype, at, step, N):
     """(N,) the address of each row of a matrix."""
     found = np.empty(N, np.int64)
     for n in range(N):
-        found[n] = at + n * step * dtype.itemsize
+        found[n] = at + n * step * size_of(dtype)
     return found
 
 
@@ -408,14 +489,15 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, part,
 
     ``gradient`` is laid out like the parameters and begins as zeros.
     """
-    dtype = weights.parameters
+    dtype, of = weights.parameters.dtype, layout(weights)
     H, P, D = weights.hidden_size, weights.output_size, weights.num_directions
-    N, gates, turn = batch.rows, gates_of(weights), turn_of(weights)
-    W, H_padded = row_width(weights), padded(dtype, H)
+    N, B = batch.rows, batch.order.size
+    blocks = kept_of(weights)
+    W, H_padded = row_width(dtype, blocks, H), padded(dtype, H)
     low, high = H * part // parts, H * (part + 1) // parts
     zeros = aligned(dtype, P)
-    clear(address(zeros, 0), zeros.size * dtype.itemsize)
-    steps = steps_of(batch.batch_sizes, 0, batch.order.size)
+    clear(address(zeros, 0), zeros.size * size_of(dtype))
+    steps = steps_of(batch.batch_sizes, 0, B)
     begins = address(steps.places, 0)
     dropped = aligned(dtype, N * D * P if drop != 0 and weights.num_layers > 1 else 0)
     for layer in range(weights.num_layers):
@@ -428,32 +510,46 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, part,
             source = copy
         for direction in range(D):
             index = layer * D + direction
-            place = places(weights, layer, direction)
+            place = places(of, layer, direction)
             at = address(out, direction * P)
             if layer < weights.num_layers - 1:
                 at = address(tape.outputs, layer * N * D * P + direction * P)
             d_gates = Matrix(address(tape.gates, index * N * W), W)
-            of_input = shifted(dtype, d_gates, turn * H)
+            of_input = shifted(dtype, d_gates, of.turn * H)
+            of_product, of_units = shifted(dtype, d_gates, (of.gates - 1) * H), shifted(dtype, d_gates, of.gates * H)
             if batch.symbols and layer == 0:
                 symbols = address(batch.data, 0)
                 _add_by_symbols(
-                    weights, of_input, symbols, N, place.inputs, gates, low, high, gradient, place.weight_ih
+                    dtype, of_input, symbols, N, place.inputs, of.gates_ih, H, low, high, gradient, place.weight_ih
                 )
             else:
                 x = _rows_of(dtype, source.at, source.step, N)
-                _add_products(weights, of_input, x, N, place.inputs, gates, H, 0, low, high, gradient, place.weight_ih)
-            zero = address(zeros, 0)
-            h = _states_before(weights, batch, states, index, Matrix(at, D * P), zero, direction == 1)
-            _add_products(weights, d_gates, h, N, P, gates, H, turn, low, high, gradient, place.weight_hh)
+                _add_products(
+                    dtype, of_input, x, N, place.inputs, of.gates_ih, H, 0, low, high, gradient, place.weight_ih
+                )
+            if of.gates_hh:
+                h = _states_before(weights, batch, states, index, Matrix(at, D * P), address(zeros, 0), direction == 1)
+                _add_products(dtype, d_gates, h, N, P, of.gates_hh, H, of.turn, low, high, gradient, place.weight_hh)
+            if of.product:
+                factor = shifted(dtype, d_gates, (blocks - 1) * H)
+                factors = _rows_of(dtype, factor.at, factor.step, N)
+                own = place.weight_hh + of.gates_hh * H * P
+                _add_products(dtype, of_product, factors, N, P, 1, H, 0, low, high, gradient, own)
             if weights.bias:
-                for gate in range(gates):
-                    of_state = (gate + turn) % gates * H + low
+                for gate in range(of.gates_ih):
                     row = gate * H + low
                     _add_sums(dtype, of_input, N, row, high - low, gradient, place.bias_ih + row)
-                    _add_sums(dtype, d_gates, N, of_state, high - low, gradient, place.bias_hh + row)
+                for gate in range(of.gates_hh):
+                    column = (gate + of.turn) % of.gates_hh * H + low
+                    _add_sums(dtype, d_gates, N, column, high - low, gradient, place.bias_hh + gate * H + low)
+                if of.product:
+                    _add_sums(dtype, of_product, N, low, high - low, gradient, place.bias_hh + of.gates_hh * H + low)
+            for unit_weight in range(of.units):
+                column = unit_weight * H + low
+                _add_sums(dtype, of_units, N, column, high - low, gradient, place.units + column)
             if P != H:
                 d_h = Matrix(address(d_projected, index * N * P), P)
                 unprojected = _rows_of(dtype, address(tape.unprojected, index * N * H_padded), H_padded, N)
                 low_out, high_out = P * part // parts, P * (part + 1) // parts
-                _add_products(weights, d_h, unprojected, N, H, 1, P, 0, low_out, high_out, gradient, place.weight_hr)
+                _add_products(dtype, d_h, unprojected, N, H, 1, P, 0, low_out, high_out, gradient, place.weight_hr)
     keep_alive((steps, dropped, zeros))

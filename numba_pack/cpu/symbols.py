@@ -20,10 +20,10 @@ from numba import carray, types
 from numba.extending import intrinsic
 
 from .._jit import by_address, inner
-from ..simd.lanes import I64, lanes_of, load, load_first, store, store_first, width
+from ..simd.lanes import I64, lanes_of, load, load_first, size_of, store, store_first, width
 from ..simd.memory import address, clear, integer_at, integers_at, keep_alive, pointer
 from .panels import aligned
-from .table import enter, entry
+from .table import SHARED, enter, entry
 from .tile import Columns, panel_count, panel_vectors
 
 __all__ = ["gather", "gather_of", "scatter", "scatter_scratch"]
@@ -78,29 +78,26 @@ def _gather_kernel(number: Any) -> Any:
 def gather_of(dtype: np.dtype[Any]) -> Any:
     """The compiled look-up for a dtype; compiled, or loaded, when first asked for. `gather` needs it."""
     made = by_address(types.void(types.intp))(_gather_kernel(dtype.type(0)))
-    enter("gather", dtype.name, address=made.address)
+    enter(SHARED, "gather", dtype.name, made.address)
     return made
 
 
 @intrinsic
-def _call_gather(typingctx, array, block):
-    """Call the look-up for the dtype of an array with the address of a `_Block`."""
+def _call_gather(typingctx, dtype, block):
+    """Call the look-up for a dtype with the address of a `_Block`."""
 
     def codegen(context, builder, sig, args):
         kind = ir.FunctionType(ir.VoidType(), [I64])
-        at = builder.inttoptr(entry(builder, "gather", array.dtype.name), kind.as_pointer())
+        at = builder.inttoptr(entry(builder, SHARED, "gather", dtype.dtype.name), kind.as_pointer())
         builder.call(at, [args[1]])
         return context.get_dummy_value()
 
-    return types.void(array, types.intp), codegen
+    return types.void(dtype, types.intp), codegen
 
 
 @inner
-def gather(array, symbols, rows, k, panels, columns, start, c):
-    """c = start + one_hot(symbols) @ panels: `multiply`, by rows (rows, k) of which the symbols are at an address.
-
-    ``array`` is any of the dtype.
-    """
+def gather(dtype, symbols, rows, k, panels, columns, start, c):
+    """c = start + one_hot(symbols) @ panels: `multiply`, by rows (rows, k) of which the symbols are at an address."""
     fields = (
         symbols, rows, k, panels, start.at, start.step, c.at, c.step, columns.total, columns.per_panel,
         columns.vectors, columns.between, columns.adjacent,
@@ -108,7 +105,7 @@ def gather(array, symbols, rows, k, panels, columns, start, c):
     block = np.empty(len(fields), np.int64)
     for i in range(len(fields)):
         block[i] = fields[i]
-    _call_gather(array, address(block, 0))
+    _call_gather(dtype, address(block, 0))
     keep_alive((block,))
 
 
@@ -133,7 +130,7 @@ def scatter_scratch(dtype, rows, K):
 def scatter(dtype, d_gates, symbols, rows, count, d_weight, scratch):
     """d_weight (count, K) += d_gates.T @ one_hot(symbols), for a block of rows, whose sums are made by themselves."""
     places, found, sums = scratch
-    size, step = dtype.itemsize, UNITS * dtype.itemsize
+    size, step = size_of(dtype), UNITS * size_of(dtype)
     number = 0
     for n in range(rows):
         symbol = integer_at(symbols, n)

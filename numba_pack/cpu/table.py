@@ -1,13 +1,15 @@
-"""Where compiled code finds the kernels: a table of their addresses, which each process fills for itself.
+"""Where compiled code finds the kernels: tables of their addresses, which each process fills for itself.
 
 Machine code is kept on disk, also that of users, and runs in other processes, where every address is another. So no
-address of a kernel may be a constant in it, nor lie in ``layer.weights``. Code names the table by a symbol, which is
-resolved when it is loaded, and reads from it at each call. (Code that was compiled from other sources of this package
-is not loaded: see `WeightsType`.)
+address of a kernel may be a constant in it, nor lie in ``layer.weights``. Code names a table by a symbol, which is
+resolved when it is loaded, and reads from it at each call: one table for what all cells share, and one for each cell,
+named by the digest of its formula. (Code that was compiled from other sources of this package is not loaded: see
+`WeightsType`.)
 """
 
 from __future__ import annotations
 
+import functools
 from itertools import product
 
 import llvmlite.binding as llvm
@@ -16,41 +18,52 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from ..cells.parameters import WEIGHTS
 from ..simd.lanes import I64
 
-__all__ = ["PASSES", "backward_entry", "enter", "entry", "forward_entry", "gradients_entry"]
+__all__ = ["PASSES", "SHARED", "backward_entry", "enter", "entry", "forward_entry", "gradients_entry"]
 
 #: of what a layer is trained with, each a kernel of its own
 PASSES = ("forward", "backward", "gradients")
-_SYMBOL = "numba_pack_table"
+#: the table of what all cells share
+SHARED = ""
 _DTYPES = ("float32", "float64")
-_NAMES = [
-    *product(("tile", "gather"), _DTYPES),
-    *product(PASSES, [kind.__name__ for kind in WEIGHTS], _DTYPES),
-]
-_PLACES = {name: place for place, name in enumerate(_NAMES)}
-_table = np.zeros(len(_NAMES), np.int64)
-llvm.add_symbol(_SYMBOL, _table.ctypes.data)
+_PLACES = {key: place for names in (PASSES, ("tile", "gather")) for place, key in enumerate(product(names, _DTYPES))}
+_ENTRIES = len(PASSES) * len(_DTYPES)
 
 
-def enter(*name: str, address: int) -> None:
-    """Tell compiled code the address of ``tile`` or ``gather`` for a dtype, or of a pass for weights and a dtype."""
-    _table[_PLACES[name]] = address
+def _symbol(table: str) -> str:
+    return f"numba_pack_{table or 'shared'}"
 
 
-def entry(builder, *name):
+@functools.cache
+def _table(table: str) -> np.ndarray:
+    """The table of a cell, by its digest, or the shared one. It is there as long as the process."""
+    entries = np.zeros(_ENTRIES, np.int64)
+    llvm.add_symbol(_symbol(table), entries.ctypes.data)
+    return entries
+
+
+_table(SHARED)
+
+
+def enter(table: str, name: str, dtype: str, address: int) -> None:
+    """Tell compiled code an address: of ``tile`` or ``gather`` for a dtype, or of a pass of a cell."""
+    _table(table)[_PLACES[name, dtype]] = address
+
+
+def entry(builder, table, name, dtype):
     """In LLVM: the address of that name; 0 if this process has not entered it."""
-    kind, place = ir.ArrayType(I64, 0), _PLACES[name]
-    table = builder.module.globals.get(_SYMBOL) or ir.GlobalVariable(builder.module, kind, _SYMBOL)
-    return builder.load(builder.gep(table, [ir.Constant(I64, 0), ir.Constant(I64, place)]))
+    _table(table)
+    kind, place, symbol = ir.ArrayType(I64, 0), _PLACES[name, dtype], _symbol(table)
+    found = builder.module.globals.get(symbol) or ir.GlobalVariable(builder.module, kind, symbol)
+    return builder.load(builder.gep(found, [ir.Constant(I64, 0), ir.Constant(I64, place)]))
 
 
 def _entry_of(name):
     @intrinsic
     def read(typingctx, weights):
         """The address of a pass for these weights, in compiled code."""
-        key = name, weights.instance_class.__name__, weights[0].dtype.name
+        key = weights.instance_class.cell.digest, name, weights[0].dtype.name
         return types.int64(weights), lambda context, builder, sig, args: entry(builder, *key)
 
     return read

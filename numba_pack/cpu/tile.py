@@ -35,13 +35,14 @@ from ..simd.lanes import (
     load_vector,
     masked_load,
     masked_store,
+    size_of,
     splat,
     store_vector,
     width,
 )
 from ..simd.machine import MACHINE
 from ..simd.memory import integers_at
-from .table import enter, entry
+from .table import SHARED, enter, entry
 
 __all__ = [
     "Columns",
@@ -346,13 +347,13 @@ def _double(rows, vectors, panels, place):
 def tile_of(dtype):
     """The compiled micro-kernel for a dtype; compiled, or loaded, when first asked for. Products need it."""
     made = by_address(_SIGNATURE)(_single if dtype == np.float32 else _double)
-    enter("tile", dtype.name, address=made.address)
+    enter(SHARED, "tile", dtype.name, made.address)
     return made
 
 
 @intrinsic
-def _tile(typingctx, array, rows, vectors, panels, place):
-    """Call the micro-kernel for the dtype of an array; ``place`` is a tuple of `ARGUMENTS`.
+def _tile(typingctx, dtype, rows, vectors, panels, place):
+    """Call the micro-kernel for a dtype; ``place`` is a tuple of `ARGUMENTS`.
 
     They are handed over in memory: of seventeen arguments, Numba's wrapper of a C function would copy those on the
     stack with wide loads, which wait until the narrow stores just before have left the core.
@@ -363,18 +364,18 @@ def _tile(typingctx, array, rows, vectors, panels, place):
         for i, value in enumerate(cgutils.unpack_tuple(builder, args[4])):
             builder.store(value, builder.gep(block, [ir.Constant(I64, i)]))
         function = ir.FunctionType(ir.VoidType(), [I64] * 4)
-        target = builder.inttoptr(entry(builder, "tile", array.dtype.name), function.as_pointer())
+        target = builder.inttoptr(entry(builder, SHARED, "tile", dtype.dtype.name), function.as_pointer())
         builder.call(target, [*args[1:4], builder.ptrtoint(block, I64)])
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, types.intp, types.intp, place), codegen
+    return types.void(dtype, types.intp, types.intp, types.intp, place), codegen
 
 
 @inner
-def panels_at_once(weights, rows, k, columns):
+def panels_at_once(dtype, rows, k, columns):
     """How many panels a product of so many rows takes at a time: two where that is faster, else one."""
     always_inline()
-    size = k * columns.vectors * width(weights.parameters) * weights.parameters.itemsize  # of a panel
+    size = k * columns.vectors * width(dtype) * size_of(dtype)  # of a panel
     return 2 if rows <= TWO_PANEL_ROWS and size * panel_count(columns) <= NEAR_BYTES else 1
 
 
@@ -390,42 +391,42 @@ def there_and_back(n, count, turn):
 
 
 @inner
-def multiply_panels(weights, first, last, a, along, rows, k, panels, columns, start, c):
+def multiply_panels(dtype, first, last, a, along, rows, k, panels, columns, start, c):
     """The columns of the panels from ``first`` to ``last``, two at most, for ``rows`` rows.
 
-    Of the weights only the dtype matters. ``a``, ``start`` and ``c`` are `Matrix`, ``along`` is
+    ``a``, ``start`` and ``c`` are `Matrix`, ``along`` is
     the step of a along k, ``panels`` the address of the first of all panels.
     """
     always_inline()
     if k <= MOST_TERMS:
-        _tiles(weights, first, last, a, along, rows, k, k, panels, columns, start, c, 0)
+        _tiles(dtype, first, last, a, along, rows, k, k, panels, columns, start, c, 0)
     else:
-        _long_sums(weights, first, last, a, along, rows, k, panels, columns, start, c)
+        _long_sums(dtype, first, last, a, along, rows, k, panels, columns, start, c)
 
 
 @inner
-def _long_sums(weights, first, last, a, along, rows, k, panels, columns, start, c):
+def _long_sums(dtype, first, last, a, along, rows, k, panels, columns, start, c):
     """As `multiply_panels`, for sums of more than `MOST_TERMS`; panel by panel, so that a part stays in the cache."""
-    size = weights.parameters.itemsize
+    size = size_of(dtype)
     for p in range(first, last):
-        row = panel_vectors(columns, p, width(weights.parameters)) * width(weights.parameters)
+        row = panel_vectors(columns, p, width(dtype)) * width(dtype)
         for low in range(0, k, MOST_TERMS):
             terms = min(MOST_TERMS, k - low)
             of_a, of_panels = Matrix(a.at + low * along * size, a.step), panels + low * row * size
             _tiles(
-                weights, p, p + 1, of_a, along, rows, terms, k, of_panels, columns, start if low == 0 else c, c,
+                dtype, p, p + 1, of_a, along, rows, terms, k, of_panels, columns, start if low == 0 else c, c,
                 int(low > 0),
             )  # fmt: skip
 
 
 @inner
-def _tiles(weights, first, last, a, along, rows, k, depth, panels, columns, start, c, late):
+def _tiles(dtype, first, last, a, along, rows, k, depth, panels, columns, start, c, late):
     """As `multiply_panels`, with the first k of ``depth`` rows of the panels.
 
     What the sums start from is added at their end if that is ``late``.
     """
     always_inline()
-    lanes, size = width(weights.parameters), weights.parameters.itemsize
+    lanes, size = width(dtype), size_of(dtype)
     step = depth * columns.vectors * lanes
     p = first
     while p < last:
@@ -441,7 +442,7 @@ def _tiles(weights, first, last, a, along, rows, k, depth, panels, columns, star
                 start.at + (r * start.step + column) * size, start.step, c.at + (r * c.step + column) * size, c.step,
                 columns.total - column, columns.per_panel, columns.between, columns.adjacent, late,
             )  # fmt: skip
-            _tile(weights.parameters, m, vectors, number, place)
+            _tile(dtype, m, vectors, number, place)
             r += m
         p += number
 
@@ -450,16 +451,16 @@ _ROWS = (0, *[_most_rows(v) for v in range(1, VECTORS + 1)])
 
 
 @inner
-def multiply(weights, a, along, rows, k, panels, columns, start, c):
+def multiply(dtype, a, along, rows, k, panels, columns, start, c):
     """c = start + a @ panels for all columns; arguments as in `multiply_panels`."""
-    count, number = panel_count(columns), panels_at_once(weights, rows, k, columns)
+    count, number = panel_count(columns), panels_at_once(dtype, rows, k, columns)
     for p in range(0, count, number):
-        multiply_panels(weights, p, min(p + number, count), a, along, rows, k, panels, columns, start, c)
+        multiply_panels(dtype, p, min(p + number, count), a, along, rows, k, panels, columns, start, c)
 
 
 @inner
-def add_product(weights, a, along, rows, k, panels, columns, c):
+def add_product(dtype, a, along, rows, k, panels, columns, c):
     """c += a @ panels, a product of at most `MOST_TERMS`, which is summed by itself before it is added."""
-    count, number = panel_count(columns), panels_at_once(weights, rows, k, columns)
+    count, number = panel_count(columns), panels_at_once(dtype, rows, k, columns)
     for p in range(0, count, number):
-        _tiles(weights, p, min(p + number, count), a, along, rows, k, k, panels, columns, c, c, 1)
+        _tiles(dtype, p, min(p + number, count), a, along, rows, k, k, panels, columns, c, c, 1)

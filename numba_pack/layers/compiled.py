@@ -1,8 +1,9 @@
-"""The layers inside compiled code: `rnn`, `lstm`, `gru`, and the forward and backward pass of their training.
+"""The layers inside compiled code: `run`, of any cell, and the forward and backward pass of its training.
 
-They take ``layer.weights`` in place of the layer, and run serially on the CPU, whatever backend was chosen. What
-`lstm` is called with in a user's ``@njit`` function is typed when that function is compiled, so wrong kinds and
-dtypes are a TypingError then; wrong shapes and values are a ValueError when it runs.
+`rnn`, `lstm` and `gru` are the same for one cell. They take ``layer.weights`` in place of the layer, and run serially
+on the CPU, whatever backend was chosen. What `run` is called with in a user's ``@njit`` function is typed when that
+function is compiled, so wrong kinds and dtypes are a TypingError then; wrong shapes and values are a ValueError when it
+runs.
 """
 
 from __future__ import annotations
@@ -18,10 +19,20 @@ from numba.extending import intrinsic, overload
 from .._arguments import kind_of, name_of
 from .._jit import inner, jit
 from ..batch import Record, States
-from ..cells.parameters import GRUWeights, LSTMWeights, RNNReluWeights, RNNTanhWeights, has_c
+from ..cells.parameters import (
+    GRUWeights,
+    LSTMWeights,
+    RNNReluWeights,
+    RNNTanhWeights,
+    WeightsType,
+    kept_of,
+    kept_states_of,
+    layout,
+    others_of,
+)
 from ..cpu.kernels import call_backward, call_forward, call_gradients, call_inference
-from ..cpu.panels import aligned, back_panels_size, pack_back
-from ..cpu.scan import padded, row_width
+from ..cpu.panels import aligned, back_panels_size, pack_back, padded
+from ..cpu.scan import row_width
 from ..cpu.table import backward_entry, forward_entry, gradients_entry
 from ..packing.checks import OUTSIDE, ArgumentError, outside
 from ..packing.sequences import PackedSequence, check_packed, typed_packed
@@ -38,6 +49,9 @@ __all__ = [
     "rnn",
     "rnn_backward",
     "rnn_forward",
+    "run",
+    "run_backward",
+    "run_forward",
 ]
 
 
@@ -78,15 +92,17 @@ def _is_input(ty, dtype):
     return symbols or _is_array(ty, dtype, 2)
 
 
-def _typed_state(given, name, dtype, two):
-    """Whether a state is given; a TypingError if it is none for this cell."""
+def _typed_state(given, name, weights):
+    """Whether a state is given; a TypingError if it is none for the cell of these weights."""
     given = _if_there(given)
     if isinstance(given, (types.NoneType, types.Omitted)) or given is None:
         return False
-    if two:
-        right = isinstance(given, types.BaseTuple) and len(given) == 2
+    dtype, names = weights[0].dtype, weights.instance_class.cell.arguments.state
+    if len(names) > 1:
+        right = isinstance(given, types.BaseTuple) and len(given) == len(names)
         right = right and all(_is_array(part, dtype, 3) for part in given)
-        expected = f"a tuple of two {dtype} arrays (num_layers * num_directions, B, H)"
+        count = {2: "two", 3: "three", 4: "four"}.get(len(names), len(names))
+        expected = f"a tuple of {count} {dtype} arrays (num_layers * num_directions, B, H)"
     else:
         right, expected = _is_array(given, dtype, 3), f"a {dtype} array (num_layers * num_directions, B, H)"
     if not right:
@@ -96,8 +112,9 @@ def _typed_state(given, name, dtype, two):
 
 def _typed_call(function, kinds, packed, weights):
     """A TypingError unless these are a batch and weights for the function."""
-    if getattr(weights, "instance_class", None) not in kinds:
-        names = " or ".join(kind.__name__ for kind in kinds)
+    kind = getattr(weights, "instance_class", None)
+    if kind not in kinds if kinds else not isinstance(weights, WeightsType):
+        names = " or ".join(kind.__name__ for kind in kinds) if kinds else "layer.weights"
         raise TypingError(
             f"weights of {function} must be the weights of its layer, {names}; got {_class_of(weights, *kinds)}"
         )
@@ -112,10 +129,15 @@ def _typed_tape(function, kinds, tape):
     if getattr(tape, "instance_class", None) is CompiledTape:
         weights, packed, states, record, output, used = tape
         classes = [getattr(part, "instance_class", None) for part in (weights, packed, states, record)]
-        if classes[0] in kinds and classes[1:] == [PackedSequence, States, Record]:
+        if (classes[0] in kinds if kinds else classes[0] is not None) and classes[1:] == [
+            PackedSequence,
+            States,
+            Record,
+        ]:
             typed_packed(packed, "tape.packed")
             dtype = weights[0].dtype
-            arrays = [(output, 2), *((array, 3) for array in (*states[:2], *record))]
+            arrays = [(output, 2), (states[1], 4), (record[1], 4)]
+            arrays += [(array, 3) for array in (states[0], record[0], *record[2:])]
             floats = all(_is_array(array, dtype, ndim) and array.layout == "C" for array, ndim in arrays)
             rows = _is_array(packed[0], dtype, 2) or _is_array(packed[0], types.int64, 1)
             if floats and rows and packed[0].layout == "C" and _is_array(used, types.boolean, 1):
@@ -229,40 +251,66 @@ def _states_in_njit(hx, weights, name, B):
             return _states(None, weights, name, B) if hx is None else _states(_there(hx), weights, name, B)
 
         return either
-    if not _typed_state(hx, "hx", weights[0].dtype, weights.instance_class is LSTMWeights):
+    if not _typed_state(hx, "hx", weights):
 
         def none(hx, weights, name, B):
-            empty = np.empty((0, 0, 0), weights.parameters.dtype)
-            return States(empty, empty, False)
+            dtype = weights.parameters.dtype
+            return States(np.empty((0, 0, 0), dtype), np.empty((0, 0, 0, 0), dtype), False)
 
         return none
-    if weights.instance_class is LSTMWeights:
+    if weights.instance_class.cell.states > 1:
 
-        def two(hx, weights, name, B):
-            h, c = _plain(hx[0]), _plain(hx[1])
+        def several(hx, weights, name, B):
+            h = _plain(hx[0])
             _check_state(name, h, weights, B, weights.output_size)
-            _check_state(name, c, weights, B, weights.hidden_size)
-            return States(h, c, True)
+            others = np.empty((others_of(weights), _scans(weights), B, weights.hidden_size), h.dtype)
+            _put_each(hx[1:], others, weights, name, B)
+            return States(h, others, True)
 
-        return two
+        return several
 
     def one(hx, weights, name, B):
         h = _plain(hx)
         _check_state(name, h, weights, B, weights.output_size)
-        return States(h, np.empty((0, 0, 0), weights.parameters.dtype), True)
+        return States(h, np.empty((0, 0, 0, 0), weights.parameters.dtype), True)
 
     return one
 
 
-def _as_state(weights, h, c):
+def _put_each(parts, others, weights, name, B):
+    raise NotImplementedError
+
+
+@overload(_put_each)
+def _put_each_in_njit(parts, others, weights, name, B):
+    """Fill ``others`` (S - 1, L * D, B, H), from its end on, with the states of a tuple, which are checked."""
+    if len(parts) == 1:
+
+        def last(parts, others, weights, name, B):
+            _check_state(name, parts[0], weights, B, weights.hidden_size)
+            others[len(others) - 1] = parts[0]
+
+        return last
+
+    def first(parts, others, weights, name, B):
+        _check_state(name, parts[0], weights, B, weights.hidden_size)
+        others[len(others) - len(parts)] = parts[0]
+        _put_each(parts[1:], others, weights, name, B)
+
+    return first
+
+
+def _as_state(weights, h, others):
     raise NotImplementedError
 
 
 @overload(_as_state)
-def _as_state_in_njit(weights, h, c):
-    if weights.instance_class is LSTMWeights:
-        return lambda weights, h, c: (h, c)
-    return lambda weights, h, c: h
+def _as_state_in_njit(weights, h, others):
+    states = weights.instance_class.cell.states
+    if states == 1:
+        return lambda weights, h, others: h
+    parts = ", ".join(f"others[{i}]" for i in range(states - 1))
+    return eval(f"lambda weights, h, others: (h, {parts})")
 
 
 # -- the passes --------------------------------------------------------------------------------------------------------
@@ -274,20 +322,22 @@ def _forward(packed, weights, states, record, keep):
     B, D, P = len(packed.sorted_indices), weights.num_directions, weights.output_size
     out = np.empty((len(packed.data), D * P), dtype)
     h_n = np.empty((_scans(weights), B, P), dtype)
-    c_n = np.empty((_scans(weights), B, weights.hidden_size if has_c(weights) else 0), dtype)
+    others_n = np.empty((others_of(weights), _scans(weights), B, weights.hidden_size), dtype)
+    not_shown = np.empty((0, 0, 0), dtype)
     kernel = forward_entry(weights)
     if keep:
         call_forward(
-            kernel, weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
-            packed.sorted_indices, states.h, states.c, states.given, np.empty(0, np.int64), record.gates, record.cells,
-            record.outputs, record.unprojected, 0, B, out, h_n, c_n,
+            kernel, weights.parameters, weights.panels, weights.constants, weights.sizes, packed.data,
+            packed.batch_sizes, packed.sorted_indices, states.h, states.others, states.given, np.empty(0, np.int64),
+            record.gates, record.cells, record.outputs, record.unprojected, 0, B, out, not_shown, h_n, others_n,
         )  # fmt: skip
     else:
         call_inference(
-            kernel, weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
-            packed.sorted_indices, states.h, states.c, states.given, 0, B, out, h_n, c_n,
+            kernel, weights.parameters, weights.panels, weights.constants, weights.sizes, packed.data,
+            packed.batch_sizes, packed.sorted_indices, states.h, states.others, states.given, 0, B, out, not_shown,
+            h_n, others_n,
         )  # fmt: skip
-    return out, _as_state(weights, h_n, c_n)
+    return out, _as_state(weights, h_n, others_n)
 
 
 @inner
@@ -305,8 +355,9 @@ def _with_rows(packed, rows):
 def _infer(packed, weights, hx):
     packed = _checked(packed, weights)
     states = _states(hx, weights, "hx", len(packed.sorted_indices))
-    none = np.empty((0, 0, 0), weights.parameters.dtype)
-    out, state = _forward(packed, weights, states, Record(none, none, none, none), False)
+    dtype = weights.parameters.dtype
+    none = np.empty((0, 0, 0), dtype)
+    out, state = _forward(packed, weights, states, Record(none, np.empty((0, 0, 0, 0), dtype), none, none), False)
     return _with_rows(packed, out), state
 
 
@@ -314,10 +365,11 @@ def _infer(packed, weights, hx):
 def _record_shapes(weights, N):
     """Of the four arrays of a `Record` of N rows."""
     scans, H, P = _scans(weights), weights.hidden_size, weights.output_size
-    units = padded(weights.parameters, H)
+    dtype = weights.parameters.dtype
+    units = padded(dtype, H)
     return (
-        (scans, N, row_width(weights)),
-        (scans if has_c(weights) else 0, N, units),
+        (scans, N, row_width(dtype, kept_of(weights), H)),
+        (kept_states_of(weights), scans, N, units),
         (weights.num_layers - 1, N, weights.num_directions * P),
         (scans if P != H else 0, N, units),
     )
@@ -413,8 +465,8 @@ def _check_tape(tape):
     _check_left("tape.output", out, (N, weights.num_directions * weights.output_size))
     if states.given:
         _check_left("tape.states.h", states.h, (_scans(weights), B, weights.output_size))
-        if has_c(weights):
-            _check_left("tape.states.c", states.c, (_scans(weights), B, weights.hidden_size))
+        others = (others_of(weights), _scans(weights), B, weights.hidden_size)
+        _check_left("tape.states.others", states.others, others)
 
 
 @inner
@@ -430,27 +482,26 @@ def _replay_back(tape, d_output, d_state):
     input_grad = packed.data.ndim == 2  # symbols have none
     d_x = np.empty((N if input_grad else 0, weights.input_size), dtype)
     d_h = np.empty((scans, B, P), dtype)
-    d_c = np.empty((scans, B, weights.hidden_size if has_c(weights) else 0), dtype)
+    d_others = np.empty((others_of(weights), scans, B, weights.hidden_size), dtype)
     d_between = np.empty((min(2, weights.num_layers - 1), N, D * P), dtype)
     d_projected = np.empty((scans if weights.hidden_size != P else 0, N, P), dtype)
-    panels = aligned(weights.parameters, back_panels_size(weights))
-    pack_back(weights, panels, input_grad)
-    no_dropout = np.empty(0, np.int64)
+    of = layout(weights)
+    panels = aligned(dtype, back_panels_size(weights.parameters, of))
+    pack_back(weights.parameters, of, panels, input_grad)
+    no_dropout, not_shown = np.empty(0, np.int64), np.empty((0, 0, 0), dtype)
     call_backward(
-        backward_entry(weights), weights.parameters, weights.panels, weights.sizes, packed.data,
-        packed.batch_sizes,
-        packed.sorted_indices, states.h, states.c, states.given, no_dropout, record.gates, record.cells, record.outputs,
-        record.unprojected, out, 0, B, panels, rows, d_states.h, d_states.c, d_states.given, d_between, input_grad, d_x,
-        d_h, d_c, d_projected,
+        backward_entry(weights), weights.parameters, weights.panels, weights.constants, weights.sizes, packed.data,
+        packed.batch_sizes, packed.sorted_indices, states.h, states.others, states.given, no_dropout, record.gates,
+        record.cells, record.outputs, record.unprojected, out, not_shown, 0, B, panels, rows, d_states.h,
+        d_states.others, d_states.given, d_between, input_grad, d_x, d_h, d_others, d_projected,
     )  # fmt: skip
     gradient = np.zeros(weights.parameters.size, dtype)
     call_gradients(
-        gradients_entry(weights), weights.parameters, weights.panels, weights.sizes, packed.data,
-        packed.batch_sizes,
-        packed.sorted_indices, states.h, states.c, states.given, no_dropout, record.gates, record.cells, record.outputs,
-        record.unprojected, out, d_projected, 0, 1, gradient,
+        gradients_entry(weights), weights.parameters, weights.panels, weights.constants, weights.sizes, packed.data,
+        packed.batch_sizes, packed.sorted_indices, states.h, states.others, states.given, no_dropout, record.gates,
+        record.cells, record.outputs, record.unprojected, out, not_shown, d_projected, 0, 1, gradient,
     )  # fmt: skip
-    return CompiledGradients(_as_gradient(packed, d_x), _as_state(weights, d_h, d_c), gradient)
+    return CompiledGradients(_as_gradient(packed, d_x), _as_state(weights, d_h, d_others), gradient)
 
 
 # -- the public functions ----------------------------------------------------------------------------------------------
@@ -472,7 +523,7 @@ def _back_entry(tape, d_output, d_state):
 
 
 _DOC = {
-    "infer": """Run {a} {layer} inside compiled code.
+    "infer": """Run {what} inside compiled code.
 
     Parameters
     ----------
@@ -512,7 +563,7 @@ _DOC = {
     >>> bool(np.isfinite(total(np.ones((5, 3), np.float32), np.array([0, 2, 5]), layer.weights)))
     True
     """,
-    "record": """Run {a} {layer} inside compiled code and keep what `{function}_backward` needs. There is no dropout.
+    "record": """Run {what} inside compiled code and keep what `{function}_backward` needs. There is no dropout.
 
     Parameters
     ----------
@@ -556,20 +607,24 @@ _DOC = {
 }
 
 
-_KINDS = {"rnn": (RNNTanhWeights, RNNReluWeights), "lstm": (LSTMWeights,), "gru": (GRUWeights,)}
+#: the classes of weights that a function takes; all, if there are none
+_KINDS: dict[str, tuple[Any, ...]] = {
+    "run": (), "rnn": (RNNTanhWeights, RNNReluWeights), "lstm": (LSTMWeights,), "gru": (GRUWeights,),
+}  # fmt: skip
 
 
 def _named(function, name, which, template):
     """Give a made function its name and docstring."""
     function.__name__ = function.__qualname__ = name
-    layer = which.upper()
+    states = {"run": "ndarray, or tuple of one for each state", "lstm": "tuple of two ndarrays"}
+    others = {"run": " and the other states of shape (L * D, B, H)", "lstm": " and c of shape (L * D, B, H)"}
     function.__doc__ = _DOC[template].format(
         function=which,
-        layer=layer,
-        a="a" if which == "gru" else "an",
-        kinds=" or ".join(kind.__name__ for kind in _KINDS[which]),
-        state="tuple of two ndarrays" if which == "lstm" else "ndarray",
-        c=" and c of shape (L * D, B, H)" if which == "lstm" else "",
+        what="a layer of any cell" if which == "run" else f"{'a' if which == 'gru' else 'an'} {which.upper()}",
+        layer="GRU" if which == "run" else which.upper(),
+        kinds=" or ".join(kind.__name__ for kind in _KINDS[which]) or "named tuple",
+        state=states.get(which, "ndarray"),
+        c=others.get(which, ""),
     )
     return function
 
@@ -591,16 +646,16 @@ def _type_of(value, name):
 
 def _passes(which):
     """The three functions of one kind of layer: inference, and the two of training."""
-    kinds, two = _KINDS[which], which == "lstm"
+    kinds = _KINDS[which]
 
     def check_forward(packed, weights, hx):
         _typed_call(which, kinds, packed, weights)
-        _typed_state(hx, "hx", weights[0].dtype, two)
+        _typed_state(hx, "hx", weights)
 
     def check_back(tape, d_output, d_state):
         _typed_tape(which, kinds, tape)
         _typed_gradient(d_output, tape[0][0].dtype)
-        _typed_state(d_state, "d_state", tape[0][0].dtype, two)
+        _typed_state(d_state, "d_state", tape[0])
 
     def infer(packed, weights, hx=None):
         _from_python(check_forward, packed=packed, weights=weights, hx=hx)
@@ -636,6 +691,7 @@ def _passes(which):
     )
 
 
+run, run_forward, run_backward = _passes("run")
 rnn, rnn_forward, rnn_backward = _passes("rnn")
 lstm, lstm_forward, lstm_backward = _passes("lstm")
 gru, gru_forward, gru_backward = _passes("gru")

@@ -20,6 +20,7 @@ from ..packing.sequences import PackedSequence, check_packed
 __all__ = [
     "Form",
     "Host",
+    "OneStep",
     "Packed",
     "Padded",
     "Single",
@@ -74,6 +75,11 @@ class Host:
     as_array = staticmethod(as_array)
     as_input = staticmethod(as_input)
     zeros = staticmethod(np.zeros)
+
+    @staticmethod
+    def stacked(arrays: list[np.ndarray]) -> np.ndarray:
+        """One array of all; a view, if it is one alone."""
+        return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
 
     @staticmethod
     def swapped(array: np.ndarray) -> np.ndarray:
@@ -253,6 +259,35 @@ class Single(Form):
 
     def state_back(self, state: np.ndarray) -> np.ndarray:
         return state.reshape(state.shape[0], state.shape[2])
+
+
+class OneStep(Form):
+    """One step of B sequences, (B, I), or of one, (I,)."""
+
+    def __init__(self, value: Any, input_size: int, dtype: np.dtype[Any]) -> None:
+        if not isinstance(value, np.ndarray) and not on_device(value):
+            raise TypeError(f"input must be a NumPy array; got {kind_of(value, np.ndarray)}")
+        if isinstance(value, np.ndarray):
+            value = plain(value, "input")
+        if value.ndim not in (1, 2):
+            raise ValueError(f"input must have shape (B, {input_size}) or ({input_size},); got {value.shape}")
+        self.single, self.dtype, self.arrays = value.ndim == 1, dtype, arrays_of(value)
+        shape, letters = (value.shape[0], input_size), "(B, input_size)"
+        if self.single:
+            shape, letters = (input_size,), "(input_size,)"
+        data = self.arrays.as_array(value, "input", shape, dtype, letters).reshape(-1, input_size)
+        self.B = data.shape[0]
+        self.batch = Batch(data, np.full(1 if self.B else 0, self.B), np.arange(self.B), self.B)
+
+    def back(self, rows: np.ndarray) -> np.ndarray:
+        return rows[0] if self.single else rows
+
+    def state(self, value: Any, name: str, scans: int, columns: int) -> np.ndarray:
+        shape, letters = ((columns,), "(H,)") if self.single else ((self.B, columns), "(B, H)")
+        return self.arrays.as_array(value, name, shape, self.dtype, letters).reshape(1, self.B, columns)
+
+    def state_back(self, state: np.ndarray) -> np.ndarray:
+        return state[0, 0] if self.single else state[0]
 
 
 def form_of(value: Any, input_size: int, dtype: np.dtype[Any], batch_first: bool) -> Form:

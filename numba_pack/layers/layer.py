@@ -8,88 +8,53 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from .._arguments import check_number, kind_of
-from ..batch import States, no_states
+from ..cells.cell import Cell
 from ..cells.dropout import Calls
-from ..cells.parameters import WEIGHTS, GRUWeights, LSTMWeights, named_shapes
+from ..cells.gru import GRU as GRU_CELL
+from ..cells.lstm import LSTM as LSTM_CELL
 from ..packing.checks import as_flag, as_size
+from ..packing.sequences import PackedSequence
 from .engine import engine
 from .forms import Form, form_of
-from .module import RNN_WEIGHTS, Module, as_generator, as_nonlinearity
+from .module import RNN_CELLS, Module, as_generator, as_nonlinearity
+from .tape import Gradients, Tape, as_tape
 
-__all__ = ["GRU", "LSTM", "RNN", "Gradients", "Tape"]
+__all__ = ["GRU", "LSTM", "RNN", "Layer"]
 
 #: far more than anybody has; beyond it, not the memory but the names of the parameters would be the trouble
 MOST_LAYERS = 4096
 
 
-class Gradients(NamedTuple):
-    """What `backward` returns: the gradient of the loss with respect to each argument of `forward`, in its form."""
-
-    #: like the input; None if that was symbols, or ``input_grad`` False
-    input: Any
-    #: like the state that `forward` returned, whether a first state was given or zero: an array, or (h, c) for an LSTM
-    hx: Any
-    #: laid out like ``layer.parameters``
-    parameters: np.ndarray
-
-
-class Tape:
-    """What `forward` keeps for one `backward`.
-
-    It holds the input (a copy, if it is symbols) and the initial state (no copy): do not change them before `backward`.
-    The output that `forward` returned is read-only for the same reason. Besides, N rows keep, for each layer and
-    direction, 4 H numbers (LSTM: the gates; GRU: the gates and the hidden part of n) or H (RNN), an LSTM H more for c
-    and with a projection another H, each rounded up to whole vector registers, and for each layer but the last its
-    output. Dropout masks are not kept. ``nbytes`` tells the sum.
-
-    `backward` turns the gates into their gradients in place, and so uses the tape up. It differentiates the call that
-    was made: parameters assigned since then do not matter.
-    """
-
-    def __init__(self, owner: Module, form: Form, saved: engine.Saved) -> None:
-        self._owner, self._form, self._saved = owner, form, saved
-        #: bytes kept beyond input, output and states
-        self.nbytes: int = saved.nbytes
-
-    def take(self, owner: Module) -> tuple[Form, engine.Saved]:
-        """What was kept; the tape is empty from then on."""
-        if self._owner is not owner:
-            raise ValueError(
-                f"tape must come from a forward call of this {type(owner).__name__}; got one of another layer"
-            )
-        saved, self._saved = self._saved, None  # type: ignore[assignment]
-        if saved is None:
-            raise ValueError(
-                "tape must not have been used: backward uses it up; got one that it was called with before"
-            )
-        return self._form, saved
-
-
 class Layer(Module):
-    """What RNN, LSTM and GRU share: all but their names and the cell."""
+    """A layer of any cell: what RNN, LSTM and GRU share, and what a call of a `Cell` makes."""
 
     _fixed = Module._fixed | {
         "num_layers", "batch_first", "dropout", "bidirectional", "proj_size", "num_directions", "output_size",
+        "return_states",
     }  # fmt: skip
 
     def __init__(
         self,
-        kind: type[Any],
+        cell: Cell,
         input_size: int,
         hidden_size: int,
-        num_layers: int,
-        bias: bool,
-        batch_first: bool,
-        dropout: float,
-        bidirectional: bool,
-        proj_size: int,
-        dtype: Any,
-        rng: Any,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        return_states: bool = False,
+        dtype: Any = np.float32,
+        rng: Any = None,
+        **constants: float,
     ) -> None:
         self.input_size = as_size(input_size, "input_size")
         self.hidden_size = as_size(hidden_size, "hidden_size")
@@ -98,8 +63,14 @@ class Layer(Module):
         self.batch_first = as_flag(batch_first, "batch_first")
         self.bidirectional = as_flag(bidirectional, "bidirectional")
         self.proj_size = as_size(proj_size, "proj_size", 0)
+        self.return_states = as_flag(return_states, "return_states")
         if self.proj_size >= self.hidden_size:
             raise ValueError(f"proj_size must be less than hidden_size, {hidden_size}; got {proj_size}")
+        if self.proj_size and (cell.reads_h or cell.has_product):
+            raise ValueError(
+                f"proj_size must be 0 where the formula reads {cell.arguments.state[0]} itself, as that of {cell.name} "
+                f"does; got {proj_size}"
+            )
         check_number("dropout", dropout)
         if dropout > 1:
             raise ValueError(f"dropout must be at most 1; got {dropout!r}")
@@ -109,23 +80,8 @@ class Layer(Module):
         self.num_directions = 2 if bidirectional else 1
         self.output_size = self.proj_size or self.hidden_size
         generator = as_generator(rng)
-        super().__init__(kind, dtype, generator)
+        super().__init__(cell, constants, dtype, generator)
         self._training_calls = Calls(int(generator.integers(2**32, dtype=np.uint32)), seeded=rng is not None)
-
-    def _layout(self) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
-        sizes = {
-            "input_size": self.input_size,
-            "hidden_size": self.hidden_size,
-            "output_size": self.output_size,
-            "num_layers": self.num_layers,
-            "num_directions": self.num_directions,
-            "bias": int(self.bias),
-        }
-        shapes = named_shapes(
-            WEIGHTS[self._kind].gates, self.input_size, self.hidden_size, self.proj_size, self.num_layers,
-            self.num_directions, self.bias,
-        )  # fmt: skip
-        return sizes, shapes
 
     def _for_inputs(self, input_size: int) -> Any:
         """A copy, of whatever class this is, for inputs of another size. Its parameters are zeros."""
@@ -167,8 +123,8 @@ class Layer(Module):
             If an argument has the wrong kind, dtype or shape.
         """
         form = form_of(input, self.input_size, self.dtype, self.batch_first)
-        out, h_n, c_n = engine.infer(self._packed(), form.batch, self._states(form, hx, "hx"))
-        return form.back(out), self._state_back(form, h_n, c_n)
+        results = engine.infer(self._packed(), form.batch, self._states(form, hx, "hx"), self.return_states)
+        return self._output(form, results.out, results.shown), self._state_back(form, results.h_n, results.others_n)
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any, Tape]:
         """Run the layer for training: with dropout, and with a tape for `backward`.
@@ -192,9 +148,11 @@ class Layer(Module):
         """
         form = form_of(input, self.input_size, self.dtype, self.batch_first)
         dropped = self._training_calls.next(self.dropout if self.num_layers > 1 else 0.0)
-        out, h_n, c_n, saved = engine.record(self._packed(), form.batch, self._states(form, hx, "hx"), dropped)
-        shown = form.arrays.read_only(out)  # the tape holds it
-        return form.back(shown), self._state_back(form, h_n, c_n), Tape(self, form, saved)
+        states = self._states(form, hx, "hx")
+        results, saved = engine.record(self._packed(), form.batch, states, dropped, self.return_states)
+        out = form.arrays.read_only(results.out)  # the tape holds it
+        state = self._state_back(form, results.h_n, results.others_n)
+        return self._output(form, out, results.shown), state, Tape(self, form, saved)
 
     def backward(self, tape: Tape, d_output: Any = None, d_state: Any = None, input_grad: bool = True) -> Gradients:
         """Differentiate a call of `forward`.
@@ -231,56 +189,47 @@ class Layer(Module):
         >>> gradients.input.data.shape, gradients.hx.shape, gradients.parameters.shape
         ((6, 3), (1, 2, 2), (42,))
         """
-        if not isinstance(tape, Tape):
-            raise TypeError(f"tape must be what forward returned third; got {kind_of(tape, Tape)}")
+        form = as_tape(tape, "third").of(self, "layer")  # arguments are checked before the tape is used up
         as_flag(input_grad, "input_grad")
-        form, columns = tape._form, self.num_directions * self.output_size
-        if tape._owner is self:  # arguments are checked before the tape is used up
-            d_states = self._states(form, d_state, "d_state", parts_may_be_none=True)
-            if d_output is None:
-                d_rows = form.arrays.zeros((len(form.batch.data), columns), self.dtype)
-            else:
-                d_rows = form.rows(d_output, "d_output", columns)
-            form.check_again()  # last, since objects of the caller's may have run code of theirs
-        form, saved = tape.take(self)
+        d_states = self._states(form, d_state, "d_state", parts_may_be_none=True)
+        d_rows, d_shown = self._d_output(form, d_output)
+        form.check_again()  # last, since objects of the caller's may have run code of theirs
         input_grad = input_grad and not form.batch.symbols
-        d_input, d_h, d_c, gradient = engine.replay_back(saved, d_rows, d_states, input_grad)
-        return Gradients(form.back(d_input) if input_grad else None, self._state_back(form, d_h, d_c), gradient)
+        found = engine.replay_back(tape.take(), d_rows, d_states, input_grad, d_shown)
+        d_input = form.back(found.data) if input_grad else None
+        return Gradients(d_input, self._state_back(form, found.h_0, found.others_0), found.parameters)
 
-    def _states(self, form: Form, hx: Any, name: str, parts_may_be_none: bool = False) -> States:
-        """A state, or the gradient of one, as the kernels take it."""
-        if hx is None:
-            return no_states(self.dtype)
-        scans = self.num_layers * self.num_directions
-        if not self._has_c:
-            h = form.state(hx, name, scans, self.output_size)
-            return States(h, no_states(self.dtype).c, True)
-        parts = _parts(hx)
-        if len(parts) != 2:
-            raise TypeError(f"{name} must be a tuple of two arrays, h and c; got {_described(hx)}")
-        h, c = (
-            form.arrays.zeros((scans, form.B, size), self.dtype)
-            if part is None and parts_may_be_none
-            else form.state(part, name + label, scans, size)
-            for part, size, label in zip(parts, (self.output_size, self.hidden_size), ("[0]", "[1]"), strict=True)
-        )
-        return States(h, c, True)
+    def _output(self, form: Form, out: Any, shown: Any) -> Any:
+        """The output, with ``return_states`` a tuple of all states at each step, in the form of the input."""
+        if not self.return_states:
+            return form.back(out)
+        return (form.back(out), *(form.back(shown[i]) for i in range(self.cell.states - 1)))
 
-    def _state_back(self, form: Form, h: np.ndarray, c: np.ndarray) -> Any:
-        return (form.state_back(h), form.state_back(c)) if self._has_c else form.state_back(h)
-
-
-def _parts(value: Any) -> tuple[Any, ...]:
-    """The entries of a tuple or list, read without running code of the caller's: the input has been checked already."""
-    if isinstance(value, tuple):
-        return tuple(tuple.__iter__(value))
-    return tuple(list.__iter__(value)) if isinstance(value, list) else ()
+    def _d_output(self, form: Form, d_output: Any) -> tuple[Any, Any]:
+        """The gradient of the output as rows, and that of the other states where they are returned, or None."""
+        N, D = len(form.batch.data), self.num_directions
+        sizes = [D * self.output_size]
+        parts: tuple[Any, ...] = (d_output,)
+        if self.return_states and d_output is not None:
+            sizes += [D * self.hidden_size] * (self.cell.states - 1)
+            if not isinstance(d_output, (tuple, list)) or isinstance(d_output, PackedSequence):
+                got = kind_of(d_output, PackedSequence)
+                raise TypeError(f"d_output must be a tuple, as the output with return_states; got {got}")
+            parts = tuple(d_output)
+            if len(parts) != len(sizes):
+                raise TypeError(f"d_output must be a tuple of {len(sizes)}; got a tuple of {len(parts)}")
+        rows = []
+        for i, (part, size) in enumerate(zip(parts, sizes, strict=True)):
+            name = f"d_output[{i}]" if self.return_states else "d_output"
+            zeros = part is None
+            rows.append(form.arrays.zeros((N, size), self.dtype) if zeros else form.rows(part, name, size))
+        return rows[0], form.arrays.stacked(rows[1:]) if len(rows) > 1 else None
 
 
-def _described(value: Any) -> str:
-    if isinstance(value, (tuple, list)):
-        return f"{type(value).__name__} of {len(value)}"
-    return kind_of(value)
+def layer_of(cell: Cell, input_size: int, hidden_size: int, **options: Any) -> Layer:
+    """What a call of a cell makes."""
+    made = _CLASSES.get(cell)
+    return made(input_size, hidden_size, **options) if made else Layer(cell, input_size, hidden_size, **options)
 
 
 _PARAMETERS = """
@@ -302,6 +251,9 @@ _PARAMETERS = """
         the step and the unit, and on nothing else.
     bidirectional : bool
         D = 2: a second scan of each layer goes from the last step to the first.{projection}
+    return_states : bool
+        Whether the output is a tuple of all states at each step, in the form of the input: of an LSTM h, which is the
+        output otherwise, and c, of the last layer, with D * H columns.
     dtype : dtype
         float32 or float64: of parameters, input, output and all computation.
     rng : None, int, or numpy.random.Generator
@@ -374,14 +326,15 @@ class RNN(Layer):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        return_states: bool = False,
         dtype: Any = np.float32,
         rng: Any = None,
     ) -> None:
         self.nonlinearity = as_nonlinearity(nonlinearity)
-        kind = RNN_WEIGHTS[nonlinearity]
         super().__init__(
-            kind, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, dtype, rng
-        )
+            RNN_CELLS[nonlinearity], input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0,
+            return_states, dtype, rng,
+        )  # fmt: skip
 
 
 @_documented("lstm", projection=_PROJECTION)
@@ -420,12 +373,13 @@ class LSTM(Layer):
         dropout: float = 0.0,
         bidirectional: bool = False,
         proj_size: int = 0,
+        return_states: bool = False,
         dtype: Any = np.float32,
         rng: Any = None,
     ) -> None:
         super().__init__(
-            LSTMWeights, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size,
-            dtype, rng,
+            LSTM_CELL, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size,
+            return_states, dtype, rng,
         )  # fmt: skip
 
 
@@ -462,9 +416,17 @@ class GRU(Layer):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        return_states: bool = False,
         dtype: Any = np.float32,
         rng: Any = None,
     ) -> None:
         super().__init__(
-            GRUWeights, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, dtype, rng
-        )
+            GRU_CELL, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, return_states,
+            dtype, rng,
+        )  # fmt: skip
+
+
+_CLASSES: dict[Cell, Callable[..., Layer]] = {LSTM_CELL: LSTM, GRU_CELL: GRU} | {
+    cell: partial(RNN, nonlinearity=nonlinearity) for nonlinearity, cell in RNN_CELLS.items()
+}
+Cell.make_layer = staticmethod(layer_of)  # type: ignore[assignment]

@@ -13,18 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from .._arguments import check_no_mask, dtype_of, kind_of
-from ..cells.parameters import WEIGHTS, RNNReluWeights, RNNTanhWeights, Weights
+from .._arguments import check_no_mask, check_number, dtype_of, kind_of
+from ..batch import States, no_states
+from ..cells import parameters as layouts
+from ..cells.cell import Cell
+from ..cells.parameters import Weights
+from ..cells.rnn import RNNRelu, RNNTanh
 from ..cpu.kernels import make_all, packed_weights
 from ..packing.checks import MEMORY_BYTES, as_integers
 from .engine import engine
 from .fixed import Fixed
-from .forms import as_array
+from .forms import Form, as_array
 from .parametrized import computed_from
 
-__all__ = ["Module", "as_floats", "option_names"]
+__all__ = ["RNN_CELLS", "Module", "as_generator", "as_nonlinearity", "option_names"]
 
-RNN_WEIGHTS = {"tanh": RNNTanhWeights, "relu": RNNReluWeights}
+#: the cell of an RNN by its nonlinearity
+RNN_CELLS = {"tanh": RNNTanh, "relu": RNNRelu}
 
 
 #: the options that a repr shows where they are others
@@ -36,6 +41,7 @@ _DEFAULTS = {
     "dropout": 0.0,
     "bidirectional": False,
     "proj_size": 0,
+    "return_states": False,
 }
 
 
@@ -63,7 +69,7 @@ def as_nonlinearity(value: Any) -> str:
     """One of the two that an RNN may have."""
     if not isinstance(value, str):
         raise TypeError(f"nonlinearity must be 'tanh' or 'relu'; got {value!r}")
-    if value not in RNN_WEIGHTS:
+    if value not in RNN_CELLS:
         raise ValueError(f"nonlinearity must be 'tanh' or 'relu'; got {value!r}")
     return value
 
@@ -93,11 +99,11 @@ class _Version:
         self.parameters = parameters
         self.made: dict[Callable[..., Any], Any] = {}
 
-    def made_by(self, prepare: Callable[..., Any], kind: type[Weights], sizes: tuple[int, ...]) -> Any:
+    def made_by(self, prepare: Callable[..., Any], cell: Cell, constants: np.ndarray, sizes: tuple[int, ...]) -> Any:
         """The weights as an engine takes them. Two threads that need them at once may make them twice, to the same."""
         weights = self.made.get(prepare)
         if weights is None:
-            weights = self.made[prepare] = prepare(kind, self.parameters, sizes)
+            weights = self.made[prepare] = prepare(cell, self.parameters, constants, sizes)
         return weights
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -109,35 +115,58 @@ def _version_of(pickled: np.ndarray) -> _Version:
 
 
 class Module(Fixed):
-    """The sizes and parameters of a layer or a cell; see `LSTM` and `LSTMCell` for what users call."""
+    """The cell, sizes and parameters of a layer or of one step; see `LSTM` and `LSTMCell` for what users call."""
 
-    _fixed = frozenset({"input_size", "hidden_size", "bias", "dtype"})
+    _fixed = frozenset({"cell", "input_size", "hidden_size", "bias", "dtype"})
 
+    #: the cell whose steps these are
+    cell: Cell
     input_size: int
     hidden_size: int
+    output_size: int
+    num_layers: int
+    num_directions: int
+    bias: bool
     dtype: np.dtype[Any]
 
-    def __init__(self, kind: type[Any], dtype: Any, rng: Any) -> None:
-        self._kind = kind
+    def __init__(self, cell: Cell, constants: Mapping[str, Any], dtype: Any, rng: np.random.Generator) -> None:
+        self.cell = cell
         self.dtype = as_dtype(dtype)
+        unknown = constants.keys() - set(cell.arguments.constants)
+        if unknown:
+            raise TypeError(f"{cell.name} has no option {min(unknown)!r}")
+        self._constants = np.empty(len(cell.arguments.constants), self.dtype)
+        self.__dict__["_fixed"] = type(self)._fixed | set(cell.arguments.constants)
+        for i, name in enumerate(cell.arguments.constants):
+            value = constants.get(name, cell.defaults[name])
+            check_number(name, value, above=-np.inf)
+            self._constants[i] = value
+            setattr(self, name, float(value))
         count = self._lay_out()
         bound = 1.0 / math.sqrt(self.hidden_size)
-        self._set(rng.uniform(-bound, bound, count).astype(self.dtype))
-
-    def _layout(self) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
-        """The sizes as `Weights` has them, and the shape of each parameter by name, as the options say."""
-        raise NotImplementedError
+        vector = rng.uniform(-bound, bound, count).astype(self.dtype)
+        for name, view in self._views(vector).items():
+            of = name.partition("_l")[0] if name not in cell.defaults else name
+            if of in cell.arguments.unit_weights and of in cell.defaults:
+                view[...] = cell.defaults[of]
+        self._set(vector)
 
     def _lay_out(self) -> int:
         """Note sizes and shapes, and tell how many numbers the parameters are."""
-        sizes, shapes = self._layout()
-        count = sum(math.prod(shape) for shape in shapes.values())
+        sizes = layouts.Weights._fields[4:]
+        self._sizes = tuple(int(getattr(self, name)) for name in sizes)
+        self._shapes = self._named(layouts.named_shapes(self.cell, self._sizes))
+        count = sum(math.prod(shape) for shape in self._shapes.values())
         if count * self.dtype.itemsize > MEMORY_BYTES:
+            told = dict(zip(sizes, self._sizes, strict=True))
             raise ValueError(
-                f"input_size, hidden_size and num_layers must give weights that fit into memory; got {sizes}"
+                f"input_size, hidden_size and num_layers must give weights that fit into memory; got {told}"
             )
-        self._sizes, self._shapes = tuple(sizes.values()), shapes
         return count
+
+    def _named(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        """The shapes of the parameters by the names that they have here."""
+        return shapes
 
     def _set(self, vector: np.ndarray) -> None:
         self._version = _Version(vector)
@@ -189,6 +218,9 @@ class Module(Fixed):
             raise TypeError(f"vector must be a NumPy array; got {kind_of(vector)}")
         if vector.shape != self.parameters.shape:
             raise ValueError(f"vector must have shape {self.parameters.shape}; got {vector.shape}")
+        return self._views(vector)
+
+    def _views(self, vector: np.ndarray) -> dict[str, np.ndarray]:
         found, at = {}, 0
         for name, shape in self._shapes.items():
             size = math.prod(shape)
@@ -245,31 +277,80 @@ class Module(Fixed):
 
     def _packed(self) -> Any:
         """The weights as the engine takes them."""
-        return self._version.made_by(engine.prepare, self._kind, self._sizes)
+        return self._version.made_by(engine.prepare, self.cell, self._constants, self._sizes)
 
     @property
     def weights(self) -> Weights:
-        """What the functions `rnn`, `lstm`, `gru` and their training forms take in compiled code.
+        """What the functions `run`, `rnn`, `lstm`, `gru` and their training forms take in compiled code.
 
         A named tuple of the parameters, the same packed for the kernels, and the sizes. It stays what it is when new
         parameters are assigned: take it again to have them.
         """
-        return make_all(self._version.made_by(packed_weights, self._kind, self._sizes))
+        return make_all(self._version.made_by(packed_weights, self.cell, self._constants, self._sizes))
+
+    # -- states --------------------------------------------------------------------------------------------------------
+
+    def _states(self, form: Form, hx: Any, name: str, parts_may_be_none: bool = False) -> States:
+        """A state of the caller's, or the gradient of one, as the engines take it; of a tuple some may be None."""
+        if hx is None:
+            return no_states(self.dtype)
+        names, scans = self.cell.arguments.state, self.num_layers * self.num_directions
+        if len(names) == 1:
+            h = form.state(hx, name, scans, self.output_size)
+            return States(h, no_states(self.dtype).others, True)
+        parts = _parts(hx)
+        if len(parts) != len(names):
+            count = {2: "two", 3: "three", 4: "four"}.get(len(names), str(len(names)))
+            raise TypeError(f"{name} must be a tuple of {count} arrays, {_listed(names)}; got {_described(hx)}")
+        sizes = (self.output_size, *[self.hidden_size] * (len(names) - 1))
+        h, *others = (
+            form.arrays.zeros((scans, form.B, size), self.dtype)
+            if part is None and parts_may_be_none
+            else form.state(part, f"{name}[{i}]", scans, size)
+            for i, (part, size) in enumerate(zip(parts, sizes, strict=True))
+        )
+        return States(h, form.arrays.stacked(others), True)
+
+    def _state_back(self, form: Form, h: Any, others: Any) -> Any:
+        """A state, or the gradient of one, as the caller takes it."""
+        if self.cell.states == 1:
+            return form.state_back(h)
+        return (form.state_back(h), *(form.state_back(others[i]) for i in range(self.cell.states - 1)))
 
     def __repr__(self) -> str:
         options = [f"{self.input_size}, {self.hidden_size}"]
         for name, default in _DEFAULTS.items():
             if getattr(self, name, default) != default:
                 options.append(f"{name}={getattr(self, name)!r}")
+        for name in self.cell.arguments.constants:
+            if getattr(self, name) != self.cell.defaults[name]:
+                options.append(f"{name}={getattr(self, name)!r}")
         if self.dtype != np.float32:
             options.append(f"dtype={self.dtype}")
         return f"{type(self).__name__}({', '.join(options)})"
 
-    @property
-    def _has_c(self) -> bool:
-        return bool(WEIGHTS[self._kind].has_c)
+    def _options(self) -> dict[str, Any]:
+        """What says what this computes, as arguments of its class or cell: all but dtype and rng."""
+        return {name: getattr(self, name) for name in option_names(type(self))}
 
 
 def option_names(kind: type[Module]) -> list[str]:
-    """The arguments that say what a layer or cell of this kind computes: all but dtype and rng."""
+    """The arguments that say what a layer or a step of this kind computes: all but dtype and rng."""
     return [name for name in signature(kind).parameters if name not in ("dtype", "rng")]
+
+
+def _parts(value: Any) -> tuple[Any, ...]:
+    """The entries of a tuple or list, read without running code of the caller's: the input has been checked already."""
+    if isinstance(value, tuple):
+        return tuple(tuple.__iter__(value))
+    return tuple(list.__iter__(value)) if isinstance(value, list) else ()
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return f"{type(value).__name__} of {len(value)}"
+    return kind_of(value)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"

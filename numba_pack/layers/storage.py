@@ -21,7 +21,10 @@ from typing import Any
 import numpy as np
 
 from .._arguments import kind_of
+from ..cells.gru import GRU as GRU_CELL
+from ..cells.lstm import LSTM as LSTM_CELL
 from ..cells.parameters import named_shapes
+from ..cells.rnn import RNNTanh
 from .layer import GRU, LSTM, RNN
 from .module import Module, as_generator, option_names
 from .one_step import GRUCell, LSTMCell, RNNCell
@@ -32,6 +35,8 @@ __all__ = ["as_path", "check_file", "load", "save", "write"]
 _KINDS: dict[str, type[Module]] = {kind.__name__: kind for kind in (RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell)}
 #: the name of a kind without Cell, by the rows of its weights in H
 _BY_GATES = {1: "RNN", 3: "GRU", 4: "LSTM"}
+#: a cell of that kind
+_CELLS = {1: RNNTanh, 3: GRU_CELL, 4: LSTM_CELL}
 _PARAMETER = re.compile(
     r"(?:(?P<layer>.+)\.)?(?P<name>(?:weight_(?:ih|hh|hr)|bias_(?:ih|hh))(?:_l\d+(?:_reverse)?)?)", re.DOTALL
 )
@@ -315,10 +320,10 @@ def _found(tensors: dict[str, np.ndarray]) -> dict[str, Any]:
         "bidirectional": "weight_hh_l0_reverse" in tensors,
         "proj_size": outputs if projected else 0,
     }
-    shapes = named_shapes(
-        gates, input_size, hidden_size, found["proj_size"], found["num_layers"], 1 + found["bidirectional"],
-        found["bias"],
+    sizes = (
+        input_size, hidden_size, outputs, found["num_layers"], 1 + found["bidirectional"], int(found["bias"]),
     )  # fmt: skip
+    shapes = named_shapes(_CELLS[gates], sizes)
     _check_shapes({name.removesuffix("_l0") if cell else name: shape for name, shape in shapes.items()}, tensors)
     known = ("kind", *option_names(_KINDS[found["kind"]]))
     return {option: value for option, value in found.items() if option in known}

@@ -10,13 +10,12 @@ from .._arguments import kind_of
 from ..cells.dropout import Calls
 from ..packing.checks import as_flag
 from ..packing.ragged import pack_ragged
-from .composed import ComposedLayer
 from .layer import GRU, LSTM, RNN, Layer
 
 __all__ = ["warmup"]
 
 
-def warmup(*layers: Layer | ComposedLayer, training: bool = False) -> None:
+def warmup(*layers: Layer, training: bool = False) -> None:
     """Compile what these layers run, or load it from the cache, by running each on a few zeros, and on symbols.
 
     Compiled code is kept on disk, in ``NUMBA_CACHE_DIR`` if that is set, else beside the package, or else in the user's
@@ -43,12 +42,9 @@ def warmup(*layers: Layer | ComposedLayer, training: bool = False) -> None:
     """
     as_flag(training, "training")
     for layer in layers or (LSTM(1, 1), GRU(1, 1), RNN(1, 1)):
-        if not isinstance(layer, (Layer, ComposedLayer)):
+        if not isinstance(layer, Layer):
             raise TypeError(f"layers must be of RNN, LSTM and GRU; got {kind_of(layer, RNN, LSTM, GRU)}")
         packed = pack_ragged(np.zeros((1, layer.input_size), layer.dtype), np.array([0, 1]))
-        if isinstance(layer, ComposedLayer):
-            layer(packed)
-            continue
         layer = copy.copy(layer)  # which has the same weights
         layer._training_calls = Calls(0, seeded=True)  # so that the layer drops what it would have dropped without this
         for input in (packed, pack_ragged(np.zeros(1, np.int64), np.array([0, 1]))):

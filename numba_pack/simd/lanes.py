@@ -29,16 +29,19 @@ __all__ = [
     "LANES",
     "Lanes",
     "absolute",
+    "added",
     "always_inline",
     "copy_sign",
     "first_lanes",
     "fma",
     "fused",
     "horner",
+    "joined",
     "lanes_of",
     "larger",
     "like",
     "load",
+    "load_each",
     "load_first",
     "load_gates",
     "load_vector",
@@ -52,17 +55,35 @@ __all__ = [
     "select_equal",
     "select_less",
     "select_less_equal",
+    "size_of",
     "smaller",
     "splat",
+    "splat_each",
     "split",
     "sqrt",
     "store",
+    "store_each",
     "store_first",
     "store_gates",
     "store_vector",
     "transpose_block",
     "width",
-], self.count)
+    "without_first",
+]
+
+I32, I64 = ir.IntType(32), ir.IntType(64)
+FLOATS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
+NAMES = {types.float32: "f32", types.float64: "f64"}
+SIGNIFICAND = {types.float32: 23, types.float64: 52}  # stored bits
+
+
+class Lanes(types.Type):
+    """As many floats of one dtype as one vector register holds."""
+
+    def __init__(self, dtype: types.Float):
+        self.dtype = dtype
+        self.count = MACHINE.register_bytes * 8 // dtype.bitwidth
+        self.vector = ir.VectorType(FLOATS[dtype], self.count)
         super().__init__(f"{dtype}x{self.count}")
 
 
@@ -168,15 +189,26 @@ def nothing(typingctx, dtype):
     return lanes(dtype), lambda context, builder, sig, args: zeros
 
 
-def width(array):
-    """How many elements of the array's dtype one vector holds: a constant in compiled code."""
+def width(dtype):
+    """How many elements of a dtype one vector holds: a constant in compiled code."""
     raise NotImplementedError("width is for compiled code")
 
 
 @overload(width, inline="always")
-def _width(array):
-    count = LANES[array.dtype].count
-    return lambda array: count
+def _width(dtype):
+    count = LANES[_element(dtype)].count
+    return lambda dtype: count
+
+
+def size_of(dtype):
+    """The bytes of an element of a dtype: a constant in compiled code."""
+    raise NotImplementedError("size_of is for compiled code")
+
+
+@overload(size_of, inline="always")
+def _size_of(dtype):
+    size = _element(dtype).bitwidth // 8
+    return lambda dtype: size
 
 
 @intrinsic
@@ -220,7 +252,7 @@ def store_first(typingctx, at, value, count):
 
 
 def _element(ty):
-    return ty.dtype if isinstance(ty, (types.Array, Lanes)) else ty
+    return ty.dtype if isinstance(ty, (types.Array, types.DType, Lanes)) else ty
 
 
 @intrinsic(prefer_literal=True)
@@ -231,8 +263,10 @@ def load_gates(typingctx, dtype, at, stride, count, gates):
     def codegen(context, builder, sig, args):
         _, at, stride, count, _ = args
         mask = first_lanes(builder, count, lanes)
-        places = [builder.add(at, builder.mul(stride, ir.Constant(I64, g))) for g in range(number)]
-        return context.make_tuple(builder, sig.return_type, [masked_load(builder, p, mask, lanes) for p in places])
+        return context.make_tuple(
+            builder, sig.return_type,
+            [masked_load(builder, place, mask, lanes) for place in _places(builder, at, stride, number)],
+        )  # fmt: skip
 
     return types.UniTuple(lanes, number)(dtype, types.intp, types.intp, types.intp, gates), codegen
 
@@ -243,13 +277,90 @@ def store_gates(typingctx, at, stride, count, values):
 
     def codegen(context, builder, sig, args):
         at, stride, count, packed = args
-        mask = first_lanes(builder, count, values.dtype)
-        for g, value in enumerate(cgutils.unpack_tuple(builder, packed)):
-            place = builder.add(at, builder.mul(stride, ir.Constant(I64, g)))
-            masked_store(builder, value, place, mask, values.dtype)
+        vectors = cgutils.unpack_tuple(builder, packed)
+        if vectors:
+            mask = first_lanes(builder, count, values.dtype)
+            for place, value in zip(_places(builder, at, stride, len(vectors)), vectors, strict=True):
+                masked_store(builder, value, place, mask, values.dtype)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp, values), codegen
+
+
+def _places(builder, at, stride, number):
+    return [builder.add(at, builder.mul(stride, ir.Constant(I64, i))) for i in range(number)]
+
+
+@intrinsic(prefer_literal=True)
+def load_each(typingctx, dtype, at, stride, number):
+    """A tuple of ``number`` (a literal) whole vectors, ``stride`` bytes apart."""
+    lanes, count = LANES[_element(dtype)], number.literal_value
+
+    def codegen(context, builder, sig, args):
+        places = _places(builder, args[1], args[2], count)
+        return context.make_tuple(builder, sig.return_type, [load_vector(builder, place, lanes) for place in places])
+
+    return types.UniTuple(lanes, count)(dtype, types.intp, types.intp, number), codegen
+
+
+@intrinsic
+def store_each(typingctx, at, stride, values):
+    """Write the tuple that `load_each` reads."""
+
+    def codegen(context, builder, sig, args):
+        vectors = cgutils.unpack_tuple(builder, args[2])
+        for place, value in zip(_places(builder, args[0], args[1], len(vectors)), vectors, strict=True):
+            store_vector(builder, value, place, values.dtype)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, values), codegen
+
+
+@intrinsic(prefer_literal=True)
+def splat_each(typingctx, dtype, at, number):
+    """A tuple of ``number`` (a literal) vectors, each with one of the numbers from address ``at`` on in every lane."""
+    lanes, count = LANES[_element(dtype)], number.literal_value
+
+    def codegen(context, builder, sig, args):
+        places = _places(builder, args[1], ir.Constant(I64, lanes.dtype.bitwidth // 8), count)
+        numbers = [builder.load(_pointer(builder, place, FLOATS[lanes.dtype])) for place in places]
+        return context.make_tuple(builder, sig.return_type, [splat(builder, x, lanes.count) for x in numbers])
+
+    return types.UniTuple(lanes, count)(dtype, types.intp, number), codegen
+
+
+@intrinsic
+def joined(typingctx, first, others):
+    """The tuple of a vector and those of a tuple, which may be empty."""
+    kind = types.UniTuple(first, len(others) + 1)
+
+    def codegen(context, builder, sig, args):
+        return context.make_tuple(builder, kind, [args[0], *cgutils.unpack_tuple(builder, args[1])])
+
+    return kind(first, others), codegen
+
+
+@intrinsic
+def added(typingctx, values, others):
+    """The sums of the vectors of two tuples, which may be empty."""
+
+    def codegen(context, builder, sig, args):
+        pairs = zip(*(cgutils.unpack_tuple(builder, arg) for arg in args), strict=True)
+        return context.make_tuple(builder, values, [builder.fadd(x, y) for x, y in pairs])
+
+    if values == others:
+        return values(values, others), codegen
+
+
+@intrinsic
+def without_first(typingctx, values):
+    """The tuple without its first vector."""
+    kind = types.UniTuple(values.dtype, len(values) - 1)
+
+    def codegen(context, builder, sig, args):
+        return context.make_tuple(builder, kind, cgutils.unpack_tuple(builder, args[0])[1:])
+
+    return kind(values), codegen
 
 
 def _transposed(builder, rows):
@@ -486,6 +597,7 @@ def reciprocal(typingctx, x):
         return y
 
     if _is_real(x):
+        return x(x), codegen
         return x(x), codegen
 
 

@@ -1,0 +1,75 @@
+"""What a training call keeps, and what comes back from it: of layers and of single steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .._arguments import kind_of
+from .engine import engine
+from .forms import Form
+
+if TYPE_CHECKING:
+    from .module import Module
+
+__all__ = ["Gradients", "Tape", "as_tape"]
+
+
+class Tape:
+    """What `forward` keeps for one `backward`.
+
+    It holds the input (a copy, if it is symbols) and the initial state (no copy): do not change them before `backward`.
+    The output that `forward` returned is read-only for the same reason. Besides, N rows keep, for each layer and
+    direction, as many blocks of H numbers as a cell has gates and unit weights, or as ``print(layer.cell)`` tells, if
+    that is more (4 H of an LSTM and of a GRU, H of an RNN); H numbers for each state besides h that it tells (the c of
+    an LSTM), and with a projection another H; each rounded up to whole vector registers. For each layer but the last
+    its output is kept. Dropout masks are not. ``nbytes`` tells the sum.
+
+    `backward` turns what was kept into gradients in place, and so uses the tape up. It differentiates the call that was
+    made: parameters assigned since then do not matter.
+    """
+
+    def __init__(self, owner: Module, form: Form, saved: engine.Saved) -> None:
+        self._owner, self._form, self._saved = owner, form, saved
+        #: bytes kept beyond input, output and states
+        self.nbytes: int = saved.nbytes
+
+    def of(self, owner: Module, which: str) -> Form:
+        """The form of the call, for an owner whose tape this must be."""
+        if self._owner is not owner:
+            raise ValueError(
+                f"tape must come from a forward call of this {type(owner).__name__}; got one of another {which}"
+            )
+        if self._saved is None:
+            raise _used()
+        return self._form
+
+    def take(self) -> engine.Saved:
+        """What was kept; the tape is empty from then on."""
+        saved, self._saved = self._saved, None  # type: ignore[assignment]
+        if saved is None:
+            raise _used()
+        return saved
+
+
+def _used() -> ValueError:
+    return ValueError("tape must not have been used: backward uses it up; got one that it was called with before")
+
+
+def as_tape(value: Any, place: str) -> Tape:
+    """A tape; ``place`` tells where `forward` returned it."""
+    if not isinstance(value, Tape):
+        raise TypeError(f"tape must be what forward returned {place}; got {kind_of(value, Tape)}")
+    return value
+
+
+class Gradients(NamedTuple):
+    """What `backward` returns: the gradient of the loss with respect to each argument of `forward`, in its form."""
+
+    #: like the input; None if that was symbols, or ``input_grad`` False
+    input: Any
+    #: like the state that `forward` returned, whether a first state was given or zero: an array, or a tuple as (h, c)
+    hx: Any
+    #: laid out like ``layer.parameters``
+    parameters: np.ndarray
