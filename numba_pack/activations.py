@@ -304,10 +304,11 @@ def exp(x):
 def expm1(x):
     """exp(x) - 1, with its relative accuracy where x is small."""
     bounded = maximum(minimum(x, numbers(x)[0][2]), like(x, -40.0))  # exp(-40) - 1 rounds to -1 in both dtypes
-    half = like(x, 0.5)
-    scale, p = exponential(bounded, like(x, -1.0))  # half of it, which does not overflow before the whole does
-    m = fma(scale, p, scale - half)
-    return copy_sign(m + m, x)
+    one = like(x, 1.0)
+    # where x is large, half of it is computed, which does not overflow before the whole does
+    scale, p = exponential(bounded, select_less(x, one, like(x, 0.0), -one))
+    m = fma(scale, p, scale - select_less(x, one, one, like(x, 0.5)))
+    return copy_sign(select_less(x, one, m, m + m), x)
 
 
 @inner
