@@ -1,6 +1,6 @@
 """The errors of sigmoid, tanh and their kin: over every float32, and over a dense sample of float64; and their time.
 
-    python bench/activations.py            a quarter of an hour
+    python bench/activations.py            ten minutes
     python bench/activations.py --quick    every 64th block of float32
 
 Errors are in units in the last place (ulp): the distance between floats of the size of the exact value. Times are of

@@ -10,7 +10,7 @@ within 1.8 ulp; over a dense sample of float64 within 2.2 and 2.6. Both are mono
 limits at infinity are exact, and NaN stays NaN. elu, softplus and softsign, which only composed cells use, stay within
 4 ulp.
 
-Of the functions after these, exp stays within 1.2 ulp in float32 and 1.6 in float64, expm1 within 1.6 and 3.2, log
+Of the functions after these, exp stays within 1.1 ulp in float32 and 1.6 in float64, expm1 within 1.6 and 3.2, log
 within 0.9 in both, erf within 2.0 and 3.2. All but erf in float64 are monotone; erf is odd. The limits are exact, and
 NaN stays NaN. A subnormal result of exp is 0 where the processor makes it so; log takes a subnormal x for 0.
 sign, nearest (to a whole number) and inverse are exact but for the one rounding of the last.
@@ -304,10 +304,11 @@ def exp(x):
 def expm1(x):
     """exp(x) - 1, with its relative accuracy where x is small."""
     bounded = maximum(minimum(x, numbers(x)[0][2]), like(x, -40.0))  # exp(-40) - 1 rounds to -1 in both dtypes
-    half = like(x, 0.5)
-    scale, p = exponential(bounded, like(x, -1.0))  # half of it, which does not overflow before the whole does
-    m = fma(scale, p, scale - half)
-    return copy_sign(m + m, x)
+    one = like(x, 1.0)
+    # where x is large, half of it is computed, which does not overflow before the whole does
+    scale, p = exponential(bounded, select_less(x, one, like(x, 0.0), -one))
+    m = fma(scale, p, scale - select_less(x, one, one, like(x, 0.5)))
+    return copy_sign(select_less(x, one, m, m + m), x)
 
 
 @inner
