@@ -10,8 +10,8 @@ from numba import njit, types
 from scipy import special
 from test_activations import every_exponent, on_lanes, on_scalars, ulps
 
-from numba_pack import activations
-from numba_pack.cpu.lanes import (
+from numba_pack.cells import activations
+from numba_pack.simd.lanes import (
     address,
     lanes_of,
     larger,
@@ -24,8 +24,8 @@ from numba_pack.cpu.lanes import (
     store,
     width,
 )
-from numba_pack.cpu.machine import MACHINE
-from numba_pack.cpu.modes import put_back_mode, take_mode
+from numba_pack.simd.machine import MACHINE
+from numba_pack.simd.modes import put_back_mode, take_mode
 
 #: In ulp. Seen: exp 1.05 and 1.58, expm1 1.59 and 3.12, log 0.88 and 0.82, erf 1.92 and 3.14, in float32 (every number)
 #: and float64.
