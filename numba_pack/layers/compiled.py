@@ -272,7 +272,7 @@ def _states_in_njit(hx, weights, name, B):
     def one(hx, weights, name, B):
         h = _plain(hx)
         _check_state(name, h, weights, B, weights.output_size)
-        return States(h, np.empty((0, 0, 0, 0), weights.parameters.dtype), True)
+        return States(h, np.empty((0, _scans(weights), B, weights.hidden_size), h.dtype), True)
 
     return one
 
