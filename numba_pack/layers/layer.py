@@ -104,9 +104,10 @@ class Layer(Module):
             In the dtype of the layer. Or symbols: any of these without I, of an integer dtype, which stand for one-hot
             rows; padded ones as ``nbp.symbols(array)``. They are at least 0 and less than I. Where the backend is
             ``cuda``, arrays may be on the device, all or none, and results are where the input is; symbols never are.
-        hx : ndarray, or tuple of two for an LSTM, optional
+        hx : ndarray, or tuple of one for each state of the cell, as of two for an LSTM, optional
             The initial state: h_0 of shape (L * D, B, P), and c_0 of shape (L * D, B, H), without B for input (T, I).
-            Zeros if omitted. P is ``proj_size`` if there is a projection, else H.
+            With 1 in place of B one state is shared by all sequences, as a trained one is: its gradient has the same
+            shape. Zeros if omitted. P is ``proj_size`` if there is a projection, else H.
 
         Returns
         -------
@@ -123,7 +124,7 @@ class Layer(Module):
             If an argument has the wrong kind, dtype or shape.
         """
         form = form_of(input, self.input_size, self.dtype, self.batch_first)
-        results = engine.infer(self._packed(), form.batch, self._states(form, hx, "hx"), self.return_states)
+        results = engine.infer(self._packed(), form.batch, self._first_states(form, hx)[0], self.return_states)
         return self._output(form, results.out, results.shown), self._state_back(form, results.h_n, results.others_n)
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any, Tape]:
@@ -148,11 +149,11 @@ class Layer(Module):
         """
         form = form_of(input, self.input_size, self.dtype, self.batch_first)
         dropped = self._training_calls.next(self.dropout if self.num_layers > 1 else 0.0)
-        states = self._states(form, hx, "hx")
+        states, shared = self._first_states(form, hx)
         results, saved = engine.record(self._packed(), form.batch, states, dropped, self.return_states)
         out = form.arrays.read_only(results.out)  # the tape holds it
         state = self._state_back(form, results.h_n, results.others_n)
-        return self._output(form, out, results.shown), state, Tape(self, form, saved)
+        return self._output(form, out, results.shown), state, Tape(self, form, saved, shared)
 
     def backward(self, tape: Tape, d_output: Any = None, d_state: Any = None, input_grad: bool = True) -> Gradients:
         """Differentiate a call of `forward`.
@@ -197,7 +198,8 @@ class Layer(Module):
         input_grad = input_grad and not form.batch.symbols
         found = engine.replay_back(tape.take(), d_rows, d_states, input_grad, d_shown)
         d_input = form.back(found.data) if input_grad else None
-        return Gradients(d_input, self._state_back(form, found.h_0, found.others_0), found.parameters)
+        d_hx = self._first_state_back(form, found.h_0, found.others_0, tape.shared)
+        return Gradients(d_input, d_hx, found.parameters)
 
     def _output(self, form: Form, out: Any, shown: Any) -> Any:
         """The output, with ``return_states`` a tuple of all states at each step, in the form of the input."""

@@ -290,6 +290,19 @@ class Module(Fixed):
 
     # -- states --------------------------------------------------------------------------------------------------------
 
+    def _first_states(self, form: Form, hx: Any) -> tuple[States, tuple[bool, ...]]:
+        """The first states as the engines take them, and for each whether one is shared by all sequences."""
+        parts = [hx] if self.cell.states == 1 else list(_parts(hx))
+        sizes = (self.output_size, *[self.hidden_size] * (len(parts) - 1))
+        scans = self.num_layers * self.num_directions
+        shared = tuple(form.shares(part, scans, size) for part, size in zip(parts, sizes, strict=True))
+        if any(shared):
+            for i, part in enumerate(parts):
+                if shared[i]:  # of the shape that is checked
+                    parts[i] = np.repeat(part, form.B, axis=1)
+            hx = parts[0] if self.cell.states == 1 else tuple(parts)
+        return self._states(form, hx, "hx"), shared
+
     def _states(self, form: Form, hx: Any, name: str, parts_may_be_none: bool = False) -> States:
         """A state of the caller's, or the gradient of one, as the engines take it; of a tuple some may be None."""
         if hx is None:
@@ -310,6 +323,14 @@ class Module(Fixed):
             for i, (part, size) in enumerate(zip(parts, sizes, strict=True))
         )
         return States(h, form.arrays.stacked(others), True)
+
+    def _first_state_back(self, form: Form, h: Any, others: Any, shared: tuple[bool, ...]) -> Any:
+        """The gradient of the first states in their form: of one that is shared, the sum over the sequences."""
+        if not any(shared):
+            return self._state_back(form, h, others)
+        parts = (h, *others)
+        summed = [d.sum(1, keepdims=True) if is_shared else d for d, is_shared in zip(parts, shared, strict=True)]
+        return summed[0] if self.cell.states == 1 else tuple(summed)
 
     def _state_back(self, form: Form, h: Any, others: Any) -> Any:
         """A state, or the gradient of one, as the caller takes it."""
