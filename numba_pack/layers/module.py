@@ -293,9 +293,9 @@ class Module(Fixed):
     def _first_states(self, form: Form, hx: Any) -> tuple[States, tuple[bool, ...]]:
         """The first states as the engines take them, and for each whether one is shared by all sequences."""
         parts = [hx] if self.cell.states == 1 else list(_parts(hx))
-        sizes = (self.output_size, *[self.hidden_size] * (len(parts) - 1))
+        sizes = (self.output_size, *[self.hidden_size] * self.cell.others)
         scans = self.num_layers * self.num_directions
-        shared = tuple(form.shares(part, scans, size) for part, size in zip(parts, sizes, strict=True))
+        shared = tuple(form.shares(part, scans, size) for part, size in zip(parts, sizes, strict=False))
         if any(shared):
             for i, part in enumerate(parts):
                 if shared[i]:  # of the shape that is checked
