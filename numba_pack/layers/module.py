@@ -297,9 +297,8 @@ class Module(Fixed):
         scans = self.num_layers * self.num_directions
         shared = tuple(form.shares(part, scans, size) for part, size in zip(parts, sizes, strict=False))
         if any(shared):
-            for i, part in enumerate(parts):
-                if shared[i]:  # of the shape that is checked
-                    parts[i] = np.repeat(part, form.B, axis=1)
+            for i in np.flatnonzero(shared):
+                parts[i] = np.repeat(parts[i], form.B, axis=1)
             hx = parts[0] if self.cell.states == 1 else tuple(parts)
         return self._states(form, hx, "hx"), shared
 
