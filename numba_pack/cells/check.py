@@ -24,8 +24,8 @@ class Check(NamedTuple):
 
     #: the cell's name
     name: str
-    #: the largest difference between both gradients of the input, of each state and parameter, by name, over the largest
-    #: number that either has
+    #: of the input, each state and each parameter, by name, the largest difference between both gradients, over the
+    #: largest number that either has
     errors: dict[str, float]
     #: whether none is larger than 1e-6
     passed: bool
@@ -100,10 +100,8 @@ def check(cell: Cell, rng: Any = 0, **constants: float) -> Check:
     hx = (found.hx,) if alone else found.hx
     pairs = {"input": (values, d_values)}
     pairs |= {name: pair for name, *pair in zip(cell.arguments.state, states, hx, strict=True)}
-    pairs |= {
-        name: (view, d_view)
-        for (name, view), d_view in zip(layer.views(parameters).items(), layer.views(found.parameters).values(), strict=True)
-    }
+    views, d_views = layer.views(parameters), layer.views(found.parameters)
+    pairs |= {name: (view, d_views[name]) for name, view in views.items()}
     errors = {name: _error(loss, *pair) for name, pair in pairs.items()}
     return Check(cell.name, errors, all(error <= TOLERANCE for error in errors.values()))
 

@@ -41,6 +41,8 @@ _DEFAULTS = {
     "dropout": 0.0,
     "bidirectional": False,
     "proj_size": 0,
+    "recurrent_dropout": 0.0,
+    "zoneout": 0.0,
     "return_states": False,
 }
 
@@ -340,9 +342,10 @@ class Module(Fixed):
     def __repr__(self) -> str:
         options = [f"{self.input_size}, {self.hidden_size}"]
         for name, default in _DEFAULTS.items():
-            if getattr(self, name, default) != default:
+            value = getattr(self, name, default)
+            if value not in (default, (default,) * self.cell.states):
                 options.append(f"{name}={getattr(self, name)!r}")
-        for name in self.cell.arguments.constants:
+        for name in self.cell.base.arguments.constants:
             if getattr(self, name) != self.cell.defaults[name]:
                 options.append(f"{name}={getattr(self, name)!r}")
         if self.dtype != np.float32:
