@@ -178,25 +178,6 @@ def elu(x):
     return select_less(x, zero, fma(scale, p, scale - like(x, 1.0)), x)
 
 
-#: 1 / (2 k + 1): atanh(s) = s (1 + s**2 / 3 + s**4 / 5 + ...), which for s <= 1 / 3 has converged in both dtypes
-_ATANH = tuple(1 / (2 * k + 1) for k in range(17))
-
-
-@inner
-def softplus(x):
-    """log(1 + exp(x)), computed as max(x, 0) + log(1 + u) with u = exp(-|x|), which is at most 1.
-
-    log(1 + u) is 2 atanh(u / (2 + u)), and keeps its relative accuracy where u is small.
-    """
-    scale, p = exponential(maximum(-absolute(x), -reduction(x)[0][3]), like(x, 64.0))
-    u = fma(scale, p, scale) * like(x, 2.0**-64)  # the shift by 64 keeps the power of two from underflow
-    s = u / (u + like(x, 2.0))
-    series = like(x, 0.0)
-    for k in range(len(_ATANH)):
-        series = fma(series, s * s, like(x, _ATANH[len(_ATANH) - 1 - k]))
-    return fma(s + s, series, maximum(x, like(x, 0.0)))
-
-
 @inner
 def softsign(x):
     """x / (1 + |x|), and so 1 at infinity."""
@@ -322,6 +303,25 @@ def log(x):
     rest = fma(like(x, -0.5), square, fma(f * square, polynomial(f, coefficients), n * ln2_low))
     y = select_less(x, like(x, math.inf), fma(n, ln2_high, f + rest), x)
     return select_less(x, smallest, select_less(x, like(x, 0.0), like(x, math.nan), like(x, -math.inf)), y)
+
+
+@inner
+def softplus(x):
+    """log(1 + exp(x)), computed as max(x, 0) + log(1 + u) with u = exp(-|x|), which is at most 1.
+
+    As in `log`, 1 + u is 2**n (1 + f), and here f is known without the rounding of 1 + u: so the logarithm keeps its
+    relative accuracy where u is small.
+    """
+    zero, half = like(x, 0.0), like(x, 0.5)
+    scale, p = exponential(maximum(-absolute(x), -reduction(x)[0][3]), like(x, 64.0))
+    u = fma(scale, p, scale) * like(x, 2.0**-64)  # the shift by 64 keeps the power of two from underflow
+    (_, ln2_high, ln2_low, _), _ = reduction(x)
+    large = like(x, math.sqrt(2.0) - 1.0)
+    n = select_less(large, u, like(x, 1.0), zero)
+    f = select_less(large, u, fma(u, half, -half), u)
+    square = f * f
+    rest = fma(-half, square, fma(f * square, polynomial(f, numbers(x)[1]), n * ln2_low))
+    return fma(n, ln2_high, f + rest) + maximum(x, zero)
 
 
 @inner

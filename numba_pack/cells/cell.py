@@ -142,6 +142,17 @@ class Cell:
         self._by_hand: dict[str, Number] | None = None
         if back is not None:
             self._by_hand = self._read_back(back, given)
+        #: products with the input, rows of ``weight_ih`` over H; and with the state, those of ``weight_hh`` but for the
+        #: ones of `product`
+        self.gates_ih, self.gates_hh = len(kinds.sums) + len(kinds.of_input), len(kinds.sums) + len(kinds.of_state)
+        #: 1 if there is a `product`, else 0
+        self.has_product = len(self._factors)
+        #: blocks of a row of sums, and those of them that the input has no part in, which stand first
+        self.gates, self.turn = len(self._gates), len(kinds.of_state)
+        #: states, and those besides h
+        self.states, self.others = len(self._states), len(self._states) - 1
+        #: unit weights, random numbers that every unit is given at every step, and constants
+        self.units, self.noises, self.constants = len(self._units), len(kinds.noises), len(kinds.constants)
         if len(self._gates) > MOST_GATES or len(self._states) > MOST_STATES:
             raise ValueError(
                 f"{self.name} must have at most {MOST_GATES} gates and {MOST_STATES} states; "
@@ -170,72 +181,22 @@ class Cell:
 
     # -- what the engines read -----------------------------------------------------------------------------------------
 
-    @property
-    def gates_ih(self) -> int:
-        """Products with the input: rows of ``weight_ih`` over H."""
-        return len(self.arguments.sums) + len(self.arguments.of_input)
-
-    @property
-    def gates_hh(self) -> int:
-        """Products with the state, that of `product` apart: rows of ``weight_hh`` over H, but for its own."""
-        return len(self.arguments.sums) + len(self.arguments.of_state)
-
-    @property
-    def has_product(self) -> int:
-        """1 if there is a `product`, else 0."""
-        return len(self._factors)
-
-    @property
-    def turn(self) -> int:
-        """Blocks of a row that the input has no part in, which stand first."""
-        return len(self.arguments.of_state)
-
-    @property
-    def gates(self) -> int:
-        """Blocks of a row of sums."""
-        return len(self._gates)
-
-    @property
-    def states(self) -> int:
-        """States, h among them."""
-        return len(self._states)
-
-    @property
-    def others(self) -> int:
-        """States besides h."""
-        return len(self._states) - 1
-
-    @property
-    def units(self) -> int:
-        """Unit weights."""
-        return len(self._units)
-
-    @property
-    def noises(self) -> int:
-        """Random numbers that every unit is given at every step, behind the unit weights."""
-        return len(self.arguments.noises)
-
-    @property
-    def constants(self) -> int:
-        """Constants."""
-        return len(self.arguments.constants)
-
     @cached_property
     def reads_h(self) -> bool:
         """Whether the formula itself reads h before the step."""
         return any(node is self._states[0] for node in reachable([*self._new, *self._factors]))
 
-    @property
+    @cached_property
     def kept_numbers(self) -> int:
         """Numbers of the forward pass that are kept, without states and the factor of `product`."""
         return len(self.back.kept)
 
-    @property
+    @cached_property
     def kept_states(self) -> int:
         """States besides h that are kept as they are before the step."""
         return len(self.back.kept_states)
 
-    @property
+    @cached_property
     def reads_h_back(self) -> bool:
         """Whether the derivative reads h before the step."""
         return self.back.reads_h
@@ -298,7 +259,7 @@ class Cell:
         ]
         return kept, tuple(sorted(index for index in read if index > 0)), 0 in read
 
-    @property
+    @cached_property
     def kept(self) -> int:
         """Blocks of a row of the tape: room for what is kept, and then for the gradients of gates and unit weights.
 

@@ -39,7 +39,7 @@ __all__ = [
     "kept_numbers_of",
     "kept_of",
     "kept_states_of",
-    "layout",
+    "layout", "layout_from", "layout_numbers",
     "layout_of",
     "named_shapes",
     "noises_of",
@@ -268,9 +268,24 @@ def layout_of(cell: Cell, sizes: tuple[int, ...]) -> Layout:
     return Layout(*sizes, cell.gates_ih, cell.gates_hh, cell.has_product, cell.gates, cell.turn, cell.units)
 
 
+@functools.lru_cache(maxsize=256)
+def layout_numbers(cell: Cell, sizes: tuple[int, ...]) -> np.ndarray:
+    """The same as an array, which costs less to pass to compiled code."""
+    return np.array(layout_of(cell, sizes))
+
+
+@inner
+def layout_from(numbers):
+    """The `Layout` of `layout_numbers`."""
+    return Layout(
+        numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6], numbers[7], numbers[8],
+        numbers[9], numbers[10], numbers[11], numbers[12],
+    )  # fmt: skip
+
+
 @inner
 def layout(weights):
-    """The same, of these weights, in compiled code."""
+    """The layout of these weights, in compiled code."""
     return Layout(
         weights.input_size, weights.hidden_size, weights.output_size, weights.num_layers, weights.num_directions,
         weights.bias, weights.heads, _gates_ih_of(weights), gates_hh_of(weights), has_product(weights),

@@ -16,7 +16,7 @@ import numpy as np
 from ..batch import BackResults, Batch, Record, Results, States
 from ..cells.cell import Cell
 from ..cells.dropout import Dropout
-from ..cells.parameters import Weights, layout_of
+from ..cells.parameters import Weights, layout_numbers
 from ..simd.lanes import lanes_of
 from . import threads
 from .drop import drop_of
@@ -109,13 +109,24 @@ def _results(weights: Weights, batch: Batch, show: bool) -> Results:
     )
 
 
+def _arrays(weights: Weights) -> tuple[np.ndarray, ...]:
+    """What of the weights kernels are called with."""
+    return weights.parameters, weights.panels, weights.sizes
+
+
+def _at(array: np.ndarray | None) -> int:
+    """The address of an array, which is kept by who calls; 0 if there is none."""
+    return 0 if array is None or not array.size else array.ctypes.data
+
+
 def infer(weights: Weights, batch: Batch, states: States, show: bool = False) -> Results:
     """The output and the last states of a batch, and with ``show`` all states besides h; nothing is kept."""
     results = _results(weights, batch, show)
-    out, h_n, others_n, shown = results
+    out, h_n, others_n, _ = results
+    shown = _at(results.shown)
     workers = _workers(weights, batch)
     parts = max(workers, -(-_scratch(weights, batch) * workers // SCRATCH_BYTES))
-    given = (kernel("forward", weights, batch.symbols), *weights[:4], *batch[:3], *states)
+    given = (kernel("forward", weights, batch.symbols), *_arrays(weights), *batch[:3], *states)
     divide(batch, parts, workers, lambda first, last: call_inference(*given, first, last, out, shown, h_n, others_n))
     return results
 
@@ -125,7 +136,8 @@ def record(
 ) -> tuple[Results, Saved]:
     """As `infer`, with dropout, and what the backward pass needs."""
     results = _results(weights, batch, show)
-    out, h_n, others_n, shown = results
+    out, h_n, others_n, _ = results
+    shown = _at(results.shown)
     saved = Saved(weights, batch, states, dropout, new_record(weights, batch.rows), out)
     workers = _workers(weights, batch)
     given = _given("forward", saved)
@@ -137,7 +149,7 @@ def _given(name: str, saved: Saved) -> tuple[Any, ...]:
     """The arguments that all passes of training begin with."""
     weights, batch, states, dropout, kept, _ = saved
     drop = drop_of(dropout, weights.parameters.dtype)
-    return (kernel(name, weights, batch.symbols), *weights[:4], *batch[:3], *states, drop, *kept)
+    return (kernel(name, weights, batch.symbols), *_arrays(weights), *batch[:3], *states, drop, *kept)
 
 
 def divide(batch: Batch, parts: int, workers: int, task: Callable[[int, int], object]) -> None:
@@ -181,20 +193,19 @@ def replay_back(
     d_others_0 = np.empty((cell_of(weights).states - 1, L * D, B, weights.hidden_size), dtype)
     d_between = WORKSPACE.take(min(2, L - 1) * N * D * P, dtype)
     d_projected = WORKSPACE.take((L * D if weights.hidden_size != P else 0) * N * P, dtype)
-    of = layout_of(cell_of(weights), weights[4:])
-    panels = WORKSPACE.take(back_panels_size(weights.parameters, of), dtype)
-    pack_back(weights.parameters, of, panels, input_grad)
+    numbers = layout_numbers(cell_of(weights), weights[4:])
+    panels = WORKSPACE.take(back_panels_size(weights.parameters, numbers), dtype)
+    pack_back(weights.parameters, numbers, panels, input_grad)
     gradient = np.zeros(weights.parameters.shape, dtype)
     workers = _workers(weights, batch)
-    if d_shown is None:
-        d_shown = np.empty((0, 0, 0), dtype)
+    shown = _at(d_shown)
 
     given = _given("backward", saved)
     rest = (panels, d_out, *d_states, d_between, input_grad, d_x, d_h_0, d_others_0, d_projected)
-    divide(batch, workers, workers, lambda first, last: call_backward(*given, out, d_shown, first, last, *rest))
+    divide(batch, workers, workers, lambda first, last: call_backward(*given, out, shown, first, last, *rest))
 
     given = _given("gradients", saved)
-    product = partial(call_gradients, *given, out, d_shown, d_projected)
+    product = partial(call_gradients, *given, out, shown, d_projected)
     threads.run([partial(product, part, workers, gradient) for part in range(workers)], workers)
     for array in (*saved.record, d_between, d_projected, panels):
         WORKSPACE.give(array)

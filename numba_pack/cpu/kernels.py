@@ -16,7 +16,7 @@ from numba import carray, types
 from .._jit import by_address, inner, jit
 from ..batch import Batch, Record, States
 from ..cells.cell import Cell
-from ..cells.parameters import Weights, layout_of, weights_of
+from ..cells.parameters import Weights, layout_numbers, weights_of
 from ..simd.memory import address, integers_at, pointer
 from ..simd.modes import call_kernel
 from .panels import pack_forward
@@ -44,7 +44,6 @@ class _Header(NamedTuple):
     progress: int
     parameters: int
     panels: int
-    constants: int
     input_size: int
     hidden_size: int
     output_size: int
@@ -158,7 +157,7 @@ def _record(head, number):
 def _weights(kind, head, number):
     return kind(
         _array(head.parameters, number, _EVERYTHING), _array(head.panels, number, _EVERYTHING),
-        _array(head.constants, number, _EVERYTHING), 0, head.input_size, head.hidden_size, head.output_size,
+        _array(head.panels, number, _EVERYTHING), 0, head.input_size, head.hidden_size, head.output_size,
         head.num_layers, head.num_directions, head.bias, head.heads,
     )  # fmt: skip
 
@@ -246,7 +245,7 @@ def make_all(weights: Weights) -> Weights:
 
 def packed_weights(cell: Cell, parameters: np.ndarray, constants: np.ndarray, sizes: tuple[int, ...]) -> Weights:
     """The weights of a layer, packed; ``sizes`` are the fields of `Weights` from ``input_size`` on."""
-    panels = pack_forward(parameters, layout_of(cell, sizes))
+    panels = pack_forward(parameters, constants, layout_numbers(cell, sizes))
     made: Weights = weights_of(cell)(parameters, panels, constants, np.array(sizes), *sizes)
     return made
 
@@ -277,54 +276,38 @@ def _place(drop):
 
 
 @inner
-def _head(
-    parameters, panels, constants, sizes, data, batch_sizes, order, h_0, others_0, given, drop, keep, record, out, shown
-):
+def _head(parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, drop, keep, record, out, shown):
     """A `_Header`, as a plain tuple."""
     input_size, hidden_size, output_size, layers, directions, bias, heads = (
         sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6]
     )  # fmt: skip
     return (
-        0, address(parameters, 0), address(panels, 0), address(constants, 0), input_size, hidden_size, output_size,
+        0, address(parameters, 0), address(panels, 0), input_size, hidden_size, output_size,
         layers, directions, bias, heads, address(data, 0), data.shape[0], int(data.ndim == 1), address(batch_sizes, 0),
         batch_sizes.size, address(order, 0), order.size, address(h_0, 0), address(others_0, 0), int(given), drop,
         int(keep), address(record[0], 0), address(record[1], 0), address(record[2], 0), address(record[3], 0),
-        address(out, 0), address(shown, 0) if shown.size else 0,
+        address(out, 0), shown,
     )  # fmt: skip
 
 
 # Arguments are plain arrays and numbers: a named tuple costs as much to unbox as ten arrays. In all of them
 
-# - weights:  parameters, panels, constants, sizes
+# - weights:  parameters, panels, sizes
 # - batch:    data (N, I) or symbols (N,), batch_sizes (T,), order (B,)
 # - states:   h_0 (L * D, B, P), others_0 (S - 1, L * D, B, H), given
+# - shown:    the address of (S - 1, N, D * H) states, or their gradient; 0 for none
 # - drop:     see `drop_of`
 # - record:   gates, cells, outputs, unprojected, as in `Record`
 
 
 @jit
 def call_inference(
-    kernel,
-    parameters,
-    panels,
-    constants,
-    sizes,
-    data,
-    batch_sizes,
-    order,
-    h_0,
-    others_0,
-    given,
-    first,
-    last,
-    out,
-    shown,
-    h_n,
+    kernel, parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, first, last, out, shown, h_n,
     others_n,
-):
+):  # fmt: skip
     """Run the forward pass for the sequences ``first`` to ``last``; writes their part of out, h_n and others_n."""
     head = _head(
-        parameters, panels, constants, sizes, data, batch_sizes, order, h_0, others_0, given, 0, False,
+        parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, 0, False,
         (data, data, data, data), out, shown,
     )  # fmt: skip
     _run(kernel, np.array((*head, first, last, address(h_n, 0), address(others_n, 0))))
@@ -332,12 +315,12 @@ def call_inference(
 
 @jit
 def call_forward(
-    kernel, parameters, panels, constants, sizes, data, batch_sizes, order, h_0, others_0, given, drop, gates, cells,
+    kernel, parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, drop, gates, cells,
     outputs, unprojected, first, last, out, shown, h_n, others_n,
 ):  # fmt: skip
     """As `call_inference`, with dropout, and writes their part of the record."""
     head = _head(
-        parameters, panels, constants, sizes, data, batch_sizes, order, h_0, others_0, given, _place(drop), True,
+        parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, _place(drop), True,
         (gates, cells, outputs, unprojected), out, shown,
     )  # fmt: skip
     _run(kernel, np.array((*head, first, last, address(h_n, 0), address(others_n, 0))))
@@ -345,13 +328,13 @@ def call_forward(
 
 @jit
 def call_backward(
-    kernel, parameters, panels, constants, sizes, data, batch_sizes, order, h_0, others_0, given, drop, gates, cells,
+    kernel, parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, drop, gates, cells,
     outputs, unprojected, out, shown, first, last, back_panels, d_out, d_h_n, d_others_n, d_given, d_between,
     input_grad, d_x, d_h_0, d_others_0, d_projected,
 ):  # fmt: skip
     """Run the backward pass for the sequences ``first`` to ``last``: see `backward_stack`."""
     head = _head(
-        parameters, panels, constants, sizes, data, batch_sizes, order, h_0, others_0, given, _place(drop), True,
+        parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, _place(drop), True,
         (gates, cells, outputs, unprojected), out, shown,
     )  # fmt: skip
     tail = (
@@ -365,12 +348,12 @@ def call_backward(
 
 @jit
 def call_gradients(
-    kernel, parameters, panels, constants, sizes, data, batch_sizes, order, h_0, others_0, given, drop, gates, cells,
+    kernel, parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, drop, gates, cells,
     outputs, unprojected, out, shown, d_projected, part, parts, gradient,
 ):  # fmt: skip
     """Run part ``part`` of ``parts`` of the gradients of the weights: see `weight_gradients`."""
     head = _head(
-        parameters, panels, constants, sizes, data, batch_sizes, order, h_0, others_0, given, _place(drop), True,
+        parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, _place(drop), True,
         (gates, cells, outputs, unprojected), out, shown,
     )  # fmt: skip
     _run(kernel, np.array((*head, part, parts, address(d_projected, 0), address(gradient, 0))))

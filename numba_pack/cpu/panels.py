@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._jit import inner, jit
-from ..cells.parameters import layout, places
+from ..cells.parameters import layout, layout_from, places
 from ..simd.lanes import load_first, size_of, store, transpose_block, width
 from ..simd.memory import address
 from ..simd.modes import put_back_mode, take_mode
@@ -25,6 +25,7 @@ __all__ = [
     "aligned",
     "back_panels",
     "back_panels_size",
+    "constants_at",
     "forward_panels",
     "group_size",
     "groups_of",
@@ -278,11 +279,21 @@ def _pack_bias(parameters, of, place, target, at):
         put_back_mode(mode)
 
 
+@inner
+def constants_at(weights):
+    """The address of (C,) constants, behind the panels."""
+    end = _lay_out(weights.parameters.dtype, layout(weights), weights.num_layers - 1, weights.num_directions - 1)[6]
+    return address(weights.panels, end)
+
+
 @jit
-def pack_forward(parameters, of):
-    """The panels of the forward scans of all layers; ``of`` is the `Layout` of the parameters."""
+def pack_forward(parameters, constants, numbers):
+    """The panels of the forward scans of all layers, and the constants; ``numbers`` are `layout_numbers`."""
+    of = layout_from(numbers)
     dtype, units, outputs = parameters.dtype, of.hidden_size, of.output_size
-    panels = aligned(dtype, _lay_out(dtype, of, of.num_layers - 1, of.num_directions - 1)[6])
+    end = _lay_out(dtype, of, of.num_layers - 1, of.num_directions - 1)[6]
+    panels = aligned(dtype, end + constants.size)
+    panels[end:] = constants
     for layer in range(of.num_layers):
         for direction in range(of.num_directions):
             place = places(of, layer, direction)
@@ -304,14 +315,16 @@ def pack_forward(parameters, of):
 
 
 @jit
-def back_panels_size(parameters, of):
+def back_panels_size(parameters, numbers):
     """Elements of the panels of the backward scans."""
+    of = layout_from(numbers)
     return _lay_out_back(parameters.dtype, of, of.num_layers - 1, of.num_directions - 1)[4]
 
 
 @jit
-def pack_back(parameters, of, panels, input_grad):
+def pack_back(parameters, numbers, panels, input_grad):
     """Fill the panels of the backward scans; without ``input_grad`` not those that the input's gradient takes."""
+    of = layout_from(numbers)
     dtype, units, outputs = parameters.dtype, of.hidden_size, of.output_size
     for layer in range(of.num_layers):
         for direction in range(of.num_directions):

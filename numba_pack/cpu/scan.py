@@ -51,7 +51,17 @@ from ..simd.lanes import (
 from ..simd.memory import address, clear, copy, integer_at, keep_alive
 from .drop import drop_layer, drops
 from .noise import draw_noises, masks_state, multiplied, set_noises, state_mask
-from .panels import Panels, aligned, forward_panels, group_size, groups_of, padded, panel_size, state_columns
+from .panels import (
+    Panels,
+    aligned,
+    constants_at,
+    forward_panels,
+    group_size,
+    groups_of,
+    padded,
+    panel_size,
+    state_columns,
+)
 from .symbols import gather
 from .tile import Matrix, multiply, multiply_panels, panel_count, panels_at_once, plain_columns, there_and_back
 
@@ -415,7 +425,7 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
     noise = aligned(dtype, noises_of(weights) * noise_rows * H_padded)
     clear(address(noise, 0), noise.size * size)
     if not keep:
-        set_noises(weights, address(weights.constants, 0), address(noise, 0), H_padded * size)
+        set_noises(weights, constants_at(weights), address(noise, 0), H_padded * size)
     h, others = aligned(dtype, mine * P_padded), aligned(dtype, others_count * mine * H_padded)
     one_step = aligned(dtype, mine * H_padded if P != H else 0)
     zeros = aligned(dtype, P + width(dtype))
@@ -454,7 +464,7 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
             is_shown = shown != 0 and layer == weights.num_layers - 1
             scan = Direction(
                 forward_panels(weights, layer, direction),
-                address(weights.constants, 0),
+                constants_at(weights),
                 source,
                 batch.symbols and layer == 0,
                 Rows(target.at + direction * P * size, D * P, target.begins),

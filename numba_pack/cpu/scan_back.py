@@ -56,7 +56,7 @@ from ..simd.lanes import (
 from ..simd.memory import address, clear, keep_alive
 from .drop import drop_layer, drops
 from .noise import draw_noises, masks_state, multiplied, state_mask
-from .panels import BackPanels, aligned, back_panels, forward_panels, padded
+from .panels import BackPanels, aligned, back_panels, constants_at, forward_panels, padded
 from .scan import Rows, give_states, row_at, row_width, shifted, steps_of, take_states
 from .symbols import scatter, scatter_scratch
 from .tile import (
@@ -353,7 +353,7 @@ def backward_stack(
             d = BackDirection(
                 back_panels(weights, panels, layer, direction),
                 forward_panels(weights, layer, direction).units,
-                address(weights.constants, 0),
+                constants_at(weights),
                 Rows(output.at + direction * P * size, D * P, places),
                 Rows(d_target.at + direction * P * size, D * P, places),
                 Rows(address(tape.gates, index * N * W), W, places),

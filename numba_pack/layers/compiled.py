@@ -323,18 +323,17 @@ def _forward(packed, weights, states, record, keep):
     out = np.empty((len(packed.data), D * P), dtype)
     h_n = np.empty((_scans(weights), B, P), dtype)
     others_n = np.empty((others_of(weights), _scans(weights), B, weights.hidden_size), dtype)
-    not_shown = np.empty((0, 0, 0), dtype)
     kernel = forward_entry(weights)
     if keep:
         call_forward(
-            kernel, weights.parameters, weights.panels, weights.constants, weights.sizes, packed.data,
+            kernel, weights.parameters, weights.panels, weights.sizes, packed.data,
             packed.batch_sizes, packed.sorted_indices, states.h, states.others, states.given, np.empty(0, np.int64),
-            record.gates, record.cells, record.outputs, record.unprojected, 0, B, out, not_shown, h_n, others_n,
+            record.gates, record.cells, record.outputs, record.unprojected, 0, B, out, 0, h_n, others_n,
         )  # fmt: skip
     else:
         call_inference(
-            kernel, weights.parameters, weights.panels, weights.constants, weights.sizes, packed.data,
-            packed.batch_sizes, packed.sorted_indices, states.h, states.others, states.given, 0, B, out, not_shown,
+            kernel, weights.parameters, weights.panels, weights.sizes, packed.data,
+            packed.batch_sizes, packed.sorted_indices, states.h, states.others, states.given, 0, B, out, 0,
             h_n, others_n,
         )  # fmt: skip
     return out, _as_state(weights, h_n, others_n)
@@ -485,21 +484,21 @@ def _replay_back(tape, d_output, d_state):
     d_others = np.empty((others_of(weights), scans, B, weights.hidden_size), dtype)
     d_between = np.empty((min(2, weights.num_layers - 1), N, D * P), dtype)
     d_projected = np.empty((scans if weights.hidden_size != P else 0, N, P), dtype)
-    of = layout(weights)
-    panels = aligned(dtype, back_panels_size(weights.parameters, of))
-    pack_back(weights.parameters, of, panels, input_grad)
-    no_dropout, not_shown = np.empty(0, np.int64), np.empty((0, 0, 0), dtype)
+    numbers = np.array(layout(weights))
+    panels = aligned(dtype, back_panels_size(weights.parameters, numbers))
+    pack_back(weights.parameters, numbers, panels, input_grad)
+    no_dropout = np.empty(0, np.int64)
     call_backward(
-        backward_entry(weights), weights.parameters, weights.panels, weights.constants, weights.sizes, packed.data,
+        backward_entry(weights), weights.parameters, weights.panels, weights.sizes, packed.data,
         packed.batch_sizes, packed.sorted_indices, states.h, states.others, states.given, no_dropout, record.gates,
-        record.cells, record.outputs, record.unprojected, out, not_shown, 0, B, panels, rows, d_states.h,
+        record.cells, record.outputs, record.unprojected, out, 0, 0, B, panels, rows, d_states.h,
         d_states.others, d_states.given, d_between, input_grad, d_x, d_h, d_others, d_projected,
     )  # fmt: skip
     gradient = np.zeros(weights.parameters.size, dtype)
     call_gradients(
-        gradients_entry(weights), weights.parameters, weights.panels, weights.constants, weights.sizes, packed.data,
+        gradients_entry(weights), weights.parameters, weights.panels, weights.sizes, packed.data,
         packed.batch_sizes, packed.sorted_indices, states.h, states.others, states.given, no_dropout, record.gates,
-        record.cells, record.outputs, record.unprojected, out, not_shown, d_projected, 0, 1, gradient,
+        record.cells, record.outputs, record.unprojected, out, 0, d_projected, 0, 1, gradient,
     )  # fmt: skip
     return CompiledGradients(_as_gradient(packed, d_x), _as_state(weights, d_h, d_others), gradient)
 

@@ -272,19 +272,20 @@ class OneStep(Form):
     """One step of B sequences, (B, I), or of one, (I,)."""
 
     def __init__(self, value: Any, input_size: int, dtype: np.dtype[Any]) -> None:
-        if not isinstance(value, np.ndarray) and not on_device(value):
-            raise TypeError(f"input must be a NumPy array; got {kind_of(value, np.ndarray)}")
         if isinstance(value, np.ndarray):
             value = plain(value, "input")
+        elif not on_device(value):
+            raise TypeError(f"input must be a NumPy array; got {kind_of(value, np.ndarray)}")
         if value.ndim not in (1, 2):
             raise ValueError(f"input must have shape (B, {input_size}) or ({input_size},); got {value.shape}")
         self.single, self.dtype, self.arrays = value.ndim == 1, dtype, arrays_of(value)
-        shape, letters = (value.shape[0], input_size), "(B, input_size)"
+        as_array = self.arrays.as_array
         if self.single:
-            shape, letters = (input_size,), "(input_size,)"
-        data = self.arrays.as_array(value, "input", shape, dtype, letters).reshape(-1, input_size)
-        self.B = data.shape[0]
-        self.batch = Batch(data, np.full(1 if self.B else 0, self.B), np.arange(self.B), self.B)
+            data = as_array(value, "input", (input_size,), dtype, "(input_size,)").reshape(1, input_size)
+        else:
+            data = as_array(value, "input", (value.shape[0], input_size), dtype, "(B, input_size)")
+        B = self.B = data.shape[0]
+        self.batch = Batch(data, np.full(1 if B else 0, B), np.arange(B), B)
 
     def back(self, rows: np.ndarray) -> np.ndarray:
         return rows[0] if self.single else rows

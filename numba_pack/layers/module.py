@@ -301,6 +301,8 @@ class Module(Fixed):
 
     def _first_states(self, form: Form, hx: Any) -> tuple[States, tuple[bool, ...]]:
         """The first states as the engines take them, and for each whether one is shared by all sequences."""
+        if hx is None:
+            return no_states(self.dtype), ()
         parts = [hx] if self.cell.states == 1 else list(_parts(hx))
         sizes = (self.output_size, *[self.hidden_size] * self.cell.others)
         scans = self.num_layers * self.num_directions
@@ -323,14 +325,14 @@ class Module(Fixed):
         if len(parts) != len(names):
             count = {2: "two", 3: "three", 4: "four"}.get(len(names), str(len(names)))
             raise TypeError(f"{name} must be a tuple of {count} arrays, {_listed(names)}; got {_described(hx)}")
-        sizes = (self.output_size, *[self.hidden_size] * (len(names) - 1))
-        h, *others = (
-            form.arrays.zeros((scans, form.B, size), self.dtype)
-            if part is None and parts_may_be_none
-            else form.state(part, f"{name}[{i}]", scans, size)
-            for i, (part, size) in enumerate(zip(parts, sizes, strict=True))
-        )
-        return States(h, form.arrays.stacked(others), True)
+        found = []
+        for i, part in enumerate(parts):
+            size = self.hidden_size if i else self.output_size
+            if part is None and parts_may_be_none:
+                found.append(form.arrays.zeros((scans, form.B, size), self.dtype))
+            else:
+                found.append(form.state(part, f"{name}[{i}]", scans, size))
+        return States(found[0], form.arrays.stacked(found[1:]), True)
 
     def _first_state_back(self, form: Form, h: Any, others: Any, shared: tuple[bool, ...]) -> Any:
         """The gradient of the first states in their form: of one that is shared, the sum over the sequences."""
@@ -371,6 +373,8 @@ def option_names(kind: type[Module]) -> list[str]:
 
 def _parts(value: Any) -> tuple[Any, ...]:
     """The entries of a tuple or list, read without running code of the caller's: the input has been checked already."""
+    if type(value) is tuple:
+        return value
     if isinstance(value, tuple):
         return tuple(tuple.__iter__(value))
     return tuple(list.__iter__(value)) if isinstance(value, list) else ()
