@@ -1,4 +1,4 @@
-"""What is public is documented: a docstring each, of a cell also its equations and its source; and the README's tables."""
+"""Every public name has a docstring; that of a cell has equations and a source, and the README lists them all."""
 
 import inspect
 from pathlib import Path
