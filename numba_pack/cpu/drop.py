@@ -1,4 +1,4 @@
-"""Dropout between layers: a C function of its own, which is compiled only where something is dropped."""
+"""Dropout between layers: a C function of its own, which only those who drop compile."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _kernel(dtype: np.dtype[Any]) -> Any:
 
 
 def drop_of(dropout: Dropout, dtype: np.dtype[Any]) -> np.ndarray:
-    """A dropout as the kernels take it: the function's address, the bits of the rate, seed and call; empty for none."""
+    """A dropout as the kernels take it: the address of the function, the bits of the rate, seed and call, or empty."""
     if dropout.rate == 0:
         return np.empty(0, np.int64)
     return np.array([_kernel(dtype).address, np.float64(dropout.rate).view(np.int64), dropout.seed, dropout.call])
