@@ -472,7 +472,7 @@ def pack_padded_sequence(
     TypeError
         If ``input`` is not an array of numbers, or the lengths are not integers.
     ValueError
-        If ``input`` has fewer than two axes, if the lengths are not B, at least one, each in 0..T; if
+        If ``input`` has fewer than two axes; if the number of lengths is not B, or is 0; if one is not in 0..T; if
         ``padding_side`` is neither of the two.
 
     Examples
@@ -714,7 +714,7 @@ def unpad_sequence(
     TypeError
         If ``padded`` is not an array of numbers, or the lengths are not integers.
     ValueError
-        If ``padded`` has fewer than two axes, if the lengths are not B, at least one, each in 0..T; if
+        If ``padded`` has fewer than two axes; if the number of lengths is not B, or is 0; if one is not in 0..T; if
         ``padding_side`` is neither of the two.
 
     Examples
