@@ -8,7 +8,8 @@ whole batches        `concatenate`, `select`
 small things         `invert_permutation`, `check_packed`, `packing_report`
 layers               `RNN`, `LSTM`, `GRU`; their `Tape` and `Gradients`; `symbols`, `fold_embedding`
 one step             `RNNCell`, `LSTMCell`, `GRUCell`
-in compiled code     all of the packing functions; `rnn`, `lstm`, `gru`, each with ``_forward`` and ``_backward``
+cells                the module `cells`: a cell of one's own as one function, and those that were published
+in compiled code     all packing functions; `run`, `rnn`, `lstm`, `gru`, each with ``_forward`` and ``_backward``
 training             the modules `optim` and `losses`
 in and out           `load` and `save`, files of layers; the module `interop`: PyTorch, ONNX, and ragged data
 how it runs          `threads`, `set_num_threads`, `get_num_threads`, `warmup`, `backend`; ``python -m numba_pack``
@@ -16,7 +17,7 @@ on a GPU             the same calls: device arrays in, device arrays out, where 
 ==================== ===============================================================================================
 
 Letters in shapes: B sequences, T steps of the longest, N packed rows (the sum of the lengths), I inputs, H units,
-P outputs (H without a projection), G gate rows (4 H, 3 H or H), L layers, D directions.
+P outputs (H without a projection), G gate rows (4 H for an LSTM, 3 H for a GRU, H for an RNN), L layers, D directions.
 """
 
 from . import cells, interop, losses, optim

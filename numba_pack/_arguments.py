@@ -1,4 +1,4 @@
-"""Checks of numbers and float arrays, for functions that only Python calls; and what all errors say of what came.
+"""Checks of numbers and float arrays, for functions that only Python calls; and how all errors describe what came.
 
 Every message names the argument, what was expected and what came.
 """
@@ -23,7 +23,7 @@ R = TypeVar("R")
 def quiet(function: Callable[P, R]) -> Callable[P, R]:
     """Have a function compute as IEEE 754 says, whatever NumPy is told to do about overflow, underflow and the like.
 
-    Not ``numpy.errstate`` as a decorator, which before NumPy 2 is one object for all threads.
+    ``numpy.errstate`` as a decorator will not do: before NumPy 2 it is one object for all threads.
     """
 
     @wraps(function)
@@ -35,7 +35,7 @@ def quiet(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def name_of(kind: type, *expected: type) -> str:
-    """The name of a class with its module; and what is the matter where one that was expected has the same name."""
+    """The name of a class with its module, and an explanation where a class that was expected has the same name."""
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     if any(kind is not other and name == name_of(other) for other in expected):
         return f"{name}, of a module that was imported anew since or before: make both from one import"
@@ -43,9 +43,9 @@ def name_of(kind: type, *expected: type) -> str:
 
 
 def kind_of(value: Any, *expected: type) -> str:
-    """What an error says of a value that is of no class that was expected.
+    """How an error describes a value whose class is none of those expected.
 
-    With the module, for a name alone may be that of another library's class, or of this one's from another import.
+    With the module: the name alone may also be that of another library's class, or of ours from another import.
     """
     name = name_of(type(value), *expected)
     if name == "torch.nn.utils.rnn.PackedSequence":
@@ -54,13 +54,13 @@ def kind_of(value: Any, *expected: type) -> str:
 
 
 def dtype_of(array: Any) -> str:
-    """What an error says of a dtype; those that other packages add to NumPy's have to be converted first."""
+    """How an error describes a dtype; those that other packages add to NumPy's have to be converted first."""
     dtype = array.dtype
     return f"{dtype}, which astype(numpy.float32) converts" if getattr(dtype, "isbuiltin", 1) == 2 else str(dtype)
 
 
 def check_no_mask(value: Any, name: str) -> None:
-    """Refuse a masked array: what is computed of its data would take no notice of the mask."""
+    """Refuse a masked array: computing with its data would ignore the mask."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} must be an array without a mask, which would be lost; got a masked array")
 
@@ -77,12 +77,12 @@ def check_floats(name: str, array: NDArray[Any], ndim: int) -> None:
 
 
 def check_number(name: str, value: float, above: float | None = None, below: float = math.inf) -> None:
-    """Check for a number above `above` (at least 0 where there is none) and below `below`, so neither NaN nor inf."""
+    """Check for a number above `above`, or else at least 0, and below `below`: so for neither NaN nor inf."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number; got {value!r}")
     try:
-        number = float(value)  # as which it is used
-    except OverflowError:  # an integer or a fraction that no float is near to
+        number = float(value)  # it is used as one
+    except OverflowError:  # an integer or a fraction beyond all floats
         number = math.inf
     if not ((number >= 0 if above is None else number > above) and number < below):
         low = "at least 0" if above is None else f"above {above:g}"

@@ -1,8 +1,8 @@
 """Which backend runs the layers: chosen once, at import.
 
-``NUMBA_PACK_BACKEND`` says it: ``cpu``; ``cuda``, which is an ImportError where something for it is missing; or
-``auto``, as if left out: ``cuda`` where there are numba-cuda and a device, else ``cpu``. With ``cuda`` and
-``NUMBA_ENABLE_CUDASIM=1`` it is Numba's simulator that runs the kernels, slowly, as Python.
+``NUMBA_PACK_BACKEND`` chooses: ``cpu``; ``cuda``, which is an ImportError where something that it needs is missing; or
+``auto``, the default: ``cuda`` where there are numba-cuda and a device, else ``cpu``. With ``cuda`` and
+``NUMBA_ENABLE_CUDASIM=1`` Numba's simulator runs the kernels, slowly, as Python.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _devices() -> int | str:
 
 
 backend: str = _choose()
-#: the module of device arrays, where there are any: by its name, for it stands above (see ``tests/test_rooms.py``)
+#: the module of device arrays, if the backend has such; by its name, as its room is above (see ``tests/test_rooms.py``)
 device: Any = import_module(".cuda.arrays", __package__) if backend == "cuda" else None
 
 

@@ -1,14 +1,14 @@
-"""Where compiled code is kept, so that a later process finds it: in files, of which each holds one compiled function.
+"""Where compiled code is kept, so that a later process finds it: in files that each hold one compiled function.
 
-Numba's own cache wants a folder that it can write to when a function is decorated, and fails at import, or at the first
-call, where there is none, or where a disk is full. It also judges by one source file whether code is stale, where ours
-is made of many, and two processes that add to one of its indices at once can make one find the other's function. So
-this one has no index, and takes every failure for a miss: code is looked for in all `PLACES`, and written to the first
-that takes it. If none does, it is compiled by every process anew, which one warning says.
+Numba's own cache needs a folder that can be written to when a function is decorated: where there is none, or where the
+disk is full, it fails at import or at the first call. It judges by one source file whether code is stale, but ours is
+made of many; and when two processes add to one of its indices at once, one may find the other's function. So this cache
+has no index, and takes every failure for a miss: code is looked for in all `PLACES`, and written to the first that
+takes it. If none does, every process compiles anew, and one warning says so.
 
-A file is found by all that its code is made of: function, types, what its closure holds, the processor, Numba's
-settings, and the state of the sources, which is a digest of their contents. A package that was copied, installed again
-or touched finds its code.
+The name of a file and its folder tell all that its code is made of: function, types, what its closure holds, the
+processor, Numba's settings, and the state of the sources, which is a digest of their contents. A package that was
+copied, installed again or touched finds its code.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _FROZEN = bool(getattr(sys, "frozen", False))
 
 
 def _contents(package: str) -> Iterator[tuple[str, Any]]:
-    """Name and contents of each source file of a package. Of those in an archive or an application, what tells them."""
+    """Name and contents of each source file of a package; in an archive or an application, what stands for them."""
     for folder, folders, files in os.walk(package):
         folders[:] = sorted(set(folders) - {"__pycache__"})
         for file in sorted(files):
@@ -64,9 +64,9 @@ def _contents(package: str) -> Iterator[tuple[str, Any]]:
 
 
 def state_of(package: str) -> int:
-    """A number of 63 bits that another state of a package's sources does not have, nor another Numba.
+    """A number of 63 bits that is another one for other sources of a package, and for another Numba.
 
-    0 if nothing is known of them.
+    0 if nothing is known of the sources.
     """
     digest = hashlib.blake2b(repr((numba.__version__, llvmlite.__version__)).encode(), digest_size=8)
     known = False
@@ -78,7 +78,7 @@ def state_of(package: str) -> int:
 
 
 _KNOWN = state_of(_PACKAGE)
-#: the state of the sources of this package, and of Numba; of no other process if it cannot be known
+#: the state of the sources of this package, and of Numba; if it cannot be known, a number that no other process has
 SOURCES: int = _KNOWN or secrets.randbits(63)
 
 
@@ -87,17 +87,17 @@ def _places() -> list[str]:
     if not _KNOWN:
         return []
     folders = [AppDirs("numba", False).user_cache_dir]
-    if not _FROZEN:  # such an application unpacks itself anew
+    if not _FROZEN:  # a frozen application unpacks itself anew each time
         folders.insert(0, os.path.join(_PACKAGE, "__pycache__"))
     if config.CACHE_DIR:
         folders.insert(0, os.path.abspath(config.CACHE_DIR))
-    # that of a user who has no home is not absolute
+    # the folder of a user who has no home is not absolute
     return [os.path.join(folder, f"numba_pack-{SOURCES:016x}") for folder in folders if os.path.isabs(folder)]
 
 
 PLACES = _places()
 
-#: what changes the code that Numba makes of a function, besides the processor, which the code generator tells
+#: settings that change the code that Numba makes of a function; the processor is told by the code generator
 _SETTINGS = [
     "BOUNDSCHECK",
     "DEBUGINFO_DEFAULT",
@@ -113,7 +113,7 @@ _SETTINGS = [
 
 
 class Cache(NullCache):
-    """What Numba asks for the compiled code of one function, and gives it to."""
+    """The store that Numba asks for the compiled code of one function, and gives new code to."""
 
     def __init__(self, function: Any, key: Any = None) -> None:
         closure = key or tuple(cell.cell_contents for cell in function.__closure__ or ())
@@ -128,7 +128,7 @@ class Cache(NullCache):
 
     @property
     def cache_path(self) -> str | None:
-        """What ``stats`` of an entry tells."""
+        """What ``stats`` of an entry shows."""
         return PLACES[0] if PLACES else None
 
     def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
@@ -139,13 +139,13 @@ class Cache(NullCache):
             data = _read(os.path.join(place, file))
             if data is not None:
                 found, reduced = pickle.loads(data)
-                if found == sig:  # which the name tells, but not of which module a class is
+                if found == sig:  # the name tells that, too, but not of which module a class is
                     return CompileResult._rebuild(target_context, *reduced)
         return None
 
     def save_overload(self, sig: Any, data: CompileResult) -> None:
         """Keep the code for a signature, if it can be kept."""
-        if data.library.has_dynamic_globals:  # addresses are good in this process only
+        if data.library.has_dynamic_globals:  # addresses are valid in this process only
             return
         file, failures = self._file(sig, data.codegen), []
         content = dumps((sig, data._reduce()))
@@ -170,12 +170,12 @@ def _read(path: str) -> bytes | None:
             check, content = file.read(4), file.read()
     except OSError:
         return None
-    # of no content the sum is zero, as in a file of zeros that a system leaves which went down
+    # a file of zeros, as a system that crashed may leave, would be whole: the sum of no content is zero
     return content if content and zlib.crc32(content).to_bytes(4, "little") == check else None
 
 
 def _write(place: str, name: str, content: bytes) -> None:
-    """Make a file, which others see whole or not at all."""
+    """Make a file so that others see it whole or not at all."""
     os.makedirs(place, exist_ok=True)
     path = os.path.join(place, name)
     unfinished = f"{path}.{uuid.uuid4().hex[:16]}"
@@ -202,12 +202,12 @@ def place_to_write() -> str | None:
 
 
 _told = False
-#: why code was not kept, which is told where it was asked for, and not where it was compiled
+#: why code was not kept: to be told where it was asked for, and not where it was compiled
 _untold: list[str] = []
 
 
 def tell() -> None:
-    """Warn, once, of code that could not be kept."""
+    """Warn, once, that code could not be kept."""
     global _told
     if _untold and not _told:
         _told = True
@@ -221,7 +221,7 @@ def tell() -> None:
 
 
 def _level_of_caller() -> int:
-    """How far up the function is that neither this package nor Numba has: for whom `tell` warns."""
+    """How far up the first function outside this package and Numba is: the one whose line `tell` names."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back and frame.f_code.co_filename.startswith((_PACKAGE, _NUMBA)):
         level, frame = level + 1, frame.f_back

@@ -1,11 +1,11 @@
 """Forks wait until no other thread compiles.
 
-A forked process has only the thread that forked. Were another one compiling meanwhile, its locks, Numba's and LLVM's
-own, would be held in the child by nobody, for ever, and what it was about to change would be left half done. So a
-thread that forks takes the locks first, as it does that of ``import``; both processes release them.
+A forked process has only the thread that forked. If another one was compiling just then, its locks, Numba's and LLVM's
+own, would stay locked in the child for ever, and what it was changing would be left half done. So a thread that forks
+takes these locks first, as Python takes that of ``import``; both processes release them.
 
-The wait may last for seconds. What a signal handler raises in it, as Ctrl-C does, must not end it: Python would go on,
-and fork. Ctrl-C is raised when the fork is over.
+The wait may last for seconds. What a signal handler raises during it, as Ctrl-C does, must not end it: Python would go
+on and fork. Ctrl-C is raised when the fork is over.
 """
 
 import _thread
@@ -19,18 +19,18 @@ from numba.core.compiler_lock import global_compiler_lock
 
 __all__ = ["starting"]
 
-#: held while a thread is started that compiles
+#: held while a thread that compiles is being started
 starting = threading.RLock()
 #: in the order in which a thread that compiles takes them
 _LOCKS: list[Any] = [starting, global_compiler_lock._lock, lib._lock._lock]
-#: by thread, what it took when it forked: not what it had, if it was compiling itself
+#: by thread, the locks that it took to fork, without those that it held already as it was compiling
 _taken: dict[int, list[Any]] = {}
 _interrupts: list[BaseException] = []
 
 
 def _surely(step: Callable[[], object]) -> None:
-    """Do it, again if it is interrupted, in which there must be no harm."""
-    for _ in range(100):  # what fails ever again is no interrupt
+    """Do a step, and do it again if it is interrupted: to repeat it must do no harm."""
+    for _ in range(100):  # what fails every time was not interrupted
         try:
             step()
             return
@@ -69,15 +69,15 @@ def _release_in_parent() -> None:
     interrupts = _interrupts[:]
     _interrupts.clear()
     if any(isinstance(error, KeyboardInterrupt) for error in interrupts):
-        # by another thread, when this one has left the fork: Python ignores what is raised here
+        # raised by another thread when this one has left the fork: Python ignores what is raised here
         _thread.start_new_thread(_thread.interrupt_main, ())
     elif interrupts:
-        raise interrupts[0]  # which Python says that it ignores
+        raise interrupts[0]  # Python reports it, and ignores it
 
 
 def _release_in_child() -> None:
     _release()
-    _taken.clear()  # of threads that are not here
+    _taken.clear()  # by threads that are not in the child
     _interrupts.clear()
 
 

@@ -8,14 +8,14 @@ are compiled lazily, cached on disk (``_cache.py``), release the GIL, and divide
 compiled, and its code becomes part of that entry. Entries built over ``inner`` functions are found again in
 the disk cache by a new process; entries built over other ``@njit`` dispatchers held in closures are not.
 
-``by_address`` makes a C function, which compiled code calls by its address. Numba compiles what is ``inner`` once for
-every level of the functions around it; what is large and used everywhere is better called from outside.
+``by_address`` makes a C function, which compiled code calls by its address. Numba compiles an ``inner`` function once
+more for every level of functions around it; what is large and used everywhere is better called by its address.
 
-Numba is not to be disturbed: what a signal handler raises in it, as Ctrl-C does, leaves locks that nobody will release
-and tables that are half filled; and it needs a stack that not every thread has. So what is compiled, or loaded, is so
-in a thread of its own, to its end, and who waits for it can be interrupted.
+Numba must not be interrupted: what a signal handler raises in it, as Ctrl-C does, would leave locks that nobody
+releases and tables that are half filled. It also needs a larger stack than some threads have. So code is compiled, or
+loaded, in a thread of its own, to the end; whoever waits for that can be interrupted.
 
-All are compiled also under ``NUMBA_DISABLE_JIT``, which users set to debug functions of their own: intrinsics have no
+All are compiled even under ``NUMBA_DISABLE_JIT``, which users set to debug functions of their own: intrinsics have no
 other form, and a layer in Python would take hours.
 """
 
@@ -52,7 +52,7 @@ def _jit_enabled() -> Iterator[None]:
             config.DISABLE_JIT = before
 
 
-#: the interpreter ends when nobody compiles, and nobody does any more: a thread that did would be torn out of LLVM
+#: the interpreter waits for this lock at its end, and keeps it: a thread that still compiled would be torn out of LLVM
 atexit.register(global_compiler_lock.acquire)
 
 
@@ -63,12 +63,12 @@ class _Here(threading.local):
 
 
 _here = _Here()
-#: bytes, which Numba's and LLVM's recursions are known to fit into
+#: bytes, known to be enough for the recursions of Numba and LLVM
 _STACK = 16 << 20
 
 
 def _undisturbed(compile: Callable[[], Any]) -> Any:
-    """What a function returns that compiles: in a thread of its own, unless this one compiles already."""
+    """Call a function that compiles, in a thread of its own unless this one compiles already; return its result."""
     if _here.compiles:
         return compile()
     result = compile() if global_compiler_lock.is_locked() else _apart(compile)
@@ -90,7 +90,7 @@ def _apart(compile: Callable[[], Any]) -> Any:
         with starting:
             before = threading.stack_size()
             try:
-                if 0 < before < _STACK:  # for all threads, as the program has it
+                if 0 < before < _STACK:  # the program has set one for all threads
                     threading.stack_size(_STACK)
                 _thread.start_new_thread(run, ())  # in one step, unlike `threading.Thread`: see `cpu/threads.py`
             finally:
@@ -123,7 +123,7 @@ def jit(function: Any) -> Any:
 
 
 def by_address(signature: Any, key: Any = None) -> Callable[[Any], Any]:
-    """Make a C function of this signature: see above. On disk a key may stand for what its closure holds."""
+    """Make a C function of this signature: see above. The cache may know what its closure holds by a key instead."""
 
     def make(function: Any) -> Any:
         made: Any = CFunc(function, sigutils.normalize_signature(signature), {}, {"error_model": "numpy"})

@@ -62,7 +62,7 @@ def softmax_cross_entropy(
            [-0.375,  0.125,  0.125,  0.125]])
     """
     _check(logits, labels)
-    logits, labels = np.asarray(logits), np.asarray(labels)  # of classes that may tell another length
+    logits, labels = np.asarray(logits), np.asarray(labels)  # a subclass of ndarray may tell another length
     rows = np.arange(len(labels))
     log_p = log_softmax(logits.astype(np.float64), axis=1)  # (N, C)
     d_logits = np.exp(log_p)

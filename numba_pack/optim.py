@@ -42,7 +42,7 @@ class SGD:
     lr : float
         Learning rate, at least 0. Like the others it is an attribute, and may be assigned between steps.
     momentum : float
-        :math:`\mu`, at least 0; what is not below 1 never forgets.
+        :math:`\mu`, at least 0; from 1 on, no gradient is ever forgotten.
     weight_decay : float
         :math:`\lambda`, at least 0.
 
@@ -99,7 +99,7 @@ class SGD:
         """
         self.__post_init__()  # what was assigned since
         _check_step(parameters, gradient, self._velocity)
-        # float() everywhere: a NumPy float64 would have float32 vectors computed in float64.
+        # float() everywhere: with a NumPy float64, float32 vectors would be computed in float64.
         if self.weight_decay:
             gradient = gradient + parameters * float(self.weight_decay)
         if self.momentum:
@@ -199,7 +199,7 @@ class Adam:
         return stepped
 
     def _change(self, gradient: Vector) -> Vector:
-        """Let the moments see a gradient; return what the parameters change by, decay apart."""
+        """Let the moments see a gradient; return the change of the parameters, without their decay."""
         if self._moments is None:
             self._moments = np.zeros_like(gradient), np.zeros_like(gradient)
         mean, square = self._moments

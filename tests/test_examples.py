@@ -24,7 +24,7 @@ def run_example(name, folder, *options):
 
 def number(pattern, text):
     """The number at the one group of a pattern."""
-    found = re.search(pattern, text)
+    found = re.search(pattern, text, flags=re.MULTILINE)
     assert found, f"{pattern!r} is not in what was printed:\n{text}"
     return float(found[1])
 
@@ -65,6 +65,33 @@ def test_the_vowels_example_gives_the_same_for_the_same_seed(tmp_path):
         return number(r"Test accuracy after 3 epochs: ([\d.]+)%", run_example("japanese_vowels.py", tmp_path, *options))
 
     assert accuracy("1") == accuracy("1")
+
+
+def test_a_cell_of_ones_own_learns_to_tell_speakers_apart(tmp_path):
+    printed = run_example("own_cell.py", tmp_path, "--epochs", "15", "--output", "figure.png")
+    assert "    h' = o' * tanh(c')\ngradient\n" in printed
+    assert "\n    d_leak = " in printed
+    for name in ("LeakyLSTM", "LSTM"):
+        assert number(rf"^{name}: test accuracy after 15 epochs: ([\d.]+)%", printed) > 6 * CHANCE
+    assert number(r"memory of ([\d.]+) steps", printed) < number(r"memory of .* to ([\d.]+)\n", printed)
+    assert_is_a_figure(tmp_path / "figure.png")
+
+
+def test_the_picture_of_the_house_is_of_the_modules_that_there_are(tmp_path):
+    """If it is not: python examples/house.py --output examples/house.svg."""
+    run_example("house.py", tmp_path, "--output", "house.svg")
+    drawn, kept = (path.read_text(encoding="utf-8") for path in (tmp_path / "house.svg", ROOT / "examples/house.svg"))
+    assert words_of(drawn) == words_of(kept)
+    assert arcs_of(drawn) == arcs_of(kept)
+    assert {"cpu-simd", "layers-cuda", "cuda-cells"} <= arcs_of(drawn)
+
+
+def words_of(svg):
+    return re.findall(r"[\w ,]+(?=</text>)", svg)
+
+
+def arcs_of(svg):
+    return set(re.findall(r'id="(\w+-\w+)"', svg))
 
 
 def test_the_scipy_example_minimises_the_loss_and_generalises(tmp_path):

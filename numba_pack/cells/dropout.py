@@ -28,7 +28,7 @@ class Dropout(NamedTuple):
     #: probability of a zero; what is kept is divided by ``1 - rate``
     rate: float
     seed: np.uint32
-    #: number of the call, so that each call drops others
+    #: number of the call, so that each call drops other units
     call: np.uint32
     #: probability of a zero in h before its product, at all steps of a sequence
     recurrent: float = 0.0
@@ -63,9 +63,9 @@ if hasattr(os, "register_at_fork"):
 class Calls:
     """Numbers the training calls of a layer: no two drop the same units.
 
-    Forked processes are workers of one task, which are not to repeat each other: each has a seed of its own, which
-    follows from that of the layer and the order of forks. Copies and pickles of a layer that was given a seed go on
-    from where it stood; of one that was not, they have seeds of their own, too.
+    Forked processes are taken for workers of one task, which must not repeat each other: each has a seed of its own,
+    which follows from that of the layer and the order of forks. Copies and pickles of a layer that was given a seed go
+    on from where it stood; those of a layer without one have seeds of their own, too.
     """
 
     def __init__(self, seed: int, seeded: bool, first: int = 0) -> None:
@@ -75,7 +75,7 @@ class Calls:
 
     @property
     def seed(self) -> int:
-        """Of this process."""
+        """The seed of this process."""
         seed, line = self._drawn
         if line is not _line:  # drawn before a fork
             spawned = np.random.SeedSequence(seed, spawn_key=_line[len(line) :])
@@ -91,7 +91,7 @@ class Calls:
     def __reduce__(self) -> tuple[Any, ...]:
         if not self.seeded:
             return _unseeded, ()
-        _, _, following = repr(self._numbers).partition("(")  # the one way to tell the next number and not to take it
+        _, _, following = repr(self._numbers).partition("(")  # the only way to see the next number without taking it
         return Calls, (self.seed, True, int(following.rstrip(")")))
 
 

@@ -1,7 +1,7 @@
 """The functions that formulas are written with.
 
-Each takes numbers of the formula and constants. What is not a primitive, which ``activations.py`` computes on vectors,
-is made of those that are. The derivative of each primitive stands in ``derive.py``.
+Each takes numbers of the formula and constants. The primitives are computed on vectors by ``activations.py``, and their
+derivatives stand in ``derive.py``; the other functions are made of primitives.
 """
 
 from __future__ import annotations
@@ -138,10 +138,10 @@ def fma(x: Any, y: Any, z: Any) -> Any:
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:
-    """x where the condition, a comparison of numbers, holds, and y elsewhere, also where a NaN is compared.
+    """x where the condition, a comparison of numbers, holds; y elsewhere, and where a NaN is compared.
 
-    The gradient of what is not taken is 0 times its slope: keep that finite, as by
-    ``sqrt(maximum(x, 0))``.
+    The gradient of what is not taken is 0 times its slope. That slope has to be finite: where x may be 0,
+    ``sqrt(maximum(x, 1e-7))`` has one, and ``sqrt(x)`` has none.
     """
     if not isinstance(condition, Condition):
         raise TypeError(f"condition must be a comparison of numbers, as x < y; got {kind_of(condition)}")
@@ -153,9 +153,9 @@ def where(condition: Any, x: Any, y: Any) -> Any:
 
 
 def product(x: Any) -> Any:
-    """W x, where x is a number of every unit, with rows of ``weight_hh`` and ``bias_hh`` of its own, the last ones.
+    """W x + b, where x is a number of every unit, and W and b are the last rows of ``weight_hh`` and ``bias_hh``.
 
-    Once in a formula: as in a GRU whose reset gate comes before the product, ``product(r * h)``.
+    It may be taken once in a formula. A GRU whose reset gate comes before the product has ``product(r * h)``.
     """
     if not isinstance(x, Number):
         raise TypeError(f"x must be a number of the formula; got {kind_of(x)}")

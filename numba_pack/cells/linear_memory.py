@@ -13,10 +13,10 @@ def LinearMemory(m, h):
 
         h' = W x + U h + b
 
-    The memory of a Legendre memory unit is ``m' = A m + B u`` for each number u that it remembers: with as many
-    ``heads`` as such numbers, A stands in each head of ``weight_hh``, and B times what computes u in ``weight_ih``.
-    The paper does not train A and B. Its hidden state, which reads m and is read by u, would take products of two
-    states of different sizes, more than a cell has; without it (Chilkuri and Eliasmith) what reads m is the next layer.
+    The memory of a Legendre memory unit is ``m' = A m + B u`` for each number u that it remembers: ``weight_hh`` has a
+    block A on its diagonal for each of them, and ``weight_ih`` B times what computes u. The paper does not train A and
+    B. Its hidden state, which reads m and is read by u, would take products of two states of different sizes, more than
+    a cell has; without it (Chilkuri and Eliasmith) what reads m is the next layer.
 
     References
     ----------
@@ -32,10 +32,10 @@ def LinearMemory(m, h):
     >>> theta, (i, j) = 10.0, np.indices((3, 3))
     >>> A = np.eye(3) + (2 * i + 1) / theta * np.where(i < j, -1.0, (-1.0) ** (i - j + 1))
     >>> B = (2 * i[:, :1] + 1) / theta * (-1.0) ** i[:, :1]
-    >>> layer = LinearMemory(2, 6, heads=2, bias=False, dtype=np.float64)
-    >>> layer.load_state_dict({"weight_ih_l0": np.kron(np.eye(2), B), "weight_hh_l0": np.concatenate([A, A])})
+    >>> layer = LinearMemory(2, 6, bias=False, dtype=np.float64)
+    >>> layer.load_state_dict({"weight_ih_l0": np.kron(np.eye(2), B), "weight_hh_l0": np.kron(np.eye(2), A)})
     >>> output, memory = layer(np.ones((50, 2)))
-    >>> np.abs(memory.reshape(2, 3) - [1.0, 0.0, 0.0]).max() < 1e-2  # a constant is its own first coefficient
+    >>> bool(np.abs(memory.reshape(2, 3) - [1.0, 0.0, 0.0]).max() < 1e-2)  # a constant is its own first coefficient
     True
     """
     return m

@@ -15,14 +15,14 @@ __all__ = ["available_cpus"]
 def available_cpus() -> int:
     """The CPUs that the process is bound to, and no more than its quota and the environment allow."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # NUMBA_NUM_THREADS, or what is left out of it: the CPUs that Numba sees
+    # NUMBA_NUM_THREADS or, if that is not set, the CPUs that Numba sees
     return max(1, min([bound, config.NUMBA_NUM_THREADS, *_openmp(), *_quotas(Path("/"))]))
 
 
 def _openmp() -> Iterator[int]:
     """``OMP_NUM_THREADS``, a number, or one for each level of nesting, and ``OMP_THREAD_LIMIT``.
 
-    What OpenMP would not take is passed over.
+    Values that OpenMP would not accept are ignored.
     """
     for name in ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT"):
         first = os.environ.get(name, "").partition(",")[0].strip()
@@ -31,9 +31,9 @@ def _openmp() -> Iterator[int]:
 
 
 def _quotas(root: Path) -> Iterator[int]:
-    """The CPUs' worth of time that the control groups of Linux allow, begun ones included; of a group and all above it.
+    """How many CPUs' worth of time the control groups of Linux allow, rounded up: for a group and for all above it.
 
-    A container sees its own groups as if they were the topmost ones, whichever names the process knows them by.
+    A container sees its own groups as the topmost ones, whatever names the process knows them by.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()

@@ -4,9 +4,9 @@ The product with such a row is a row of the other matrix, and the gradient of th
 
     one_hot(s) @ W_ih.T = W_ih[:, s],   d_W_ih[:, s] += d_gates
 
-Both sum in the order in which the products of ``tile.py`` do, which add zeros besides, and so give equal results. (What
-symbols of a block of rows have in common is summed first, and then added to the gradient.)
-Symbols are int64, and have been checked to be columns.
+Both sum in the order in which the products of ``tile.py`` do, which add zeros besides, and so give equal results. (Rows
+of a block that have the same symbol are summed first, and then added to the gradient.) Symbols are int64, and have been
+checked to be columns.
 """
 
 from __future__ import annotations
@@ -110,9 +110,9 @@ def gather(dtype, symbols, rows, k, panels, columns, start, c):
 
 
 class Scratch(NamedTuple):
-    """What `scatter` needs besides."""
+    """The working memory of `scatter`."""
 
-    #: (K,) where in ``sums`` the rows of each symbol are summed; -1 for those that have not come yet
+    #: (K,) where in ``sums`` the rows of each symbol are summed; -1 for symbols that have not occurred yet
     places: np.ndarray
     #: the symbols in the order of their places
     symbols: np.ndarray
@@ -122,7 +122,7 @@ class Scratch(NamedTuple):
 
 @inner
 def scatter_scratch(dtype, rows, K):
-    """For at most so many rows, of K columns."""
+    """The working memory of `scatter` for at most so many rows, of K columns."""
     return Scratch(np.full(K, -1), np.empty(rows, np.int64), aligned(dtype, rows * UNITS))
 
 

@@ -2,11 +2,11 @@
 
 Kernels are serial and release the GIL; a call with enough work is divided into parts, each of some of the sequences,
 which run on a pool of Python threads. The pool is made when first needed, and made anew in a forked process, where
-the threads of the parent do not exist. Any number of Python threads may share it: what waits in it never waits for
-more of it.
+the threads of the parent do not exist. Any number of Python threads may share it: a job of the pool never waits for
+another job.
 
-Ctrl-C may be raised between any two instructions of the main thread, so there must be none between which the pool is
-not in order. Nothing here takes a lock: work is handed over by a ``SimpleQueue``, claimed by ``deque.popleft`` and
+Ctrl-C may be raised between any two instructions of the main thread, so the pool must be in order between any two.
+Nothing here takes a lock: work is handed over by a ``SimpleQueue``, claimed by ``deque.popleft`` and
 ``dict.setdefault``, and threads are started by ``_thread``, each of which is one step.
 """
 
@@ -63,7 +63,7 @@ def set_num_threads(n: int) -> None:
     Raises
     ------
     TypeError, ValueError
-        If n is no integer from 1 to 4096.
+        If n is not an integer from 1 to 4096.
 
     See Also
     --------
@@ -120,7 +120,7 @@ class _Pool:
         self.open = True
 
     def submit(self, job: Callable[[], object], count: int) -> None:
-        """Have ``count`` threads do the job, or fewer if there are to be no more."""
+        """Have ``count`` threads do the job, or fewer if no more can be started."""
         for number in range(count):
             if self.open and number not in self.members:
                 try:
@@ -134,14 +134,14 @@ class _Pool:
         if self.members.setdefault(number, _thread.get_ident()) != _thread.get_ident():
             return
         try:
-            while self.open and (job := self.jobs.get()):  # it may have ended before this one had begun
+            while self.open and (job := self.jobs.get()):  # the pool may have ended before this thread began
                 job()
         finally:
             del self.members[number]
             self.gone.put(number)
 
     def end(self) -> None:
-        """End the threads when they have done what they hold: they must not come back to an interpreter that ends."""
+        """End the threads after their present jobs: they must not come back to an interpreter that is ending."""
         self.open = False
         members = len(self.members)
         for _ in range(members):
@@ -170,8 +170,8 @@ def _end_pool() -> None:
 def run(tasks: Sequence[Callable[[], object]], workers: int) -> None:
     """Run all tasks on at most ``workers`` threads, of which the caller's is one.
 
-    Returns when all have ended. An error in one, Ctrl-C too, keeps those that have not begun from beginning, and is
-    raised when those that have are over. Ctrl-C between two tasks is raised at once.
+    Returns when all have ended. After an error in one, Ctrl-C included, no further task begins, and the error is raised
+    when those that had begun are over. Ctrl-C between two tasks is raised at once.
     """
     if workers <= 1 or len(tasks) == 1:
         for task in tasks:

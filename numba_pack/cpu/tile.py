@@ -9,7 +9,7 @@ Every product of the package is ``c = start + a @ panels`` and goes through `mul
 
 Each element is summed over k in order, in one register, whatever tile it falls in. That is what makes a sequence's
 result independent, bit for bit, of what else is in the batch. A long sum is a sum of shorter ones, so that its error
-does not grow with its length: each is over at most `MOST_TERMS`, and depends on k alone.
+does not grow with its length: each has at most `MOST_TERMS` terms, and which they are depends on k alone.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ __all__ = [
 
 #: most vectors side by side in a panel
 VECTORS = 4
-#: of a sum before it is added to the sum of those before
+#: most terms of a sum, before it is added to the sum of those before it
 MOST_TERMS = 512
 
 
@@ -202,7 +202,8 @@ class _Tile:
     def step(self, a_rows, panels, sums):
         """One k: the vectors of the panels' row, times one broadcast element of each row of a.
 
-        The fewer of both are held in registers, the others pass through one: 3 x 4 just fits the 16 of AVX2.
+        Whichever of both are fewer are held in registers, and the others pass through one register: so 3 x 4 sums just
+        fit into the 16 registers of AVX2.
         """
         b, lanes = self.builder, self.lanes
         bytes_of_vector = lanes.count * self.size
@@ -287,7 +288,7 @@ class _Tile:
         self.store(result, self.grid(a["c"], a["c_step"]), masks, left)
 
 
-#: of `_tile`, after the shape of the tile; ``late``: what the sums start from is added at their end
+#: the arguments of `_tile` after the shape of the tile; with ``late``, what the sums start from is added at their end
 ARGUMENTS = (
     "a", "a_step", "a_along", "panel", "panel_step", "k", "start", "start_step", "c", "c_step",
     "count", "panel_columns", "between", "adjacent", "late",
@@ -383,8 +384,8 @@ def panels_at_once(dtype, rows, k, columns):
 def there_and_back(n, count, turn):
     """The n-th of ``count`` panels, or of groups of panels: first to last if ``turn`` is even, last to first if odd.
 
-    A scan multiplies by the same panels at every step. Taking them in turns from either end, it begins with those that
-    it has read last, and which a cache that cannot hold all of them still holds.
+    A scan multiplies by the same panels at every step. Where it takes them from either end in turns, it begins with
+    those that it has read last, which a cache that cannot hold all of them still holds.
     """
     always_inline()
     return count - 1 - n if turn & 1 else n
@@ -394,8 +395,8 @@ def there_and_back(n, count, turn):
 def multiply_panels(dtype, first, last, a, along, rows, k, panels, columns, start, c):
     """The columns of the panels from ``first`` to ``last``, two at most, for ``rows`` rows.
 
-    ``a``, ``start`` and ``c`` are `Matrix`, ``along`` is
-    the step of a along k, ``panels`` the address of the first of all panels.
+    ``a``, ``start`` and ``c`` are `Matrix`, ``along`` is the step of a along k, ``panels`` the address of the first of
+    all panels.
     """
     always_inline()
     if k <= MOST_TERMS:
@@ -423,7 +424,7 @@ def _long_sums(dtype, first, last, a, along, rows, k, panels, columns, start, c)
 def _tiles(dtype, first, last, a, along, rows, k, depth, panels, columns, start, c, late):
     """As `multiply_panels`, with the first k of ``depth`` rows of the panels.
 
-    What the sums start from is added at their end if that is ``late``.
+    If ``late`` is 1, what the sums start from is added at their end.
     """
     always_inline()
     lanes, size = width(dtype), size_of(dtype)
@@ -436,7 +437,7 @@ def _tiles(dtype, first, last, a, along, rows, k, depth, panels, columns, start,
         tiles = 1 if rows <= most else (rows + most - 1) // most
         r = 0
         for left in range(tiles, 0, -1):
-            m = rows - r if left == 1 else (rows - r + left - 1) // left  # as even as can be: small tiles run slower
+            m = rows - r if left == 1 else (rows - r + left - 1) // left  # as even as possible: small tiles run slower
             place = (
                 a.at + r * a.step * size, a.step, along, panels + p * step * size, step, k,
                 start.at + (r * start.step + column) * size, start.step, c.at + (r * c.step + column) * size, c.step,

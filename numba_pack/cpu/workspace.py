@@ -4,8 +4,9 @@ Fresh memory is not there until it is touched: the kernel of the operating syste
 half as long as the forward pass that first wrote to it. So buffers that a backward pass is done with are kept for the
 next forward pass. Large ones are not: NumPy asks for huge pages for those, which are mapped quickly.
 
-There is no lock, which a signal handler, or what Python calls when it frees memory, would wait for in vain if it
-interrupted who holds it, and a forked process if another thread did. A buffer is whose ``dict.pop`` returns it.
+There is no lock: a signal handler, or what Python calls when it frees memory, would wait for ever if it interrupted the
+holder, and so would a forked process if another thread was the holder. A buffer belongs to whoever got it from
+``dict.pop``.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ MOST = 64 << 20
 
 
 class Workspace:
-    """Buffers given back, for the next who asks for about their size."""
+    """Buffers that were given back, for whoever asks next for about their size."""
 
     def __init__(self) -> None:
         self._kept: dict[int, np.ndarray] = {}  # of uint8, oldest first

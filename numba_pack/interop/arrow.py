@@ -1,8 +1,8 @@
 """Arrow: arrays of lists of numbers, or of rows, which are fixed-size lists; in one chunk or several, to and fro.
 
-What else has Arrow's C data interface is imported through it; a table is rows of its columns. Read without a copy:
-lists, large lists and fixed-size lists in one chunk, slices of them included, of integers and floats. Several chunks
-are put together, Arrow's bools, which are bits, are unpacked, and list views put in order.
+Whatever else has Arrow's C data interface is imported through it; a table is taken as rows of its columns. Read without
+a copy: lists, large lists and fixed-size lists in one chunk, slices of them included, of integers and floats. Several
+chunks are put together, Arrow's bools, which are bits, are unpacked, and list views put in order.
 
 >>> import numba_pack as nbp
 >>> import pyarrow as pa
@@ -100,7 +100,7 @@ def _ragged(array: Any, whole: _Chunks) -> Ragged:
 
 
 def _lists(array: Any, whole: _Chunks) -> tuple[np.ndarray, Any]:
-    """Offsets, which start at 0, and content of an array of lists of any kind; no content if it is none."""
+    """Offsets, which start at 0, and content of an array of lists of any kind; no content for another array."""
     if array.null_count:
         refuse_missing(whole, whole.name)
     kind = array.type
@@ -129,7 +129,7 @@ def _rows(array: Any, whole: _Chunks) -> np.ndarray:
     offsets, content = _lists(array, whole)
     kind = array.type
     if content is None:
-        if pa.types.is_null(kind):  # of the content of empty lists, when nobody said of what
+        if pa.types.is_null(kind):  # the content of empty lists whose type was never said
             return np.empty(0)
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
             raise TypeError(f"{whole.name} must hold numbers, or rows of numbers; got {whole.type}")

@@ -37,7 +37,7 @@ def ragged(array: Any, name: str) -> Ragged:
     if not _is_list(lists):
         raise TypeError(f"{name} must be an Awkward array of lists of numbers; got {ak.type(array)}")
     if isinstance(lists, ak.contents.ListArray) and isinstance(lists.content, ak.contents.NumpyArray):
-        starts, stops = _index(lists.starts), _index(lists.stops)  # which may leave rows out, and take others twice
+        starts, stops = _index(lists.starts), _index(lists.stops)  # these may leave rows out, and take others twice
         return Ragged(_rows(lists.content, array, name), starts, stops - starts)
     lists = lists.to_ListOffsetArray64(False)
     offsets = _index(lists.offsets)
@@ -65,13 +65,13 @@ def _layout(array: Any, name: str) -> Any:
 
 
 def _as_lists(layout: Any) -> Any:
-    """A NumPy array of several axes as lists of lists, so that there is one way to say it."""
+    """A NumPy array of several axes as lists of lists, so that both have one form."""
     several = isinstance(layout, ak.contents.NumpyArray) and layout.purelist_depth > 1
     return layout.to_RegularArray() if several else layout
 
 
 def _present(layout: Any, array: Any, name: str) -> Any:
-    """A layout that allows no missing values, nor an index; an error if some value is missing."""
+    """The same without an index, and without room for missing values; an error if a value is missing."""
     while layout.is_option or layout.is_indexed:
         if layout.is_option and layout.mask_as_bool(valid_when=False).any():
             refuse_missing(array.to_list(), name)

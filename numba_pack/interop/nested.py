@@ -44,7 +44,7 @@ def ragged(tensor: Any, name: str) -> Ragged | list[Any]:
 
 def rows(tensor: Any, name: str) -> Any:
     """A tensor of numbers."""
-    if not isinstance(tensor, torch.Tensor):  # but a torch.Size, say, which NumPy takes, or not
+    if not isinstance(tensor, torch.Tensor):  # such as a torch.Size, which is left to NumPy
         return tensor
     if tensor.dtype == torch.bfloat16:
         raise TypeError(f"{name} must be of a dtype that NumPy has: tensor.float(); got one of {tensor.dtype}")

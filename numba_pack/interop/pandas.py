@@ -1,6 +1,6 @@
 """pandas: columns of arrays or lists, and Arrow's lists in pandas, to and fro.
 
-The arrays of a column are read where they lie; those of an Arrow column as `numba_pack.interop.arrow` tells.
+The arrays of a column are read where they lie; for those of an Arrow column see `numba_pack.interop.arrow`.
 
 >>> import numba_pack as nbp
 >>> import pandas as pd

@@ -1,6 +1,6 @@
 """polars: columns of lists or arrays, and tables of numbers, to and fro.
 
-They are read where they lie, through Arrow's C data interface, as `numba_pack.interop.arrow` tells.
+They are read where they lie, through Arrow's C data interface: see `numba_pack.interop.arrow`.
 
 >>> import numba_pack as nbp
 >>> import polars as pl

@@ -23,13 +23,13 @@ def fold_embedding(layer: AnyLayer, table: Any) -> AnyLayer:
 
         W_ih x_t = (W_ih table^T)[:, s_t]
 
-    and the product of weights and table can be made once. The layer that has it as input weights takes the symbols
-    themselves: what was a look-up and a product is a look-up alone.
+    and the product of weights and table can be made once. A layer that has this product as its input weights takes the
+    symbols themselves: a look-up and a product become a look-up alone.
 
     Parameters
     ----------
     layer : RNN, LSTM or GRU
-        That takes embeddings, of ``E = layer.input_size`` columns. It is left as it is.
+        A layer that takes embeddings, of ``E = layer.input_size`` columns. It is not changed.
     table : array_like, shape (V, E)
         The embedding of each of V symbols: finite floats, such as the ``weight`` of a ``torch.nn.Embedding``.
 
@@ -38,7 +38,7 @@ def fold_embedding(layer: AnyLayer, table: Any) -> AnyLayer:
     RNN, LSTM or GRU
         A copy, as `copy.copy` makes it, whose ``input_size`` is V, and whose ``weight_ih_l0`` (and
         ``weight_ih_l0_reverse``) is ``weight_ih_l0 @ table.T``, of shape (G, V): computed in float64 and rounded to the
-        dtype of the layer. It is of the class of the layer, also if that is derived from these.
+        dtype of the layer. Its class is that of the layer, even if that is derived from these.
 
     Raises
     ------

@@ -8,7 +8,7 @@ __all__ = ["Fixed"]
 
 
 class Fixed:
-    """A class whose options can be neither changed nor deleted. Other attributes, as a subclass has, are free."""
+    """A class whose options can be neither changed nor deleted; other attributes, such as a subclass's, can."""
 
     _fixed: ClassVar[frozenset[str]] = frozenset()
 

@@ -1,4 +1,4 @@
-"""Names that PyTorch gives to what a parameter is computed from, where the parameter itself is not in a state dict."""
+"""What PyTorch calls the parts that it computes a parameter from, which a state dict then holds in place of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 __all__ = ["computed_from"]
 
 _NAME = r"(?P<name>(?:weight_(?:ih|hh|hr)|bias_(?:ih|hh))(?:_l\d+(?:_reverse)?)?)"
-#: a pattern of names, and what in `torch.nn.utils` leaves the parameter itself
+#: a pattern of names, and the function of `torch.nn.utils` that puts the parameter itself back
 _COMPUTED = (
     (re.compile(rf"(?:.+\.)?parametrizations\.{_NAME}\..+", re.DOTALL), "parametrize.remove_parametrizations"),
     (re.compile(rf"(?:.+\.)?{_NAME}_[guv]", re.DOTALL), "remove_weight_norm or remove_spectral_norm"),
@@ -16,7 +16,7 @@ _COMPUTED = (
 
 
 def computed_from(name: str) -> str:
-    """What a name in a state dict is, if a parameter of a recurrent layer is computed from it; else empty."""
+    """What is wrong with a name in a state dict, if a recurrent layer's parameter is computed from it; else empty."""
     for pattern, remedy in _COMPUTED:
         match = pattern.fullmatch(name)
         if match:

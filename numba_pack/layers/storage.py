@@ -1,9 +1,9 @@
 """Layers in files: the safetensors format, with PyTorch's names as keys and the options as metadata.
 
-A layer's parameters are tensors of the file; those of a layer that has a name have it and a dot before their own, as
-in the state dict of a PyTorch model. The metadata have one entry, ``numba_pack``: JSON, ``{name: {"kind": "LSTM",
-"input_size": 3, ...}}``, where a layer without a name has the name ``""``. A file of other origin does without it: all
-but three options follow from names and shapes.
+A layer's parameters are tensors of the file; if the layer has a name, theirs begin with it and a dot, as in the state
+dict of a PyTorch model. The metadata have one entry, ``numba_pack``: JSON, ``{name: {"kind": "LSTM", "input_size": 3,
+...}}``, where a layer without a name has the name ``""``. A file of other origin need not have it: all but three
+options follow from names and shapes.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def as_path(path: Any, name: str) -> str:
 
 
 def check_file(path: str, name: str) -> None:
-    """Refuse, in Python's words, what cannot be read; and what is no file, which might never end."""
+    """Refuse, in Python's words, what cannot be read; and what is not a file, since reading it might never end."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(f"{name} must be that of a file; {path} is none")
     with open(path, "rb"):
@@ -76,7 +76,7 @@ def check_file(path: str, name: str) -> None:
 
 
 def write(path: str, content: bytes) -> None:
-    """Put a file in its place as a whole: whoever reads the path meanwhile, or after an interrupt, has the old one."""
+    """Replace a file as a whole: whoever reads the path meanwhile, or after an interrupt, finds the old one."""
     target = os.path.realpath(path)  # where a link leads
     if os.path.exists(target) and not stat.S_ISREG(os.stat(target).st_mode):
         what = "a folder" if os.path.isdir(target) else "no file, but a device or a pipe"
@@ -108,7 +108,7 @@ def save(path: str | os.PathLike[str], layers: Any) -> None:
     Raises
     ------
     TypeError, ValueError
-        If something is no layer, or a name is none.
+        If something is not a layer, or a name is not a text of at least one letter.
     OSError
         If the file cannot be written.
     ImportError
@@ -170,17 +170,17 @@ def load(
 
     A file of other origin may hold the state dict of a whole model: its recurrent layers and cells are read, by the
     names that they have there, and other tensors are left alone. Kind, sizes, layers, directions, bias, projection and
-    dtype follow from the tensors. The arguments say what does not, for all layers of the file that have such an option.
+    dtype follow from the tensors. The arguments say the rest, for all layers of the file that have such an option.
 
     Parameters
     ----------
     path : str or path
     nonlinearity : {"tanh", "relu"}, optional
-        Of RNN and RNNCell; has to be given if the file does not tell.
+        Of RNN and RNNCell; has to be given if the file does not say.
     batch_first : bool, optional
-        False if neither given nor told by the file.
+        False if neither the caller nor the file says.
     dropout : float, optional
-        0 if neither given nor told by the file.
+        0 if neither the caller nor the file says.
     rng : None, int, or numpy.random.Generator
         Draws the seed of the dropout of each layer, as where a layer is made.
 
@@ -192,8 +192,8 @@ def load(
     Raises
     ------
     TypeError, ValueError
-        If it is no path, or the file is damaged, holds no layers, or holds parameters that do not belong together, that
-        others are to be computed from, or that are neither float32 nor float64.
+        If it is not a path; if the file is damaged, or holds no layers; if parameters do not belong together, are
+        neither float32 nor float64, or are missing, with what PyTorch computes them from in their place.
     OSError
         If it cannot be opened.
     ImportError

@@ -25,15 +25,15 @@ def warmup(*layers: Layer, training: bool = False) -> None:
     Parameters
     ----------
     *layers : RNN, LSTM, GRU, or what the ``layers`` of an ONNX model hold
-        What is compiled depends on the kind of layer and its dtype, not on its sizes. Without any: one of each kind,
-        in float32.
+        What is compiled depends on the kind of layer and its dtype, not on its sizes. If no layer is given, one of each
+        kind is compiled, in float32.
     training : bool
         Whether `forward` and `backward` are wanted, too.
 
     Raises
     ------
     TypeError
-        If something is no layer, or ``training`` no bool.
+        If something is not a layer, or ``training`` is not a bool.
 
     Examples
     --------

@@ -1,10 +1,10 @@
 """What the packing functions check at the border, once, before a kernel trusts it.
 
-Values are checked by compiled functions, which Python and a user's ``@njit`` code share. They return a *fault*
-``(text, got, bound, at)``: what is wrong ("" if nothing is), the value that came, the value the text ends on, and the
-index of the first, or -1; `refuse` raises the error. Types, shapes and dtypes are checked by the functions ``as_...``,
-which also give the argument the form that the kernels take. Each of them has an overload, so that a public function's
-body is the same in Python and in ``@njit`` code.
+Values are checked by compiled functions, which Python and a user's ``@njit`` code share. They return a *fault* ``(text,
+got, bound, at)``: what is wrong ("" if nothing is), the value that came, the value that the text ends with, and the
+index of the first wrong value, or -1; `refuse` raises the error. Types, shapes and dtypes are checked by the functions
+``as_...``, which also give the argument the form that the kernels take. Each of them has an overload, so that a public
+function's body is the same in Python and in ``@njit`` code.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _memory_bytes() -> int:
 
 
 MEMORY_BYTES = _memory_bytes()
-MOST_STEPS = MEMORY_BYTES // 32  # whose batch sizes, and what sorting needs besides, fit into memory
+MOST_STEPS = MEMORY_BYTES // 32  # their batch sizes fit into memory, together with what sorting needs
 
 # ---- values: compiled, for Python and for @njit code -----------------------------------------------------------------
 
@@ -107,7 +107,7 @@ def refuse(fault, name):
 
 @inner
 def lengths_fault(lengths, sequences, most, enforce_sorted):
-    """There is a length for each sequence, from 0 to ``most``, and none increases where that is asked for."""
+    """Check that each sequence has a length, from 0 to ``most``, and that none increases where that is asked for."""
     if len(lengths) != sequences:
         return " must hold one length for each sequence: expected a length of", len(lengths), sequences, -1
     if len(lengths) == 0:
@@ -124,7 +124,7 @@ def lengths_fault(lengths, sequences, most, enforce_sorted):
 
 @inner
 def steps_fault(lengths):
-    """The batch sizes fit into memory, as they need not where rows have no bytes."""
+    """Check that the batch sizes fit into memory: where rows have no bytes, there may be any number of steps."""
     for i in range(len(lengths)):
         if lengths[i] > MOST_STEPS:
             return " must give batch sizes that fit into memory: expected at most", lengths[i], MOST_STEPS, i
@@ -133,7 +133,7 @@ def steps_fault(lengths):
 
 @inner
 def offsets_fault(offsets, rows):
-    """Offsets start at 0, do not decrease, and end at the number of rows."""
+    """Check that offsets start at 0, do not decrease, and end at the number of rows."""
     sequences = len(offsets) - 1
     if sequences < 1:
         return " must hold one start for each sequence and the end: expected a length of at least", len(offsets), 2, -1
@@ -149,7 +149,7 @@ def offsets_fault(offsets, rows):
 
 @jit
 def lengths_between(offsets, rows, lengths):
-    """Whether `offsets_fault` finds none, told without its text as by `is_packed`; then, write the lengths ``(B,)``."""
+    """Whether `offsets_fault` finds no fault, without its text as in `is_packed`; if so, write the lengths ``(B,)``."""
     if len(offsets_fault(offsets, rows)[0]) > 0:
         return False
     for i in range(len(lengths)):
@@ -176,7 +176,7 @@ def inverted(permutation):
 
 @inner
 def packed_fault(batch_sizes, sorted_indices, unsorted_indices, rows):
-    """Batch sizes are positive, never grow and sum to the rows; the two permutations undo each other. O(B + T)."""
+    """Check that batch sizes are positive, never grow and sum to the rows; that the permutations undo each other."""
     sequences = len(sorted_indices)
     if sequences == 0:
         return ".sorted_indices must hold at least one sequence: expected a length of at least", 0, 1, -1
@@ -211,13 +211,13 @@ def packed_fault(batch_sizes, sorted_indices, unsorted_indices, rows):
 
 @jit
 def is_packed(batch_sizes, sorted_indices, unsorted_indices, rows):
-    """Whether `packed_fault` finds none; told without its text, which takes half a microsecond to reach Python."""
+    """Whether `packed_fault` finds no fault; without its text, which would take half a microsecond to reach Python."""
     return len(packed_fault(batch_sizes, sorted_indices, unsorted_indices, rows)[0]) == 0
 
 
 @inner
 def chosen_fault(chosen, mask_length, sequences):
-    """The sequences chosen are there; a mask, of ``mask_length`` if it is one and else -1, is as long as they are."""
+    """Check that the sequences chosen exist, and that a mask has one bool for each; -1 is the length of no mask."""
     if mask_length not in (-1, sequences):
         return (
             " must hold one bool for each sequence where it is a mask: expected a length of",
@@ -237,7 +237,7 @@ def chosen_fault(chosen, mask_length, sequences):
 
 @jit
 def picked(offsets, chosen, mask_length, starts, lengths):
-    """Whether `chosen_fault` finds none; then, write where each sequence chosen starts, and its length."""
+    """Whether `chosen_fault` finds no fault; if so, write where each sequence chosen starts, and its length."""
     sequences = len(offsets) - 1
     if len(chosen_fault(chosen, mask_length, sequences)[0]) > 0:
         return False
@@ -249,7 +249,7 @@ def picked(offsets, chosen, mask_length, starts, lengths):
 
 @inner
 def total_length_fault(total_length, longest, bytes_a_step):
-    """The total length holds the longest sequence, and what is padded to it fits into memory."""
+    """Check that the total length holds the longest sequence, and that what is padded to it fits into memory."""
     most = max(MEMORY_BYTES // max(bytes_a_step, 1), longest)
     if total_length < longest:
         return " must hold the longest sequence: expected at least", total_length, longest, -1
@@ -258,7 +258,7 @@ def total_length_fault(total_length, longest, bytes_a_step):
     return "", 0, 0, -1
 
 
-#: what is wrong where `outside` finds something, up to the ``count``
+#: the text of the error where `outside` finds something; the ``count`` follows it
 OUTSIDE = " must hold symbols of at least 0 and less than input_size ="
 
 
@@ -273,8 +273,8 @@ def outside(symbols, count):
 
 # ---- types, shapes and dtypes: by Python, or by Numba while it types a call ------------------------------------------
 
-# Each function stands above what it is in @njit code, where a wrong type is a TypingError and where no array need be
-# converted but for its layout.
+# Below each function stands its form for @njit code, where a wrong type is a TypingError, and where of an array only
+# the layout may have to be converted.
 
 
 def _plain(given):
@@ -285,12 +285,12 @@ def _plain(given):
 
 
 def constant(given):
-    """A constant, as an argument's name is: it reaches an overload as a type."""
+    """A constant, such as the name of an argument, which reaches an overload as a type."""
     return getattr(given, "literal_value", getattr(given, "value", given))
 
 
 def as_integer(value: Any, name: str) -> int:
-    """An integer, of Python or NumPy; a bool is none."""
+    """An integer of Python or NumPy; a bool does not count as one."""
     try:
         if not isinstance(value, (bool, np.bool_)):
             return operator.index(value)
@@ -312,7 +312,7 @@ def as_size(value: Any, name: str, least: int = 1, most: float = math.inf) -> in
 
 
 def as_flag(flag: Any, name: str) -> bool:
-    """A bool, so that arguments given in the wrong order do not pass for one."""
+    """A bool and nothing else, so that an argument given in the wrong place is not taken for one."""
     if not isinstance(flag, (bool, np.bool_)):
         raise TypeError(f"{name} must be a bool; got {flag!r}")
     return bool(flag)
@@ -342,7 +342,7 @@ def as_dtype(dtype: Any) -> np.dtype:
 
 
 def as_ndarray(array: Any, name: str) -> np.ndarray:
-    """What NumPy takes for an array, with nothing lost on the way, or what another library has in place of one."""
+    """The array that NumPy makes of something, or of what another library has instead, with nothing lost on the way."""
     check_no_mask(array, name)
     library = library_of(array)
     if library is not None:
@@ -380,20 +380,20 @@ def _as_rows_in_njit(array, name, axes):
 
 
 def typed_rows(given, name, axes):
-    """Raise the TypingError of an argument that is no array of numbers with at least ``axes`` axes."""
+    """Raise a TypingError unless the argument is an array of numbers with at least ``axes`` axes."""
     if not isinstance(given, types.Array):
         raise TypingError(f"{name} must be an array; got {given}")
     numeric = isinstance(given.dtype, (types.Boolean, types.Integer, types.Float, types.Complex))
     if not numeric or given.dtype == types.float16:  # which Numba cannot load on the CPU
         raise TypingError(f"{name} must have a bool, integer, float32, float64 or complex dtype; got {given.dtype}")
-    if not isinstance(axes, int) or given.ndim < axes:  # no int is Numba's second try, with no constants
+    if not isinstance(axes, int) or given.ndim < axes:  # if it is not an int: Numba's second try, with no constants
         raise TypingError(f"{name} must have at least {axes} axes; got {given.ndim}")
 
 
 def as_integers(array: Any, name: str) -> np.ndarray:
     """A one-dimensional int64 array, C-contiguous, aligned and writable: copied only if it was not.
 
-    Writable, so that the kernels need not be compiled once more for each array that is not.
+    Writable, because for arrays that are not, the kernels would have to be compiled once more.
     """
     if type(array) is np.ndarray and array.dtype == INT64 and array.ndim == 1 and array.flags.carray:
         return array
@@ -425,7 +425,7 @@ def _as_integers_in_njit(array, name):
 
 
 def as_chosen(indices: Any, name: str) -> tuple[np.ndarray, int]:
-    """Indices of sequences, int64, and -1; or those that a mask is true at, and its length."""
+    """Indices of sequences, int64, and -1; or the indices at which a mask is true, and its length."""
     if type(indices) is not np.ndarray or indices.dtype == bool:
         indices = as_ndarray(indices, name)
         if indices.dtype == bool and indices.ndim == 1:
@@ -440,8 +440,8 @@ def _as_chosen_in_njit(indices, name):
     return lambda indices, name: (as_integers(indices, name), -1)
 
 
-# Where an ndarray object keeps what: the part of NumPy's binary interface that is called PyArrayObject_fields. Reading
-# it in compiled code takes 10 ns an array, and asking the array for its address, in Python, half a microsecond.
+# Where an ndarray object keeps its fields: the part of NumPy's binary interface that is called PyArrayObject_fields. To
+# read them in compiled code takes 10 ns an array; to ask the array for its address, in Python, half a microsecond.
 _TYPE, _DATA, _AXES, _SHAPE, _DESCR, _FLAGS = (object.__basicsize__ + at for at in (-8, 0, 8, 16, 40, 48))
 _CARRAY = 0x101  # C-contiguous and aligned
 
@@ -468,10 +468,10 @@ def _word(typing_context, address):
 
 @jit
 def find_rows(objects, lengths, addresses):
-    """Find the lengths and addresses of ndarrays, given by the addresses of the objects; the first must be one.
+    """Find the lengths of ndarrays and the addresses of their data, from the addresses of the objects.
 
-    Returns whether they all agree in dtype and trailing shape, and are C-contiguous and aligned. Otherwise, what was
-    found is not to be used.
+    The first must be an ndarray. Returns whether all are, agree in dtype and trailing shape, and are C-contiguous and
+    aligned. If not, what was written must not be used.
     """
     first = objects[0]
     axes = _word(first + _AXES) & 0xFFFFFFFF
@@ -492,8 +492,8 @@ def find_rows(objects, lengths, addresses):
 def as_sequences(sequences: Any, name: str) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     """A list of arrays that agree in dtype and trailing shape, their lengths and their addresses ``(B,)``.
 
-    They are C-contiguous, aligned and native: copied only if they were not. An array of objects is such a list, and so
-    is a list of lists.
+    They are C-contiguous, aligned and native: copied only if they were not. An array of objects is taken for such a
+    list, and so is a list of lists.
     """
     if type(sequences) is not list and _is_no_list(sequences, name):
         raise TypeError(f"{name} must be a list of arrays, one for each; got {kind_of(sequences)}")
@@ -528,7 +528,7 @@ def as_sequences(sequences: Any, name: str) -> tuple[list[np.ndarray], np.ndarra
 
 
 def _is_no_list(sequences: Any, name: str) -> bool:
-    """Whether this can be iterated over, but is one array, one text, one batch, or in no order."""
+    """Whether this is not a list of arrays, even if it can be iterated over: an array, a text, a batch, a set."""
     if hasattr(sequences, "__array__"):  # an array of arrays is a list of them
         array = as_ndarray(sequences, name)
         return array.dtype != object or array.ndim != 1
@@ -553,10 +553,10 @@ def _as_arrays(sequences: list[Any], name: str) -> list[np.ndarray]:
 
 
 def _each_as_array(sequences: list[Any], name: str) -> list[np.ndarray]:
-    """The arrays of sequences; empty lists, which say neither dtype nor shape, have those of the first that does."""
+    """The arrays of sequences; an empty list has neither dtype nor shape, and takes those of the first that has."""
     says = [not (type(sequence) in (list, tuple) and len(sequence) == 0) for sequence in sequences]
     arrays = [as_ndarray(sequence, f"{name}[{i}]") for i, sequence in enumerate(sequences)]
-    like = arrays[says.index(True)]  # all of them empty are lists of lists
+    like = arrays[says.index(True)]  # there is one: empty lists alone are lists of lists
     nothing = np.empty((0, *like.shape[1:]), like.dtype)
     return [array if said else nothing for array, said in zip(arrays, says, strict=True)]
 
@@ -574,7 +574,7 @@ def as_ragged(ragged: Ragged, name: str) -> Ragged:
 
 
 def typed_sequences(given, name):
-    """Raise the TypingError of an argument that is no list or tuple of arrays agreeing in dtype and number of axes."""
+    """Raise a TypingError unless this is a list or tuple of arrays that agree in dtype and number of axes."""
     if isinstance(given, (types.List, types.ListType)):
         arrays = [given.dtype]
     elif isinstance(given, (types.UniTuple, types.Tuple)):
@@ -589,8 +589,8 @@ def typed_sequences(given, name):
             raise TypingError(f"{name} must agree in dtype and number of axes; got {arrays[0]} and {array}")
 
 
-# A number may be an object that runs code of its caller when it is asked for its value. So that is done before
-# anything else is checked: what was checked then stays as it was.
+# A number may be an object that runs the caller's code when it is asked for its value. So it is asked before anything
+# else is checked: that code cannot change what was checked already.
 
 
 def as_steps(total_length: Any) -> int | None:
@@ -614,7 +614,7 @@ def _as_steps_in_njit(total_length):
 
 
 def total_of(total_length: int | None, longest: int, bytes_a_step: int) -> int:
-    """The time steps to pad to: the longest sequence's where ``total_length`` is None."""
+    """The time steps to pad to: those of the longest sequence where ``total_length`` is None."""
     if total_length is None:
         return longest
     refuse(total_length_fault(total_length, longest, bytes_a_step), "total_length")
@@ -688,7 +688,7 @@ def _cast(padding_value: Any, rows: np.ndarray) -> np.generic:
 
 
 def _holds(dtype: np.dtype, value: np.ndarray) -> bool:
-    """Whether the dtype holds the value: integers exactly, floats but for rounding."""
+    """Whether the dtype can hold the value: integers exactly, floats up to rounding."""
     if value.dtype.kind == "c" and dtype.kind != "c":
         return False
     if value.dtype.kind == "O":  # an integer beyond 64 bits

@@ -14,14 +14,14 @@ DEVICES = {2: "CUDA", 4: "OpenCL", 7: "Vulkan", 8: "Metal", 10: "ROCm", 14: "one
 
 
 def as_numpy(array: Any) -> np.ndarray:
-    """``np.asarray`` that takes what has nothing but DLPack, too, and copies nothing from other devices in silence."""
+    """``np.asarray`` that also takes what has DLPack alone, and never copies from another device in silence."""
     _refuse_device(array)
     by_dlpack = hasattr(array, "__dlpack__") and not hasattr(array, "__array__")
     return np.from_dlpack(array) if by_dlpack else np.asarray(array)
 
 
 def form(values: np.ndarray, offsets: np.ndarray, like: Any) -> tuple[Any, Any]:
-    """Values and offsets as arrays of the library that the example is of; they share the memory."""
+    """Values and offsets as arrays of the library that the example comes from; they share the memory."""
     if not hasattr(like, "__dlpack__"):
         raise TypeError("it is of no form that is known")
     _refuse_device(like)

@@ -60,9 +60,10 @@ class Ragged(NamedTuple):
 
 
 def library_of(array: Any) -> ModuleType | None:
-    """The module of `interop` that reads an array, if one does: told by its class, or by Arrow's C data interface.
+    """The module of `interop` that reads an array, or None. Its class tells, or that it has Arrow's C data interface.
 
-    What has axes and makes an array of itself is one of NumPy's kind: what xarray's arrays give to Arrow is a table.
+    What has axes and can convert itself to an array is left to NumPy all the same: xarray's arrays would give Arrow a
+    table.
     """
     kind: Any = type(array)  # else mypy doubts that it can be hashed
     return _library_of_class(kind)
@@ -90,7 +91,7 @@ def _interop(module: str) -> ModuleType:
 def refuse_missing(sequences: Iterable[Any], name: str) -> None:
     """Raise the error of the first missing sequence, or missing number within nested lists, if there is one.
 
-    In place of a sequence NaN is missing, too, as pandas writes it; among the numbers it is a number.
+    In place of a sequence NaN counts as missing, too, since pandas writes it so; among the numbers it is a number.
     """
     for i, sequence in enumerate(sequences):
         is_nan = isinstance(sequence, float) and sequence != sequence
@@ -100,7 +101,7 @@ def refuse_missing(sequences: Iterable[Any], name: str) -> None:
 
 
 def raise_missing(name: str, at: str) -> NoReturn:
-    """Raise the error of what is missing at a place, as ``sequences[2][5]``."""
+    """Raise the error that something is missing at a place, such as ``sequences[2][5]``."""
     raise ValueError(f"{name} must have no missing values; {at} is missing")
 
 
@@ -119,7 +120,7 @@ def _place_of_none(entry: Any, name: str) -> str:
 def one_size(sizes: np.ndarray, name: str) -> int:
     """The size that all rows of an array called ``name`` have; 0 if there are none.
 
-    Not by `numpy.unique`, whose C++ aborts a process that ends while a daemon thread is in it.
+    `numpy.unique` is not used: its C++ aborts a process that ends while a daemon thread is in it.
     """
     if len(sizes) == 0:
         return 0
@@ -133,9 +134,9 @@ def one_size(sizes: np.ndarray, name: str) -> int:
 
 
 def arrays_of_lists(sequences: list[Any]) -> list[np.ndarray] | None:
-    """The arrays of a list of lists of numbers, or of rows; None if it is none, or its rows make no array.
+    """The arrays of a list of lists of numbers, or of rows; None for another list, or if its rows make no array.
 
-    It is one array of all rows, so that NumPy finds one dtype and one shape for them, those of empty lists included.
+    All rows become one array first, so that NumPy finds one dtype and one shape for them all, empty lists included.
     """
     if not all(type(sequence) in (list, tuple) for sequence in sequences):
         return None
@@ -164,7 +165,7 @@ def objects(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 
 def in_form_of(like: Any, values: np.ndarray, offsets: np.ndarray) -> Any:
-    """A ragged buffer in the form that an example, or a name, tells: see `unpack_ragged`."""
+    """A ragged buffer in the form that an example or a name stands for: see `unpack_ragged`."""
     if isinstance(like, str):
         if like == "lists":
             return [sequence.tolist() for sequence in split(values, offsets)]

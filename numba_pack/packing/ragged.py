@@ -1,9 +1,9 @@
 """Ragged data: sequence after sequence in one array, with the offsets where each starts; and other forms of the same.
 
 It is what Arrow, Awkward Array and PyTorch's nested tensors keep, each in its own form. Those forms are taken as they
-are, and given back; the table stands in `pack_ragged`, and who reads them in `numba_pack.packing.foreign`. Shape
+are, and given back: `pack_ragged` lists them, and `numba_pack.packing.foreign` finds the module that reads one. Shape
 letters are those of `numba_pack.packing.sequences`. Both functions can be called from Python and from ``@njit`` code,
-which knows no other forms than arrays and lists of them.
+which knows no other forms than arrays and lists of arrays.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ def pack_ragged(values: Any, offsets: Any = None) -> PackedSequence:
     PyTorch: nested tensors (B, j, *)                                  no        ``like="torch"``
     ================================================================== ========= ====================================
 
-    *Copied* tells what happens before the rows are packed, which moves them, of course. Slices of the forms are forms
-    as well. Rows of one size may be lists: Arrow's ``list<list<float>>`` will do for ``list<fixed_size_list<float>>``.
+    *Copied* tells what happens before the rows are packed; packing itself always moves them. Slices of the forms are
+    forms as well. Rows of one size may be lists: Arrow's ``list<list<float>>`` will do for
+    ``list<fixed_size_list<float>>``.
 
     Parameters
     ----------
@@ -63,8 +64,8 @@ def pack_ragged(values: Any, offsets: Any = None) -> PackedSequence:
     Raises
     ------
     TypeError
-        If ``values`` is no array of numbers, or the offsets are no integers; if the data hold something else, as
-        records, strings and dates, or lie on a device that the backend does not run on.
+        If ``values`` is not an array of numbers, or the offsets are not integers; if the data hold anything else, such
+        as records, strings or dates, or lie on a device that the backend does not run on.
     ValueError
         If ``values`` has no axes, or the offsets are not as above; at least one sequence is needed. If a sequence, a
         row or a number is missing (None, Arrow's null, pandas' NA): the error tells where.
@@ -131,23 +132,23 @@ def unpack_ragged(packed: PackedSequence, like: Any = None) -> Any:
     ----------
     packed : PackedSequence
     like : {"lists", "objects", "awkward", "pyarrow", "pandas", "polars", "torch"} or an array, optional
-        The form of the result: its name, or an example, which as a rule is what was packed. It tells the form, not the
-        dtype nor the shape. An example tells more than a name: whether an Arrow array is large, or chunked; the name
-        of a column, its index if it has as many sequences, and whether it is one of Arrow's. Like a list of arrays is
-        a list of arrays; like an array of a library that DLPack exchanges are values and offsets of that library.
+        The form of the result: its name, or an example, usually what was packed. It decides the form, but neither the
+        dtype nor the shape. An example decides more than a name: whether an Arrow array is large or chunked; the name
+        of a column, its index if it has as many sequences, and whether it is one of Arrow's. For a list of arrays the
+        result is a list of arrays; for an array of another library with DLPack, values and offsets of that library.
 
     Returns
     -------
     values : ndarray, shape (N, *)
         The rows, sequence after sequence in the caller's order. A copy.
     offsets : ndarray of int64, shape (B + 1,)
-        These two without ``like``. Otherwise one object of that form, which shares their memory wherever the form can:
-        lists cannot, nor Arrow bools, which are bits, and its offsets, which are int32 unless they have to be large.
+        These two without ``like``. Otherwise one object of that form, which shares their memory wherever the form can.
+        Lists cannot; nor can Arrow's bools, which are bits, and its offsets, unless they are large and not int32.
 
     Raises
     ------
     TypeError, ValueError
-        If ``packed`` is not valid: see `check_packed`. If ``like`` is no form, or cannot hold the dtype.
+        If ``packed`` is not valid: see `check_packed`. If ``like`` is not a form, or cannot hold the dtype.
     ImportError
         If the form needs a library that is not installed.
 

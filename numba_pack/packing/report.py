@@ -66,7 +66,7 @@ def packing_report(lengths: Any, input_size: int = 1, hidden_size: int = 1) -> P
     Raises
     ------
     TypeError
-        If the lengths or a size are no integers.
+        If the lengths or a size are not integers.
     ValueError
         If there are no lengths, one is negative, or a size is less than 1.
 

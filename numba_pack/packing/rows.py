@@ -48,7 +48,7 @@ __all__ = [
 # Neighbours in the packed buffer share cache lines when rows are short: so time is walked in tiles, whose target
 # lines stay in the first-level cache while the sequences pass by.
 TILE = 16
-AHEAD = 16  # sequences
+AHEAD = 16  # sequences whose rows are prefetched
 
 
 def _pointer(context, builder, buffer_type, buffer, at):
@@ -101,8 +101,8 @@ def _prefetch(typing_context, buffer, at):
 def _move(target, to, to_step, source, of, of_step, lengths, batch_sizes, size):
     """Move the rows, of ``size`` bytes each, of sequences that come longest first.
 
-    In a tile of time only the sequences pass by that have not ended: so the work is the number of rows, and not
-    sequences times the longest. It is one function because Numba counts references wherever arrays are handed on.
+    In each tile of time only the sequences that have not ended are visited: so the work grows with the rows, not with
+    sequences times the longest. All is one function, because Numba counts references wherever arrays are passed on.
     """
     for begin in range(0, len(batch_sizes), TILE):
         active = batch_sizes[begin]
@@ -172,7 +172,7 @@ def move_rows(target, to_base, to_stride, source, of_base, of_stride, of_size, s
     target, source : see `buffer_of`
     to_base, of_base : (B,) or longer, the row at which a sequence starts
     to_stride, of_stride : the rows from one time step to the next; 0 in a packed buffer, where the batch sizes tell
-    of_size, size : the bytes of a row; an ``of_size`` of 1 and a source of 0 make addresses of ``of_base``
+    of_size, size : the bytes of a row; with an ``of_size`` of 1 and a source of 0, ``of_base`` holds addresses
     batch_sizes : (T,)
     order : (B,), the sequences by rank, longest first
     """
@@ -228,11 +228,11 @@ def sort_by_length(lengths, batch_sizes, sorted_indices, unsorted_indices):
     Writes batch_sizes ``(T,)``, sorted_indices ``(B,)`` and its inverse, unsorted_indices ``(B,)``.
     """
     longest = len(batch_sizes)
-    free = np.zeros(longest + 1, np.int64)  # by length, at first: how many sequences have it
+    free = np.zeros(longest + 1, np.int64)  # at first, how many sequences have each length
     for i in range(len(lengths)):
         free[lengths[i]] += 1
     longer = 0
-    for length in range(longest, -1, -1):  # then the next free rank: all that are longer come before
+    for length in range(longest, -1, -1):  # then, the next free rank of each: longer ones come before
         longer, free[length] = longer + free[length], longer
         if length > 0:
             batch_sizes[length - 1] = longer
@@ -247,7 +247,7 @@ def sort_by_length(lengths, batch_sizes, sorted_indices, unsorted_indices):
 def sort_sequences(lengths, sequences, most, enforce_sorted, name):
     """Check the lengths, called ``name``, and sort. Returns rows N, and what `sort_by_length` writes.
 
-    The arrays are made here, not in compiled code, from which each comes at half a microsecond.
+    The arrays are made here, not in compiled code: to hand one from there to Python takes half a microsecond.
     """
     rows, longest = count_rows(lengths, sequences, most, enforce_sorted)
     if rows < 0:
@@ -271,7 +271,7 @@ def lengths_in_order(batch_sizes, unsorted_indices):
 
 @jit
 def offsets_of(lengths):
-    """Where each sequence starts in a ragged buffer, and at last where the buffer ends: ``(B + 1,)``."""
+    """Where each sequence starts in a ragged buffer and, last, where the buffer ends: ``(B + 1,)``."""
     offsets = np.zeros(len(lengths) + 1, np.int64)
     for i in range(len(lengths)):
         offsets[i + 1] = offsets[i] + lengths[i]
@@ -292,7 +292,7 @@ def padded_layout(lengths, steps, batch_first, left):
 
 
 def empty_rows(like: Any, shape: tuple[int, ...]) -> Any:
-    """An uninitialised array in the dtype of another, and where that is: on the host or on the device."""
+    """An uninitialised array in the dtype of another, and on the host or on the device as that is."""
     return (np if type(like) is np.ndarray else device).empty(shape, like.dtype)
 
 
@@ -302,7 +302,7 @@ def _empty_rows_in_njit(like, shape):
 
 
 def buffer_of(array: Any) -> Any:
-    """What `move` takes for a C-contiguous array: from Python its address, which it is to outlive.
+    """What `move` takes for a C-contiguous array: from Python its address; the array has to live until then.
 
     An array on the device is taken as it is.
     """
@@ -311,7 +311,7 @@ def buffer_of(array: Any) -> Any:
 
 @overload(buffer_of)
 def _buffer_of_in_njit(array):
-    def of_bytes(array):  # no address: Numba would free the array at once
+    def of_bytes(array):  # not an address: Numba would free the array at once
         return np.ascontiguousarray(array).reshape(array.size).view(np.uint8)
 
     return of_bytes

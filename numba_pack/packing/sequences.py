@@ -140,7 +140,7 @@ class PackedSequence(NamedTuple):
         Raises
         ------
         TypeError
-            If the dtype is none of these.
+            If the dtype is another one.
 
         Examples
         --------
@@ -228,7 +228,7 @@ def _check_callable(f: Any) -> None:
 
 
 def check_packed(packed: PackedSequence, name: str = "packed") -> PackedSequence:
-    """Check that a PackedSequence is one that the kernels may trust; every function that takes one begins so.
+    """Check that a PackedSequence is one that the kernels may trust, as every function that takes one does first.
 
     Costs 1 to 2 µs for a small batch, O(B + T) in general, and never looks at the rows themselves.
 
@@ -246,10 +246,10 @@ def check_packed(packed: PackedSequence, name: str = "packed") -> PackedSequence
     Raises
     ------
     TypeError
-        If it is no PackedSequence, the data are no array of numbers, or an index array is not int64.
+        If it is not a PackedSequence, its data are not an array of numbers, or an index array is not int64.
     ValueError
-        If batch_sizes are not positive, grow, exceed B or do not sum to N; if sorted_indices is no permutation, or
-        unsorted_indices not its inverse.
+        If batch_sizes are not positive, grow, exceed B or do not sum to N; if sorted_indices is not a permutation, or
+        unsorted_indices is not its inverse.
 
     Examples
     --------
@@ -290,7 +290,7 @@ def _check_packed_in_njit(packed, name="packed"):
     def compiled(packed, name="packed"):
         checked = PackedSequence(
             np.ascontiguousarray(packed.data),
-            packed.batch_sizes.copy(),  # copied, so that no strided or read-only one has the kernels compiled anew
+            packed.batch_sizes.copy(),  # copied: for strided or read-only ones the kernels would be compiled anew
             packed.sorted_indices.copy(),
             packed.unsorted_indices.copy(),
         )
@@ -302,7 +302,7 @@ def _check_packed_in_njit(packed, name="packed"):
 
 
 def typed_packed(given, name):
-    """Raise the TypingError of an argument that is no PackedSequence of numbers with int64 index arrays."""
+    """Raise a TypingError unless the argument is a PackedSequence of numbers with int64 index arrays."""
     kind = getattr(given, "instance_class", None)
     if kind is not PackedSequence:
         raise TypingError(f"{name} must be a PackedSequence; got {name_of(kind, PackedSequence) if kind else given}")
@@ -319,7 +319,7 @@ def _lengths_of_checked(batch):
 
 
 def _lengths_in_njit(batch):
-    """``packed.lengths`` in ``@njit`` code; a field of this name that another named tuple has stays what it is."""
+    """``packed.lengths`` in ``@njit`` code; the field of this name in another named tuple stays what it is."""
     if batch.instance_class is PackedSequence:
         typed_packed(batch, "self")
         return _lengths_of_checked
@@ -342,8 +342,8 @@ def pack_sequence(sequences: Iterable[np.ndarray], enforce_sorted: bool = False)
     Parameters
     ----------
     sequences : list of B arrays, each of shape (T_i, *)
-        In any order, of any lengths, 0 included; one dtype and one trailing shape. Or ragged data in another form, as
-        of Awkward Array or Arrow: see `pack_ragged`. In ``@njit`` code a list, typed list or tuple of arrays.
+        In any order, of any lengths, 0 included; one dtype and one trailing shape. Or ragged data in another form, such
+        as Awkward Array's or Arrow's: see `pack_ragged`. In ``@njit`` code a list, typed list or tuple of arrays.
     enforce_sorted : bool
         Refuse sequences that do not come longest first.
 
@@ -355,10 +355,10 @@ def pack_sequence(sequences: Iterable[np.ndarray], enforce_sorted: bool = False)
     Raises
     ------
     TypeError
-        If this is no list of arrays of numbers, or they disagree in dtype.
+        If this is not a list of arrays of numbers, or they disagree in dtype.
     ValueError
-        If the list is empty, something is missing in it, the trailing shapes disagree, or the order is not the one
-        enforced.
+        If the list is empty, something is missing in it, the trailing shapes disagree, or the sequences do not come
+        longest first where that is enforced.
 
     Examples
     --------
@@ -470,10 +470,10 @@ def pack_padded_sequence(
     Raises
     ------
     TypeError
-        If ``input`` is no array of numbers, or the lengths are no integers.
+        If ``input`` is not an array of numbers, or the lengths are not integers.
     ValueError
-        If ``input`` has fewer than two axes, if there are not B lengths, B >= 1, or one does not lie in 0..T; if
-        ``padding_side`` is neither.
+        If ``input`` has fewer than two axes; if the number of lengths is not B, or is 0; if one is not in 0..T; if
+        ``padding_side`` is neither of the two.
 
     Examples
     --------
@@ -536,10 +536,10 @@ def pad_packed_sequence(
     Raises
     ------
     TypeError
-        If ``sequence`` is no PackedSequence, ``padding_value`` no number, or ``total_length`` no integer.
+        If ``sequence`` is not a PackedSequence, ``padding_value`` not a number, or ``total_length`` not an integer.
     ValueError
-        If ``sequence`` is not valid (see `check_packed`), ``total_length`` less than T or beyond the memory, the dtype
-        cannot hold ``padding_value``, or ``padding_side`` is neither.
+        If ``sequence`` is not valid (see `check_packed`), ``total_length`` is less than T or needs more memory than
+        there is, the dtype cannot hold ``padding_value``, or ``padding_side`` is neither of the two.
 
     Examples
     --------
@@ -576,12 +576,12 @@ def _pad(source, lengths, batch_sizes, order, trailing, size, padding, steps, ba
 
 
 def _full(source: Any, shape: tuple[int, ...], value: np.generic) -> np.ndarray:
-    """An array filled with a value, where the source of its rows is."""
+    """An array filled with a value, on the host or on the device as the source of its rows is."""
     if on_device(source):
         return device.full(shape, value)
     if any(value.tobytes()):
         return np.full(shape, value, value.dtype)
-    return np.zeros(shape, value.dtype)  # no slower than to fill only the rest, and free where memory is fresh
+    return np.zeros(shape, value.dtype)  # no slower than filling the rest alone, and free where memory is fresh
 
 
 @overload(_full)
@@ -666,10 +666,10 @@ def pad_sequence(
     Raises
     ------
     TypeError
-        If this is no list of arrays of numbers, they disagree in dtype, or ``padding_value`` is no number.
+        If this is not a list of arrays of numbers, they disagree in dtype, or ``padding_value`` is not a number.
     ValueError
-        If the list is empty, the trailing shapes disagree, ``padding_side`` is neither, or the dtype cannot hold
-        ``padding_value``.
+        If the list is empty, the trailing shapes disagree, ``padding_side`` is neither of the two, or the dtype cannot
+        hold ``padding_value``.
 
     Examples
     --------
@@ -712,10 +712,10 @@ def unpad_sequence(
     Raises
     ------
     TypeError
-        If ``padded`` is no array of numbers, or the lengths are no integers.
+        If ``padded`` is not an array of numbers, or the lengths are not integers.
     ValueError
-        If ``padded`` has fewer than two axes, if there are not B lengths, B >= 1, or one does not lie in 0..T; if
-        ``padding_side`` is neither.
+        If ``padded`` has fewer than two axes; if the number of lengths is not B, or is 0; if one is not in 0..T; if
+        ``padding_side`` is neither of the two.
 
     Examples
     --------
@@ -756,13 +756,13 @@ def concatenate(batches: Iterable[PackedSequence]) -> PackedSequence:
     Raises
     ------
     TypeError
-        If this is no list of PackedSequences, or they disagree in dtype.
+        If this is not a list of PackedSequences, or they disagree in dtype.
     ValueError
         If the list is empty, a batch is not valid (see `check_packed`), or the trailing shapes disagree.
 
     See Also
     --------
-    select : the other way.
+    select : takes sequences out of a batch.
 
     Examples
     --------
@@ -789,7 +789,7 @@ def sequences_of(batches: Any, name: str) -> list[np.ndarray]:
         if data.shape[1:] != first.shape[1:]:
             expected = ("N", *first.shape[1:])
             raise ValueError(f"{name} must agree in shape: expected data {expected}; got {data.shape} at index {i}")
-        sequences += _split(*unpack_values(batch))  # at once: what gives the next may change this one
+        sequences += _split(*unpack_values(batch))  # at once: what makes the next batch may change this one
     if first is None:
         raise ValueError(f"{name} must hold at least one PackedSequence; got none")
     return sequences
@@ -836,7 +836,7 @@ def select(packed: PackedSequence, indices: Any) -> PackedSequence:
     packed : PackedSequence
     indices : array or list of int, or of bool, shape (B',) or (B,)
         The sequences wanted, counted in the caller's order, from the end if negative; or, as a mask of bools, whether
-        each is wanted. At least one is.
+        each is wanted. At least one must be.
 
     Returns
     -------
@@ -851,7 +851,7 @@ def select(packed: PackedSequence, indices: Any) -> PackedSequence:
 
     See Also
     --------
-    concatenate : the other way.
+    concatenate : puts batches together.
 
     Examples
     --------
@@ -890,7 +890,7 @@ def invert_permutation(permutation: Any) -> np.ndarray:
     TypeError
         If it does not hold integers.
     ValueError
-        If it is no permutation of 0..B-1.
+        If it is not a permutation of 0..B-1.
 
     Examples
     --------
@@ -903,7 +903,7 @@ def invert_permutation(permutation: Any) -> np.ndarray:
     return inverse
 
 
-# Called from @njit code they compile as they stand. Not by decorators, which would hide their types from type checkers.
+# Called from @njit code, these compile as they stand. `inner` is no decorator here: it would hide types from checkers.
 for _function in (
     pack_sequence,
     pack_padded_sequence,

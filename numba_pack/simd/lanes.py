@@ -428,16 +428,16 @@ def transpose_block(typingctx, dtype, source, source_step, rows, columns, target
 
 @intrinsic
 def always_inline(typingctx):
-    """Within a function: LLVM does not call this function, but inlines it.
+    """Called in a function, have LLVM inline that function wherever it is called.
 
-    Those of the innermost loops need it: the fields of their arguments, several dozen once the named tuples are taken
-    apart, would pass over the stack with every tile. (Numba's option ``forceinline`` would have what such a function
-    calls compiled once more, as it is part of the flags.)
+    Functions of the innermost loops need it: the fields of their arguments, several dozen once the named tuples are
+    taken apart, would pass over the stack with every tile. (Numba's option ``forceinline`` is one of the flags that
+    code is compiled for, so that all that such a function calls would be compiled once more.)
     """
 
     def codegen(context, builder, sig, args):
         attributes = builder.function.attributes
-        for contrary in ("noinline", "optnone"):  # of NUMBA_DEBUGINFO
+        for contrary in ("noinline", "optnone"):  # set by NUMBA_DEBUGINFO
             attributes.discard(contrary)
         attributes.add("alwaysinline")
         return context.get_dummy_value()

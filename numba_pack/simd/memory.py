@@ -1,6 +1,6 @@
 """Memory, named by address (an integer) and not by array.
 
-What a kernel walks over are rows and panels, whose places it computes.
+A kernel walks over rows and panels, whose places it computes.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def call_address(typingctx, function, argument):
 
 @intrinsic(prefer_literal=True)
 def keep_alive(typingctx, arrays):
-    """Do nothing, but let the arrays of the tuple live until here: by its address alone an array is not kept."""
+    """Do nothing, but keep the arrays of the tuple alive until here: an address alone does not."""
     return types.void(arrays), lambda context, builder, sig, args: context.get_dummy_value()
 
 
