@@ -486,8 +486,8 @@ def cell(
     Parameters
     ----------
     state : str
-        Names of the arguments that are the state before the step; the first is h, the output, which the products are
-        taken of.
+        Names of the arguments that are the state before the step; the first is h: the output, and what the products
+        with the state are taken of.
     sums : str
         Names of the arguments that are a row of ``W_ih x + b_ih + W_hh h + b_hh`` each.
     of_input, of_state : str
@@ -510,7 +510,8 @@ def cell(
     Raises
     ------
     TypeError, ValueError
-        If an argument has no kind or two, if the function is no formula or returns another number of states.
+        If an argument has no kind, or more than one; if the function is not a formula, or returns another number of
+        states.
 
     Examples
     --------
@@ -524,10 +525,10 @@ def cell(
         z' = sigmoid(z)
         h' = z' * (n - h) + h
     gradient
-        d_z = d_h' * (n - h) * (z' - z' * z')
         d_n = d_h' * z'
         d_h = d_h' - d_n
-    tape: n, z'
+        d_z = d_h' * (n - h) * (z' - z' * z')
+    tape: z', n - h
     """
     texts = (sums, of_input, of_state, state, unit_weights, constants)
     arguments = Arguments(*(_names(text, kind) for kind, text in zip(Arguments._fields, texts, strict=False)))

@@ -2,7 +2,7 @@
 
 Every operation on a `Number` is a node of its `Graph`, which holds each expression once: a node that is asked for again
 is the one that is there. Constants are folded. The graph is all that the derivative (``derive.py``) and the compiled
-code (``formula.py``) are made of.
+code (``source.py``) are made of.
 """
 
 from __future__ import annotations

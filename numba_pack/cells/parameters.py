@@ -56,7 +56,7 @@ __all__ = [
 
 
 class Weights(NamedTuple):
-    """What compiled code needs of a layer; its class, which `weights_of` a cell is, tells the cell.
+    """What compiled code needs of a layer; its class, which `weights_of` makes for a cell, tells the cell.
 
     Only ``layer.weights`` makes it: compiled code trusts it.
     """

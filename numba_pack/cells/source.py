@@ -22,7 +22,7 @@ _FUNCTIONS: dict[str, Any] = {
         "smaller", "sqrt",
     )},
 }  # fmt: skip
-#: of two operands of which one is a constant, which is no NaN
+#: where one operand is a constant, and so not NaN
 _WITH_CONSTANT = {"larger": "maximum", "smaller": "minimum"}
 
 

@@ -1,4 +1,4 @@
-"""What a forward pass keeps for its derivative: chosen from the formula, as little as can be.
+"""What a forward pass keeps for its derivative: chosen from the formula, as little as possible.
 
 The backward pass needs some numbers of the forward pass. Each is either there anyway (h before the step, weights,
 constants), or kept, or computed again from those. A row of the tape has room for the gradient of each gate and unit

@@ -29,7 +29,7 @@ __all__ = ["Saved", "cell_of", "infer", "prepare", "record", "replay_back"]
 
 #: floating-point operations that are worth a thread of their own
 WORTH_A_THREAD = 1e7
-#: what a cell itself is taken to cost for a unit, in products
+#: assumed cost of a cell's own arithmetic for one unit, counted in products
 OF_A_CELL = 32
 #: bytes that inference may use beyond input and output, all threads together
 SCRATCH_BYTES = 24 << 20
@@ -75,7 +75,7 @@ def _bounds(batch_sizes: np.ndarray, sequences: int, parts: int) -> list[int]:
     """Divide the sorted sequences into ``parts`` runs of about equal rows."""
     if parts <= 1 or sequences == 0:
         return [0, sequences]
-    # a sequence is as long as there are steps with more rows than its number
+    # the length of a sequence is the number of steps with more rows than its number
     lengths = len(batch_sizes) - np.searchsorted(batch_sizes[::-1], np.arange(sequences), side="right")
     ends = np.cumsum(lengths)
     cuts = np.searchsorted(ends - lengths / 2, ends[-1] * np.arange(1, parts) / parts)
@@ -168,7 +168,7 @@ def new_record(weights: Weights, N: int) -> Record:
 
 
 def record_shapes(weights: Weights, N: int) -> tuple[tuple[int, ...], ...]:
-    """Of the arrays of a `Record` of N rows."""
+    """The shapes of the arrays of a `Record` of N rows."""
     cell, lanes = cell_of(weights), lanes_of(weights.parameters.dtype)
     H, P, D, L = weights.hidden_size, weights.output_size, weights.num_directions, weights.num_layers
     padded = -(-H // lanes) * lanes  # H'

@@ -1,8 +1,8 @@
 """The three passes as C functions, one for each kind of weights and dtype, and how they are called.
 
-A kernel takes one argument: the address of a block of integers, which are sizes and the addresses of arrays. Called so,
-it is compiled once, whoever calls it: Python, by way of the functions ``call_...`` below, whose plain arguments cost
-little to unbox; or a user's ``@njit`` function, which need not compile it anew. Who calls keeps the arrays alive.
+A kernel takes one argument: the address of a block of integers, which are sizes and the addresses of arrays. So it
+is compiled once for all callers: Python, by way of the functions ``call_...`` below, whose plain arguments cost
+little to unbox; or a user's ``@njit`` function, which need not compile it anew. The caller keeps the arrays alive.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 class _Header(NamedTuple):
     """What every kernel needs; the head of every block."""
 
-    #: 0 at first; a kernel sets it to `_DONE` at its end: it cannot raise what it runs into
+    #: 0 at first; a kernel sets it to `_DONE` at its end: a C function cannot raise an error
     progress: int
     parameters: int
     panels: int

@@ -92,7 +92,7 @@ def groups_of(gates):
 
 @inner
 def group_size(gates, group):
-    """How many gates the product of that number gives: as even as can be."""
+    """How many gates the product of that number gives: as evenly as possible."""
     groups = max(1, groups_of(gates))
     return gates // groups + (1 if group < gates % groups else 0)
 

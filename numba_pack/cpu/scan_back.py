@@ -1,6 +1,6 @@
 """The recurrence over time, backward, and the gradients of the weights.
 
-Gradients bear the name of what they are of, with ``d_`` before it; shapes are those of ``scan.py``. A scan goes over
+A gradient is named after its variable, with ``d_`` before it; shapes are those of ``scan.py``. A scan goes over
 the steps of the forward scan in the opposite order. It turns the gates on the tape into the gradients of their sums,
 in place. What goes back over the input, to the state, and into the weights are three products with those:
 

@@ -22,7 +22,7 @@ from ..simd.lanes import I64
 
 __all__ = ["PASSES", "SHARED", "backward_entry", "enter", "entry", "forward_entry", "gradients_entry"]
 
-#: of what a layer is trained with, each a kernel of its own
+#: the passes of training, each a kernel of its own
 PASSES = ("forward", "backward", "gradients")
 #: the table of what all cells share
 SHARED = ""

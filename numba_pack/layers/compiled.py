@@ -93,7 +93,7 @@ def _is_input(ty, dtype):
 
 
 def _typed_state(given, name, weights):
-    """Whether a state is given; a TypingError if it is none for the cell of these weights."""
+    """Whether a state is given; a TypingError if it does not fit the cell of these weights."""
     given = _if_there(given)
     if isinstance(given, (types.NoneType, types.Omitted)) or given is None:
         return False

@@ -48,7 +48,7 @@ def as_array(value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
 
 
 def plain(value: np.ndarray, name: str) -> np.ndarray:
-    """An array of NumPy's own class: what others tell of their shape need not be so."""
+    """An array of NumPy's own class: the shape that a subclass reports may be wrong."""
     check_no_mask(value, name)
     return value if type(value) is np.ndarray else np.asarray(value)
 
@@ -78,7 +78,7 @@ class Host:
 
     @staticmethod
     def stacked(arrays: list[np.ndarray]) -> np.ndarray:
-        """One array of all; a view, if it is one alone."""
+        """One array of all; a view if there is only one."""
         return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
 
     @staticmethod

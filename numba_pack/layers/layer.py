@@ -284,11 +284,11 @@ _PARAMETERS = """
     bias : bool
         Whether the products with input and state have a bias each.
     batch_first : bool
-        Whether padded input and output are (B, T, *) instead of (T, B, *). States are not concerned.
+        Whether padded input and output are (B, T, *) instead of (T, B, *). The shape of states does not change.
     dropout : float
         The probability with which `forward` drops each output of each layer but the last, scaling the others by
-        ``1 / (1 - dropout)``. Which, depends on the seed, the call, the layer, the caller's number of the sequence,
-        the step and the unit, and on nothing else.
+        ``1 / (1 - dropout)``. Which outputs are dropped depends on the seed, the call, the layer, the caller's number
+        of the sequence, the step and the unit, and on nothing else.
     bidirectional : bool
         D = 2: a second scan of each layer goes from the last step to the first.{projection}
     recurrent_dropout : float

@@ -32,7 +32,7 @@ __all__ = ["RNN_CELLS", "Module", "as_generator", "as_nonlinearity", "option_nam
 RNN_CELLS = {"tanh": RNNTanh, "relu": RNNRelu}
 
 
-#: the options that a repr shows where they are others
+#: the defaults of options, which a repr leaves out
 _DEFAULTS = {
     "num_layers": 1,
     "nonlinearity": "tanh",
@@ -60,7 +60,7 @@ def as_dtype(value: Any) -> np.dtype[Any]:
 
 
 def as_generator(value: Any) -> np.random.Generator:
-    """What ``numpy.random.default_rng`` takes; of arrays those of one axis, for NumPy walks through them in Python."""
+    """What ``numpy.random.default_rng`` takes; an array must have one axis: NumPy walks through others in Python."""
     try:
         return np.random.default_rng(as_integers(value, "it") if isinstance(value, np.ndarray) else value)
     except (TypeError, ValueError) as error:

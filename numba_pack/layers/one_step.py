@@ -22,7 +22,7 @@ _NO_DROPOUT = Dropout(0.0, np.uint32(0), np.uint32(0))
 
 
 class Step(Module):
-    """What the three share: all but their names and formulas."""
+    """Everything but names and formulas, which the three share."""
 
     num_layers = num_directions = 1
 
