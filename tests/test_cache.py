@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import numba_pack as nbp
-from numba_pack import _cache
-from numba_pack.cells.parameters import WEIGHTS
+from numba_pack import _cache, cells
+from numba_pack.cells.parameters import weights_of
 from numba_pack.cpu import kernels
 from numba_pack.packing import checks
 
@@ -176,9 +176,11 @@ def test_code_of_other_settings_of_numba_has_another_file(setting, monkeypatch):
 
 
 def test_kernels_that_differ_in_what_they_are_made_of_have_files_of_their_own():
-    made = [kernels._forward_kernel(kind, number) for kind in WEIGHTS for number in (np.float32(0), 0.0)]
     codegen = kernels.call_inference.targetctx.codegen()
-    assert len({_cache.Cache(kernel)._file((numba.intp,), codegen) for kernel in made}) == len(made)
+    every = [cell for cell in vars(cells).values() if isinstance(cell, cells.Cell)]
+    made = [(cell.digest, dtype) for cell in every for dtype in ("float32", "float64")]
+    kernel = kernels._forward_kernel(weights_of(cells.LSTM), np.float32(0))
+    assert len({_cache.Cache(kernel, key)._file((numba.intp,), codegen) for key in made}) == len(made)
 
 
 # -- nowhere -----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from test_activations import every_exponent, on_lanes, on_scalars, ulps
 
 from numba_pack.cells import activations
 from numba_pack.simd.lanes import (
-    address,
     lanes_of,
     larger,
     load,
@@ -25,6 +24,7 @@ from numba_pack.simd.lanes import (
     width,
 )
 from numba_pack.simd.machine import MACHINE
+from numba_pack.simd.memory import address
 from numba_pack.simd.modes import put_back_mode, take_mode
 
 #: In ulp. Seen: exp 1.05 and 1.58, expm1 1.59 and 3.12, log 0.88 and 0.82, erf 1.92 and 3.14, in float32 (every number)

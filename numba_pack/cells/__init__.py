@@ -16,6 +16,7 @@
 """
 
 from .cell import Cell, cell
+from .check import Check, check
 from .cifg import CIFG
 from .ctrnn import CTRNN
 from .functions import (
@@ -77,6 +78,7 @@ __all__ = [
     "SLSTM",
     "SRU",
     "Cell",
+    "Check",
     "GRUResetBefore",
     "IndRNN",
     "LeakyRNN",
@@ -92,6 +94,7 @@ __all__ = [
     "RNNTanh",
     "abs",
     "cell",
+    "check",
     "clip",
     "elu",
     "exp",

@@ -44,6 +44,8 @@ class Arguments(NamedTuple):
     state: tuple[str, ...]
     unit_weights: tuple[str, ...]
     constants: tuple[str, ...]
+    #: of a cell that is zoned out: 1 where a state takes its new value, 0 where it stays; no arguments of `cell`
+    noises: tuple[str, ...] = ()
 
 
 class _Formula(Graph):
@@ -103,6 +105,9 @@ class Cell:
         self.__qualname__, self.__module__ = function.__qualname__, function.__module__
         self.__doc__, self.__wrapped__ = function.__doc__, function
         self.arguments = arguments
+        #: the cell that this is a variant of: itself, but for `zoned`
+        self.base = self
+        self._hand = back
         #: the value of each constant, and what a unit weight begins with, where the function has a default
         self.defaults = _checked(function, arguments)
         self._graph = _Formula()
@@ -117,7 +122,8 @@ class Cell:
         self._states = [graph.argument("state", i, name) for i, name in enumerate(kinds.state)]
         self._units = [graph.argument("unit", i, name) for i, name in enumerate(kinds.unit_weights)]
         constants = [graph.argument("constant", i, name) for i, name in enumerate(kinds.constants)]
-        given = {str(node.value[2]): node for node in (*self._gates, *self._states, *self._units, *constants)}
+        noises = [graph.argument("noise", i, name) for i, name in enumerate(kinds.noises)]
+        given = {str(node.value[2]): node for node in (*self._gates, *self._states, *self._units, *constants, *noises)}
         result = _called(self.name, function, given)
         outputs = list(result) if isinstance(result, tuple) else [result]
         if len(outputs) != len(kinds.state):
@@ -203,6 +209,11 @@ class Cell:
     def units(self) -> int:
         """Unit weights."""
         return len(self._units)
+
+    @property
+    def noises(self) -> int:
+        """Random numbers that every unit is given at every step, behind the unit weights."""
+        return len(self.arguments.noises)
 
     @property
     def constants(self) -> int:
@@ -298,20 +309,28 @@ class Cell:
     # -- compiled ------------------------------------------------------------------------------------------------------
 
     def _leaves(self) -> dict[int, str]:
-        return {
-            node.place: f"{kind}[{i}]"
-            for kind, nodes in (("gates", self._gates), ("states", self._states), ("units", self._units))
-            for i, node in enumerate(nodes)
-        } | {
-            self._graph.argument("constant", i, name).place: f"constants[{i}]"
-            for i, name in enumerate(self.arguments.constants)
-        }
+        return (
+            {
+                node.place: f"{kind}[{i}]"
+                for kind, nodes in (("gates", self._gates), ("states", self._states), ("units", self._units))
+                for i, node in enumerate(nodes)
+            }
+            | {
+                self._graph.argument("constant", i, name).place: f"constants[{i}]"
+                for i, name in enumerate(self.arguments.constants)
+            }
+            | {
+                self._graph.argument("noise", i, name).place: f"units[{len(self._units) + i}]"
+                for i, name in enumerate(self.arguments.noises)
+            }
+        )
 
     @cached_property
     def step(self) -> Callable[..., Any]:
         """``step(gates, states, units, constants) -> (kept, kept_states, states)``, in compiled code.
 
-        All are tuples of numbers: ``gates`` the sums in the order of a row, ``states`` before and after the step.
+        All are tuples of numbers: ``gates`` the sums in the order of a row, ``states`` those before and after the step,
+        ``units`` the unit weights and then the noises.
         """
         kept_states = [self._states[index] for index in self.back.kept_states]
         results = (self.back.kept, kept_states, self._new)
@@ -357,12 +376,44 @@ class Cell:
         """Make a layer of this cell, see `numba_pack.LSTM` for its options; constants are options, too."""
         return Cell.make_layer(self, input_size, hidden_size, **options)
 
+    @cached_property
+    def zoned(self) -> Cell:
+        """The cell whose states take their new values at random, and else stay: ``s' + (1 - m) (s - s')``.
+
+        m is 1 with the probability ``1 - zoneout_s``, drawn anew for each unit and step; in inference it is its mean.
+
+        D. Krueger et al., Zoneout: regularizing RNNs by randomly preserving hidden activations, ICLR (2017).
+        """
+        kinds, formula, back = self.arguments, self.__wrapped__, self._hand
+        noises = tuple(f"keep_{name}" for name in kinds.state)
+        constants = tuple(f"zoneout_{name}" for name in kinds.state)
+
+        def zoned(**given: Any) -> Any:
+            inner = {name: value for name, value in given.items() if name not in (*noises, *constants)}
+            new = formula(**inner)
+            new = new if isinstance(new, tuple) else (new,)
+            old = [given[name] for name in kinds.state]
+            kept = [given[name] for name in noises]
+            return tuple(y + m * (x - y) for x, y, m in zip(new, old, kept, strict=True))
+
+        plain = inspect.signature(formula).parameters.values()
+        own = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in noises]
+        own += [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=0.0) for name in constants]
+        zoned.__signature__ = inspect.Signature([*plain, *own])  # type: ignore[attr-defined]
+        zoned.__name__, zoned.__qualname__, zoned.__module__ = self.__name__, self.__qualname__, self.__module__
+        if back is not None:
+            raise ValueError(f"zoneout must be 0 for a cell whose derivative is by hand, as {self.name}")
+        made = Cell(zoned, kinds._replace(constants=(*kinds.constants, *constants), noises=noises), None)
+        made.base = self
+        return made
+
     def __instancecheck__(self, layer: Any) -> bool:
         """Whether a layer is of this cell."""
-        return getattr(layer, "cell", None) is self
+        cell = getattr(layer, "cell", None)
+        return isinstance(cell, Cell) and cell.base is self
 
-    def __reduce__(self) -> str:
-        return self.__qualname__
+    def __reduce__(self) -> Any:
+        return self.__qualname__ if self.base is self else (getattr, (self.base, "zoned"))
 
     def __repr__(self) -> str:
         return "\n".join(self._told())
@@ -517,14 +568,8 @@ def cell(
         d_h = d_h' - d_n
     tape: n, z'
     """
-    arguments = Arguments(
-        *[
-            _names(text, kind)
-            for kind, text in zip(
-                Arguments._fields, (sums, of_input, of_state, state, unit_weights, constants), strict=True
-            )
-        ]
-    )
+    texts = (sums, of_input, of_state, state, unit_weights, constants)
+    arguments = Arguments(*(_names(text, kind) for kind, text in zip(Arguments._fields, texts, strict=False)))
     if back is not None and not callable(back):
         raise TypeError(f"back must be a function; got {kind_of(back)}")
 

@@ -30,6 +30,10 @@ class Dropout(NamedTuple):
     seed: np.uint32
     #: number of the call, so that each call drops others
     call: np.uint32
+    #: probability of a zero in h before its product, at all steps of a sequence
+    recurrent: float = 0.0
+    #: whether the cell is zoned out, see `Cell.zoned`
+    zoned: bool = False
 
 
 class _Fork(threading.local):
@@ -79,10 +83,10 @@ class Calls:
             self._drawn = seed, _line
         return seed
 
-    def next(self, rate: float) -> Dropout:
+    def next(self, rate: float, recurrent: float = 0.0, zoned: bool = False) -> Dropout:
         """What the next call drops."""
         # next() is atomic, also in a Python without a global lock
-        return Dropout(rate, np.uint32(self.seed), np.uint32(next(self._numbers) % 2**32))
+        return Dropout(rate, np.uint32(self.seed), np.uint32(next(self._numbers) % 2**32), recurrent, zoned)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if not self.seeded:

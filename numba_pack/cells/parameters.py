@@ -24,9 +24,34 @@ from .lstm import LSTM
 from .rnn import RNNRelu, RNNTanh
 
 __all__ = [
-    "GRUWeights", "LSTMWeights", "Layout", "RNNReluWeights", "RNNTanhWeights", "Weights", "WeightsType", "constants_of", "factor",
-    "gates_hh_of", "gates_of", "has_product", "kept_numbers_of", "kept_of", "kept_states_of", "layout", "layout_of",
-    "named_shapes", "places", "product_back", "reads_h", "reads_h_back", "others_of", "step", "step_back", "units_of", "weights_of",
+    "GRUWeights",
+    "LSTMWeights",
+    "Layout",
+    "RNNReluWeights",
+    "RNNTanhWeights",
+    "Weights",
+    "WeightsType",
+    "constants_of",
+    "factor",
+    "gates_hh_of",
+    "gates_of",
+    "has_product",
+    "kept_numbers_of",
+    "kept_of",
+    "kept_states_of",
+    "layout",
+    "layout_of",
+    "named_shapes",
+    "noises_of",
+    "others_of",
+    "places",
+    "product_back",
+    "reads_h",
+    "reads_h_back",
+    "step",
+    "step_back",
+    "units_of",
+    "weights_of",
 ]  # fmt: skip
 
 
@@ -150,8 +175,9 @@ def _of_cell(name):
 gates_of, _gates_ih_of, gates_hh_of, has_product, _turn_of = map(
     _of_cell, ("gates", "gates_ih", "gates_hh", "has_product", "turn")
 )
-others_of, units_of, constants_of, kept_of, kept_numbers_of, kept_states_of, reads_h, reads_h_back = map(
-    _of_cell, ("others", "units", "constants", "kept", "kept_numbers", "kept_states", "reads_h", "reads_h_back")
+others_of, units_of, noises_of, constants_of, kept_of, kept_numbers_of, kept_states_of, reads_h, reads_h_back = map(
+    _of_cell,
+    ("others", "units", "noises", "constants", "kept", "kept_numbers", "kept_states", "reads_h", "reads_h_back"),
 )
 
 

@@ -1,4 +1,4 @@
-"""Formulas as text: as Python source, which is compiled for vectors, scalars and CUDA threads, and as people read them."""
+"""Formulas as text: Python source, compiled for vectors, scalars and CUDA threads; and as people read them."""
 
 from __future__ import annotations
 

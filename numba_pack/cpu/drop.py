@@ -11,8 +11,9 @@ from numba import types
 from .._jit import by_address, inner
 from ..cells.dropout import Dropout, drop_row
 from ..simd.memory import address, call_address, float_of, integer_at, integers_at, keep_alive
+from .noise import noise_kernel
 
-__all__ = ["drop_layer", "drop_of"]
+__all__ = ["drop_layer", "drop_of", "drops"]
 
 
 class _Block(NamedTuple):
@@ -60,10 +61,25 @@ def _kernel(dtype: np.dtype[Any]) -> Any:
 
 
 def drop_of(dropout: Dropout, dtype: np.dtype[Any]) -> np.ndarray:
-    """A dropout as the kernels take it: the address of the function, the bits of the rate, seed and call, or empty."""
-    if dropout.rate == 0:
+    """A dropout as the kernels take it; empty for none.
+
+    The address of the function, the bits of the rate, seed and call, and the address of that of ``noise.py`` and the
+    bits of the rate of recurrent dropout. Addresses of what is not used are 0.
+    """
+    inside = dropout.recurrent > 0 or dropout.zoned
+    if dropout.rate == 0 and not inside:
         return np.empty(0, np.int64)
-    return np.array([_kernel(dtype).address, np.float64(dropout.rate).view(np.int64), dropout.seed, dropout.call])
+    rates = np.array([dropout.rate, dropout.recurrent]).view(np.int64)
+    return np.array([
+        _kernel(dtype).address if dropout.rate > 0 else 0, rates[0], dropout.seed, dropout.call,
+        noise_kernel(dtype).address if inside else 0, rates[1],
+    ])  # fmt: skip
+
+
+@inner
+def drops(drop):
+    """Whether there is dropout between layers."""
+    return drop != 0 and integer_at(drop, 0) != 0
 
 
 @inner

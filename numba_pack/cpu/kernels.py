@@ -345,8 +345,8 @@ def call_forward(
 @jit
 def call_backward(
     kernel, parameters, panels, constants, sizes, data, batch_sizes, order, h_0, others_0, given, drop, gates, cells,
-    outputs, unprojected, out, shown, first, last, back_panels, d_out, d_h_n, d_others_n, d_given, d_between, input_grad,
-    d_x, d_h_0, d_others_0, d_projected,
+    outputs, unprojected, out, shown, first, last, back_panels, d_out, d_h_n, d_others_n, d_given, d_between,
+    input_grad, d_x, d_h_0, d_others_0, d_projected,
 ):  # fmt: skip
     """Run the backward pass for the sequences ``first`` to ``last``: see `backward_stack`."""
     head = _head(
@@ -355,7 +355,8 @@ def call_backward(
     )  # fmt: skip
     tail = (
         first, last, address(back_panels, 0), address(d_out, 0), address(d_h_n, 0), address(d_others_n, 0),
-        int(d_given), address(d_between, 0), int(input_grad), address(d_x, 0), address(d_h_0, 0), address(d_others_0, 0),
+        int(d_given), address(d_between, 0), int(input_grad), address(d_x, 0), address(d_h_0, 0),
+        address(d_others_0, 0),
         address(d_projected, 0),
     )  # fmt: skip
     _run(kernel, np.array(head + tail))

@@ -26,13 +26,15 @@ from ..cells.parameters import (
     has_product,
     kept_of,
     layout,
-    reads_h,
+    noises_of,
     others_of,
+    reads_h,
     step,
     units_of,
 )
 from ..simd.lanes import (
     always_inline,
+    chained,
     joined,
     load_each,
     load_first,
@@ -47,7 +49,8 @@ from ..simd.lanes import (
     without_first,
 )
 from ..simd.memory import address, clear, copy, integer_at, keep_alive
-from .drop import drop_layer
+from .drop import drop_layer, drops
+from .noise import draw_noises, masks_state, multiplied, set_noises, state_mask
 from .panels import Panels, aligned, forward_panels, group_size, groups_of, padded, panel_size, state_columns
 from .symbols import gather
 from .tile import Matrix, multiply, multiply_panels, panel_count, panels_at_once, plain_columns, there_and_back
@@ -170,6 +173,12 @@ class Direction(NamedTuple):
     #: (., H) where the first of the other states is put out after each step, or the address 0, and bytes to the next
     shown: Rows
     shown_apart: int
+    #: (B, P') what h is multiplied by before its product, if its address is not 0, and room for that
+    mask: Matrix
+    masked: Matrix
+    #: (B, H') of each step, or a row for all, the first of the noises, and bytes from noise to noise
+    noise: Matrix
+    noise_apart: int
     #: (., H') h before the projection, if there is one: the tape in training, one step in inference
     unprojected: Rows
     #: a row of zeros
@@ -249,6 +258,8 @@ def _cell_rows(weights, d, t, r0, rows, before, out, unit, units):
                 h = load_first(dtype, before.at + (r * before.step + u) * size, count)
             states = joined(h, load_each(dtype, others_at, d.others_apart, others_of(weights)))
             unit_weights = load_each(dtype, d.panels.units + u * size, H_padded * size, units_of(weights))
+            noise_at = d.noise.at + ((r0 + r) * d.noise.step + u) * size
+            unit_weights = chained(unit_weights, load_each(dtype, noise_at, d.noise_apart, noises_of(weights)))
             gates = load_gates(dtype, at, H * size, count, gates_of(weights))
             kept, kept_states, states = step(weights, gates, states, unit_weights, constants)
             store_each(others_at, d.others_apart, without_first(states))
@@ -274,6 +285,8 @@ def _factor_rows(weights, d, t, r0, rows, before):
             h = load_first(dtype, before.at + (r * before.step + u) * size, count)
             states = joined(h, load_each(dtype, others_at, d.others_apart, others_of(weights)))
             unit_weights = load_each(dtype, d.panels.units + u * size, padded(dtype, H) * size, units_of(weights))
+            noise_at = d.noise.at + ((r0 + r) * d.noise.step + u) * size
+            unit_weights = chained(unit_weights, load_each(dtype, noise_at, d.noise_apart, noises_of(weights)))
             gates = load_gates(dtype, sums.at + (r * sums.step + u) * size, H * size, count, gates_of(weights))
             of = factor(weights, gates, states, unit_weights, constants)
             store_first(into.at + (r * into.step + u) * size, of[0], count)
@@ -291,6 +304,12 @@ def _step_rows(weights, d, t, r0, rows, before, k):
     h = out
     if P != H:
         h = row_at(dtype, d.unprojected, t, r0)
+    of_product = before
+    if d.mask.at != 0 and k > 0:
+        size = size_of(dtype)
+        mask = Matrix(d.mask.at + r0 * d.mask.step * size, d.mask.step)
+        of_product = Matrix(d.masked.at + r0 * d.masked.step * size, d.masked.step)
+        multiplied(dtype, rows, P, before, mask, of_product, False)
     if gates == 0 and not has_product(weights):  # nothing but the cell
         _cell_rows(weights, d, t, r0, rows, before, h, 0, H)
     else:
@@ -301,7 +320,7 @@ def _step_rows(weights, d, t, r0, rows, before, k):
             p = there_and_back(n, groups, t) * number
             following = min(p + number, count)
             if k > 0 and gates > 0:
-                state_product(dtype, gates, H, p, following, before, rows, k, d.panels.weight_hh, sums)
+                state_product(dtype, gates, H, p, following, of_product, rows, k, d.panels.weight_hh, sums)
             if not has_product(weights):
                 unit, units = p * columns.per_panel, (following - p) * columns.per_panel
                 _cell_rows(weights, d, t, r0, rows, before, h, unit, units)
@@ -313,8 +332,8 @@ def _step_rows(weights, d, t, r0, rows, before, k):
 
 
 @inner
-def _scan(weights, d, steps, block_begins):
-    """One direction of one layer over time."""
+def _scan(weights, d, steps, block_begins, drop, index, order, first):
+    """One direction of one layer over time; the last arguments are for its noises."""
     dtype, P = weights.parameters.dtype, weights.output_size
     sizes, alone = steps.sizes, steps.alone
     T = sizes.size
@@ -335,6 +354,8 @@ def _scan(weights, d, steps, block_begins):
         for i in range(high - low):
             t = high - 1 - i if d.reverse else low + i
             previous = t + 1 if d.reverse else t - 1
+            if noises_of(weights) and d.keep:
+                draw_noises(weights, drop, d.constants, index, t, order, first, sizes[t], d.noise, d.noise_apart)
             going_on = 0
             if 0 <= previous < T:
                 going_on = min(sizes[t], sizes[previous])
@@ -388,7 +409,13 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
     sums = aligned(dtype, block * W)
     sums_begin = np.empty(steps.sizes.size, np.int64)
     between = aligned(dtype, 0 if keep or D == 1 or weights.num_layers == 1 else own * D * P)
-    dropped = aligned(dtype, own * D * P if drop != 0 and weights.num_layers > 1 else 0)
+    dropped = aligned(dtype, own * D * P if drops(drop) and weights.num_layers > 1 else 0)
+    mask = aligned(dtype, 2 * mine * P_padded if masks_state(drop) else 0)
+    noise_rows = mine if keep else 1
+    noise = aligned(dtype, noises_of(weights) * noise_rows * H_padded)
+    clear(address(noise, 0), noise.size * size)
+    if not keep:
+        set_noises(weights, address(weights.constants, 0), address(noise, 0), H_padded * size)
     h, others = aligned(dtype, mine * P_padded), aligned(dtype, others_count * mine * H_padded)
     one_step = aligned(dtype, mine * H_padded if P != H else 0)
     zeros = aligned(dtype, P + width(dtype))
@@ -406,7 +433,7 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
             target = Rows(address(out, 0), D * P, places)  # one direction overwrites its input, which it has projected
         else:
             target = Rows(address(between, 0), D * P, alone)
-        if drop != 0 and layer > 0:
+        if drops(drop) and layer > 0:
             copy = Rows(address(dropped, 0), D * P, alone)
             drop_layer(drop, layer - 1, steps, batch.order, first, source, copy)
             source = copy
@@ -421,6 +448,9 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
             if keep:
                 gates = Rows(address(tape.gates, index * N * W), W, places)
                 unprojected = Rows(address(tape.unprojected, index * N * H_padded), H_padded, places)
+            if mask.size:
+                clear(address(mask, 0), mask.size * size)
+                state_mask(drop, index, batch.order, first, mine, Matrix(address(mask, 0), P_padded), P)
             is_shown = shown != 0 and layer == weights.num_layers - 1
             scan = Direction(
                 forward_panels(weights, layer, direction),
@@ -438,15 +468,19 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
                 mine * H_padded * size,
                 Rows(shown + direction * H * size if is_shown else 0, D * H, places),
                 N * D * H * size,
+                Matrix(address(mask, 0) if mask.size else 0, P_padded),
+                Matrix(address(mask, mine * P_padded), P_padded),
+                Matrix(address(noise, 0), H_padded if keep else 0),
+                noise_rows * H_padded * size,
                 unprojected,
                 Matrix(address(zeros, 0), 0),
                 direction == 1,
                 keep,
             )
-            _scan(weights, scan, steps, sums_begin)
+            _scan(weights, scan, steps, sums_begin, drop, index, batch.order, first)
             _last_h(weights, scan, steps, first, last, batch.order, index, h_n)
             for other in range(others_count):
                 state = others[other * mine * H_padded : (other + 1) * mine * H_padded]
                 give_states(dtype, state, other * scans + index, batch.order, first, others_n, H)
         source = target
-    keep_alive((steps, none, sums, sums_begin, between, dropped, h, others, one_step, zeros))
+    keep_alive((steps, none, sums, sums_begin, between, dropped, h, others, one_step, zeros, mask, noise))

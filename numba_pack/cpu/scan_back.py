@@ -25,16 +25,18 @@ from ..cells.parameters import (
     kept_of,
     kept_states_of,
     layout,
+    noises_of,
+    others_of,
     places,
     product_back,
     reads_h_back,
-    others_of,
     step_back,
     units_of,
 )
 from ..simd.lanes import (
     added,
     always_inline,
+    chained,
     joined,
     like,
     load,
@@ -52,7 +54,8 @@ from ..simd.lanes import (
     without_first,
 )
 from ..simd.memory import address, clear, keep_alive
-from .drop import drop_layer
+from .drop import drop_layer, drops
+from .noise import draw_noises, masks_state, multiplied, state_mask
 from .panels import BackPanels, aligned, back_panels, forward_panels, padded
 from .scan import Rows, give_states, row_at, row_width, shifted, steps_of, take_states
 from .symbols import scatter, scatter_scratch
@@ -111,6 +114,12 @@ class BackDirection(NamedTuple):
     #: (B, H') where the cell has a `product`: its gradient, and that of its factor
     d_product: Matrix
     d_factor: Matrix
+    #: (B, P') what h was multiplied by before its product, if its address is not 0, and room for what goes back to it
+    mask: Matrix
+    masked: Matrix
+    #: (B, H') of each step the first of the noises, and bytes from noise to noise
+    noise: Matrix
+    noise_apart: int
     #: a row of zeros
     zeros: Matrix
     #: the forward scan went backward in time
@@ -158,6 +167,8 @@ def _back_cell_rows(weights, d, t, rows, going_on, unit, units, only_product):
                 dtype, cells_at.at + (r * cells_at.step + u) * size, d.cells_apart, kept_states_of(weights)
             )
             unit_weights = load_each(dtype, d.units + u * size, padded(dtype, H) * size, units_of(weights))
+            noise_at = d.noise.at + (r * d.noise.step + u) * size
+            unit_weights = chained(unit_weights, load_each(dtype, noise_at, d.noise_apart, noises_of(weights)))
             kept = load_gates(dtype, at, H * size, count, kept_numbers_of(weights))
             d_states = joined(d_h, d_others)
             if only_product:
@@ -190,7 +201,12 @@ def _carry_back(weights, d, t, r0, rows):
         return
     d_h = Matrix(d.d_h.at + r0 * d.d_h.step * size_of(dtype), d.d_h.step)
     d_gates, columns = row_at(dtype, d.gates, t, r0), plain_columns(dtype, weights.output_size)
-    multiply(dtype, d_gates, 1, rows, k, d.panels.weight_hh, columns, d_h, d_h)
+    if d.mask.at == 0:
+        multiply(dtype, d_gates, 1, rows, k, d.panels.weight_hh, columns, d_h, d_h)
+        return
+    mask = Matrix(d.mask.at + r0 * d.mask.step * size_of(dtype), d.mask.step)
+    multiply(dtype, d_gates, 1, rows, k, d.panels.weight_hh, columns, d.zeros, d.masked)
+    multiplied(dtype, rows, weights.output_size, d.masked, mask, d_h, True)
 
 
 @inner
@@ -208,8 +224,8 @@ def _projected_rows(weights, d, t, rows):
 
 
 @inner
-def _scan_back(weights, d, steps):
-    """One direction of one layer, against the order of its forward scan. d_h, d_others become those of the first state."""
+def _scan_back(weights, d, steps, drop, index, order, first):
+    """One direction of one layer, against the order of its forward scan; d_h and d_others become those of h_0."""
     dtype, H, P = weights.parameters.dtype, weights.hidden_size, weights.output_size
     columns, k = plain_columns(dtype, P), gates_hh_of(weights) * H
     sizes = steps.sizes
@@ -219,7 +235,9 @@ def _scan_back(weights, d, steps):
         following, before = (t - 1, t + 1) if d.reverse else (t + 1, t - 1)
         ready = min(sizes[t], sizes[following]) if 0 <= following < T else 0  # rows whose next step has been done
         going_on = min(sizes[t], sizes[before]) if 0 <= before < T else 0  # rows that have a step before
-        if P != H or has_product(weights) or k == 0:
+        if noises_of(weights):
+            draw_noises(weights, drop, d.constants, index, t, order, first, sizes[t], d.noise, d.noise_apart)
+        if P != H or has_product(weights) or k == 0 or d.mask.at != 0:
             if ready > 0:
                 _carry_back(weights, d, following, 0, ready)
             if P != H:
@@ -306,6 +324,9 @@ def backward_stack(
     d_others = aligned(dtype, others_count * mine * H_padded)
     d_unprojected = aligned(dtype, mine * H_padded if P != H else 0)
     d_product = aligned(dtype, 2 * has_product(weights) * mine * H_padded)
+    mask = aligned(dtype, 2 * mine * P_padded if masks_state(drop) else 0)
+    noise = aligned(dtype, noises_of(weights) * mine * H_padded)
+    clear(address(noise, 0), noise.size * size)
     zeros = aligned(dtype, max(H, weights.input_size, D * P) + width(dtype))
     clear(address(zeros, 0), zeros.size * size)
 
@@ -326,6 +347,9 @@ def backward_stack(
             for other in range(others_count):
                 state = d_others[other * mine * H_padded : (other + 1) * mine * H_padded]
                 take_states(dtype, d_states.others, d_states.given, other * scans + index, batch.order, first, state, H)
+            if mask.size:
+                clear(address(mask, 0), mask.size * size)
+                state_mask(drop, index, batch.order, first, mine, Matrix(address(mask, 0), P_padded), P)
             d = BackDirection(
                 back_panels(weights, panels, layer, direction),
                 forward_panels(weights, layer, direction).units,
@@ -345,20 +369,24 @@ def backward_stack(
                 Matrix(address(d_unprojected, 0), H_padded),
                 Matrix(address(d_product, 0), H_padded),
                 Matrix(address(d_product, mine * H_padded), H_padded),
+                Matrix(address(mask, 0) if mask.size else 0, P_padded),
+                Matrix(address(mask, mine * P_padded), P_padded),
+                Matrix(address(noise, 0), H_padded),
+                mine * H_padded * size,
                 Matrix(address(zeros, 0), 0),
                 direction == 1,
             )
-            _scan_back(weights, d, steps)
+            _scan_back(weights, d, steps, drop, index, batch.order, first)
             if layer > 0 or input_grad:
                 _input_back(weights, d, steps, d_source, direction == 1)
             give_states(dtype, d_h, index, batch.order, first, d_hx.h, P)
             for other in range(others_count):
                 state = d_others[other * mine * H_padded : (other + 1) * mine * H_padded]
                 give_states(dtype, state, other * scans + index, batch.order, first, d_hx.others, H)
-        if drop != 0 and layer > 0:
+        if drops(drop) and layer > 0:
             drop_layer(drop, layer - 1, steps, batch.order, first, d_source, d_source)
         d_target = d_source
-    keep_alive((steps, h, d_h, d_others, d_unprojected, d_product, zeros))
+    keep_alive((steps, h, d_h, d_others, d_unprojected, d_product, zeros, mask, noise))
 
 
 @inner
@@ -475,6 +503,21 @@ def _states_before(weights, batch, states, index, out, zeros, reverse):
 
 
 @inner
+def _masked_rows(dtype, h, steps, P, mask, into):
+    """(N,) the address of each state before its row's step times the mask of its sequence, which is put there."""
+    size = size_of(dtype)
+    found = np.empty(h.size, np.int64)
+    n = 0
+    for t in range(steps.sizes.size):
+        for r in range(steps.sizes[t]):
+            found[n] = into.at + n * into.step * size
+            row = Matrix(mask.at + r * mask.step * size, 0)
+            multiplied(dtype, 1, P, Matrix(h[n], 0), row, Matrix(found[n], 0), False)
+            n += 1
+    return found
+
+
+@inner
 def _rows_of(dtype, at, step, N):
     """(N,) the address of each row of a matrix."""
     found = np.empty(N, np.int64)
@@ -499,12 +542,15 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, part,
     clear(address(zeros, 0), zeros.size * size_of(dtype))
     steps = steps_of(batch.batch_sizes, 0, B)
     begins = address(steps.places, 0)
-    dropped = aligned(dtype, N * D * P if drop != 0 and weights.num_layers > 1 else 0)
+    dropped = aligned(dtype, N * D * P if drops(drop) and weights.num_layers > 1 else 0)
+    P_padded = padded(dtype, P)
+    mask = aligned(dtype, B * P_padded if masks_state(drop) else 0)
+    masked = aligned(dtype, N * P_padded if mask.size else 0)
     for layer in range(weights.num_layers):
         source = Rows(address(batch.data, 0), weights.input_size, begins)
         if layer > 0:
             source = Rows(address(tape.outputs, (layer - 1) * N * D * P), D * P, begins)
-        if drop != 0 and layer > 0:
+        if drops(drop) and layer > 0:
             copy = Rows(address(dropped, 0), D * P, begins)
             drop_layer(drop, layer - 1, steps, batch.order, 0, source, copy)
             source = copy
@@ -529,6 +575,11 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, part,
                 )
             if of.gates_hh:
                 h = _states_before(weights, batch, states, index, Matrix(at, D * P), address(zeros, 0), direction == 1)
+                if mask.size:
+                    clear(address(mask, 0), mask.size * size_of(dtype))
+                    of_scan = Matrix(address(mask, 0), P_padded)
+                    state_mask(drop, index, batch.order, 0, B, of_scan, P)
+                    h = _masked_rows(dtype, h, steps, P, of_scan, Matrix(address(masked, 0), P_padded))
                 _add_products(dtype, d_gates, h, N, P, of.gates_hh, H, of.turn, low, high, gradient, place.weight_hh)
             if of.product:
                 factor = shifted(dtype, d_gates, (blocks - 1) * H)
@@ -552,4 +603,4 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, part,
                 unprojected = _rows_of(dtype, address(tape.unprojected, index * N * H_padded), H_padded, N)
                 low_out, high_out = P * part // parts, P * (part + 1) // parts
                 _add_products(dtype, d_h, unprojected, N, H, 1, P, 0, low_out, high_out, gradient, place.weight_hr)
-    keep_alive((steps, dropped, zeros))
+    keep_alive((steps, dropped, zeros, mask, masked))

@@ -178,6 +178,10 @@ class Form:
         shape = (scans, self.B, columns)
         return self.arrays.as_array(value, name, shape, self.dtype, "(num_layers * num_directions, B, H)")
 
+    def shares(self, value: Any, scans: int, columns: int) -> bool:
+        """Whether a first state is that of all sequences: (scans, 1, columns), and they are not one."""
+        return isinstance(value, np.ndarray) and value.shape == (scans, 1, columns) and self.B != 1
+
     def state_back(self, state: np.ndarray) -> np.ndarray:
         """A state as the caller takes it."""
         return state
@@ -253,6 +257,9 @@ class Single(Form):
     def back(self, rows: np.ndarray) -> np.ndarray:
         return rows
 
+    def shares(self, value: Any, scans: int, columns: int) -> bool:
+        return False
+
     def state(self, value: Any, name: str, scans: int, columns: int) -> np.ndarray:
         value = self.arrays.as_array(value, name, (scans, columns), self.dtype, "(num_layers * num_directions, H)")
         return value.reshape(scans, 1, columns)
@@ -281,6 +288,9 @@ class OneStep(Form):
 
     def back(self, rows: np.ndarray) -> np.ndarray:
         return rows[0] if self.single else rows
+
+    def shares(self, value: Any, scans: int, columns: int) -> bool:
+        return False
 
     def state(self, value: Any, name: str, scans: int, columns: int) -> np.ndarray:
         shape, letters = ((columns,), "(H,)") if self.single else ((self.B, columns), "(B, H)")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .._arguments import check_number, kind_of
+from .._backend import backend
 from ..cells.cell import Cell
 from ..cells.dropout import Calls
 from ..cells.gru import GRU as GRU_CELL
@@ -37,7 +38,7 @@ class Layer(Module):
 
     _fixed = Module._fixed | {
         "num_layers", "batch_first", "dropout", "bidirectional", "proj_size", "num_directions", "output_size",
-        "return_states",
+        "recurrent_dropout", "zoneout", "return_states",
     }  # fmt: skip
 
     def __init__(
@@ -51,6 +52,8 @@ class Layer(Module):
         dropout: float = 0.0,
         bidirectional: bool = False,
         proj_size: int = 0,
+        recurrent_dropout: float = 0.0,
+        zoneout: float | tuple[float, ...] = 0.0,
         return_states: bool = False,
         dtype: Any = np.float32,
         rng: Any = None,
@@ -71,12 +74,19 @@ class Layer(Module):
                 f"proj_size must be 0 where the formula reads {cell.arguments.state[0]} itself, as that of {cell.name} "
                 f"does; got {proj_size}"
             )
-        check_number("dropout", dropout)
-        if dropout > 1:
-            raise ValueError(f"dropout must be at most 1; got {dropout!r}")
+        _as_rate(dropout, "dropout")
         if dropout > 0 and num_layers == 1:
             warnings.warn(f"dropout is between layers, of which there is one: {dropout} does nothing", stacklevel=3)
         self.dropout = float(dropout)
+        self.recurrent_dropout = _as_rate(recurrent_dropout, "recurrent_dropout")
+        self.zoneout = _as_rates(zoneout, cell.arguments.state)
+        if any(self.zoneout):
+            if self.proj_size:
+                raise ValueError(f"zoneout must be 0 with a projection; got {zoneout!r}")
+            zoned = [f"zoneout_{name}" for name in cell.arguments.state]
+            cell, constants = cell.zoned, constants | dict(zip(zoned, self.zoneout, strict=True))
+        if backend == "cuda" and (self.recurrent_dropout or any(self.zoneout)):
+            raise ValueError("recurrent_dropout and zoneout must be 0 where the backend is cuda")
         self.num_directions = 2 if bidirectional else 1
         self.output_size = self.proj_size or self.hidden_size
         generator = as_generator(rng)
@@ -104,9 +114,10 @@ class Layer(Module):
             In the dtype of the layer. Or symbols: any of these without I, of an integer dtype, which stand for one-hot
             rows; padded ones as ``nbp.symbols(array)``. They are at least 0 and less than I. Where the backend is
             ``cuda``, arrays may be on the device, all or none, and results are where the input is; symbols never are.
-        hx : ndarray, or tuple of two for an LSTM, optional
+        hx : ndarray, or tuple of one for each state of the cell, as of two for an LSTM, optional
             The initial state: h_0 of shape (L * D, B, P), and c_0 of shape (L * D, B, H), without B for input (T, I).
-            Zeros if omitted. P is ``proj_size`` if there is a projection, else H.
+            With 1 in place of B one state is shared by all sequences, as a trained one is: its gradient has the same
+            shape. Zeros if omitted. P is ``proj_size`` if there is a projection, else H.
 
         Returns
         -------
@@ -123,7 +134,7 @@ class Layer(Module):
             If an argument has the wrong kind, dtype or shape.
         """
         form = form_of(input, self.input_size, self.dtype, self.batch_first)
-        results = engine.infer(self._packed(), form.batch, self._states(form, hx, "hx"), self.return_states)
+        results = engine.infer(self._packed(), form.batch, self._first_states(form, hx)[0], self.return_states)
         return self._output(form, results.out, results.shown), self._state_back(form, results.h_n, results.others_n)
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any, Tape]:
@@ -147,12 +158,13 @@ class Layer(Module):
             If an argument has the wrong kind, dtype or shape.
         """
         form = form_of(input, self.input_size, self.dtype, self.batch_first)
-        dropped = self._training_calls.next(self.dropout if self.num_layers > 1 else 0.0)
-        states = self._states(form, hx, "hx")
+        rate = self.dropout if self.num_layers > 1 else 0.0
+        dropped = self._training_calls.next(rate, self.recurrent_dropout, self.cell.noises > 0)
+        states, shared = self._first_states(form, hx)
         results, saved = engine.record(self._packed(), form.batch, states, dropped, self.return_states)
         out = form.arrays.read_only(results.out)  # the tape holds it
         state = self._state_back(form, results.h_n, results.others_n)
-        return self._output(form, out, results.shown), state, Tape(self, form, saved)
+        return self._output(form, out, results.shown), state, Tape(self, form, saved, shared)
 
     def backward(self, tape: Tape, d_output: Any = None, d_state: Any = None, input_grad: bool = True) -> Gradients:
         """Differentiate a call of `forward`.
@@ -197,7 +209,8 @@ class Layer(Module):
         input_grad = input_grad and not form.batch.symbols
         found = engine.replay_back(tape.take(), d_rows, d_states, input_grad, d_shown)
         d_input = form.back(found.data) if input_grad else None
-        return Gradients(d_input, self._state_back(form, found.h_0, found.others_0), found.parameters)
+        d_hx = self._first_state_back(form, found.h_0, found.others_0, tape.shared)
+        return Gradients(d_input, d_hx, found.parameters)
 
     def _output(self, form: Form, out: Any, shown: Any) -> Any:
         """The output, with ``return_states`` a tuple of all states at each step, in the form of the input."""
@@ -226,6 +239,23 @@ class Layer(Module):
         return rows[0], form.arrays.stacked(rows[1:]) if len(rows) > 1 else None
 
 
+def _as_rate(value: Any, name: str) -> float:
+    """A probability."""
+    check_number(name, value)
+    if value > 1:
+        raise ValueError(f"{name} must be at most 1; got {value!r}")
+    return float(value)
+
+
+def _as_rates(value: Any, states: tuple[str, ...]) -> tuple[float, ...]:
+    """A probability for each state."""
+    if not isinstance(value, (tuple, list)):
+        return (_as_rate(value, "zoneout"),) * len(states)
+    if len(value) != len(states):
+        raise ValueError(f"zoneout must be a number, or one for each of {', '.join(states)}; got {value!r}")
+    return tuple(_as_rate(rate, f"zoneout[{i}]") for i, rate in enumerate(value))
+
+
 def layer_of(cell: Cell, input_size: int, hidden_size: int, **options: Any) -> Layer:
     """What a call of a cell makes."""
     made = _CLASSES.get(cell)
@@ -251,6 +281,13 @@ _PARAMETERS = """
         the step and the unit, and on nothing else.
     bidirectional : bool
         D = 2: a second scan of each layer goes from the last step to the first.{projection}
+    recurrent_dropout : float
+        The probability with which `forward` drops a unit of h before its product with ``weight_hh``, at all steps of a
+        sequence alike, scaling the others by ``1 / (1 - recurrent_dropout)``. What is dropped follows from seed, call,
+        layer, direction, sequence and unit.
+    zoneout : float, or tuple of one for each state
+        The probability with which `forward` leaves a unit of a state as it was, at each step anew; in inference the
+        state is the mean of both.
     return_states : bool
         Whether the output is a tuple of all states at each step, in the form of the input: of an LSTM h, which is the
         output otherwise, and c, of the last layer, with D * H columns.
@@ -326,6 +363,8 @@ class RNN(Layer):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: float | tuple[float, ...] = 0.0,
         return_states: bool = False,
         dtype: Any = np.float32,
         rng: Any = None,
@@ -333,7 +372,7 @@ class RNN(Layer):
         self.nonlinearity = as_nonlinearity(nonlinearity)
         super().__init__(
             RNN_CELLS[nonlinearity], input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0,
-            return_states, dtype, rng,
+            recurrent_dropout, zoneout, return_states, dtype, rng,
         )  # fmt: skip
 
 
@@ -373,13 +412,15 @@ class LSTM(Layer):
         dropout: float = 0.0,
         bidirectional: bool = False,
         proj_size: int = 0,
+        recurrent_dropout: float = 0.0,
+        zoneout: float | tuple[float, ...] = 0.0,
         return_states: bool = False,
         dtype: Any = np.float32,
         rng: Any = None,
     ) -> None:
         super().__init__(
             LSTM_CELL, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size,
-            return_states, dtype, rng,
+            recurrent_dropout, zoneout, return_states, dtype, rng,
         )  # fmt: skip
 
 
@@ -416,13 +457,15 @@ class GRU(Layer):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: float | tuple[float, ...] = 0.0,
         return_states: bool = False,
         dtype: Any = np.float32,
         rng: Any = None,
     ) -> None:
         super().__init__(
-            GRU_CELL, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, return_states,
-            dtype, rng,
+            GRU_CELL, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0,
+            recurrent_dropout, zoneout, return_states, dtype, rng,
         )  # fmt: skip
 
 

@@ -41,6 +41,8 @@ _DEFAULTS = {
     "dropout": 0.0,
     "bidirectional": False,
     "proj_size": 0,
+    "recurrent_dropout": 0.0,
+    "zoneout": 0.0,
     "return_states": False,
 }
 
@@ -290,6 +292,18 @@ class Module(Fixed):
 
     # -- states --------------------------------------------------------------------------------------------------------
 
+    def _first_states(self, form: Form, hx: Any) -> tuple[States, tuple[bool, ...]]:
+        """The first states as the engines take them, and for each whether one is shared by all sequences."""
+        parts = [hx] if self.cell.states == 1 else list(_parts(hx))
+        sizes = (self.output_size, *[self.hidden_size] * self.cell.others)
+        scans = self.num_layers * self.num_directions
+        shared = tuple(form.shares(part, scans, size) for part, size in zip(parts, sizes, strict=False))
+        if any(shared):
+            for i in np.flatnonzero(shared):
+                parts[i] = np.repeat(parts[i], form.B, axis=1)
+            hx = parts[0] if self.cell.states == 1 else tuple(parts)
+        return self._states(form, hx, "hx"), shared
+
     def _states(self, form: Form, hx: Any, name: str, parts_may_be_none: bool = False) -> States:
         """A state of the caller's, or the gradient of one, as the engines take it; of a tuple some may be None."""
         if hx is None:
@@ -311,6 +325,14 @@ class Module(Fixed):
         )
         return States(h, form.arrays.stacked(others), True)
 
+    def _first_state_back(self, form: Form, h: Any, others: Any, shared: tuple[bool, ...]) -> Any:
+        """The gradient of the first states in their form: of one that is shared, the sum over the sequences."""
+        if not any(shared):
+            return self._state_back(form, h, others)
+        parts = (h, *others)
+        summed = [d.sum(1, keepdims=True) if is_shared else d for d, is_shared in zip(parts, shared, strict=True)]
+        return summed[0] if self.cell.states == 1 else tuple(summed)
+
     def _state_back(self, form: Form, h: Any, others: Any) -> Any:
         """A state, or the gradient of one, as the caller takes it."""
         if self.cell.states == 1:
@@ -320,9 +342,10 @@ class Module(Fixed):
     def __repr__(self) -> str:
         options = [f"{self.input_size}, {self.hidden_size}"]
         for name, default in _DEFAULTS.items():
-            if getattr(self, name, default) != default:
+            value = getattr(self, name, default)
+            if value not in (default, (default,) * self.cell.states):
                 options.append(f"{name}={getattr(self, name)!r}")
-        for name in self.cell.arguments.constants:
+        for name in self.cell.base.arguments.constants:
             if getattr(self, name) != self.cell.defaults[name]:
                 options.append(f"{name}={getattr(self, name)!r}")
         if self.dtype != np.float32:

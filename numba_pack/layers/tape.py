@@ -30,8 +30,10 @@ class Tape:
     made: parameters assigned since then do not matter.
     """
 
-    def __init__(self, owner: Module, form: Form, saved: engine.Saved) -> None:
+    def __init__(self, owner: Module, form: Form, saved: engine.Saved, shared: tuple[bool, ...] = ()) -> None:
         self._owner, self._form, self._saved = owner, form, saved
+        #: for each state whether the first one was that of all sequences
+        self.shared = shared
         #: bytes kept beyond input, output and states
         self.nbytes: int = saved.nbytes
 
@@ -69,7 +71,8 @@ class Gradients(NamedTuple):
 
     #: like the input; None if that was symbols, or ``input_grad`` False
     input: Any
-    #: like the state that `forward` returned, whether a first state was given or zero: an array, or a tuple as (h, c)
+    #: like the state that `forward` returned, whether a first state was given or zero: an array, or a tuple as (h, c);
+    #: with 1 in place of B where that was so
     hx: Any
     #: laid out like ``layer.parameters``
     parameters: np.ndarray

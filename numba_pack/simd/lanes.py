@@ -31,6 +31,7 @@ __all__ = [
     "absolute",
     "added",
     "always_inline",
+    "chained",
     "copy_sign",
     "first_lanes",
     "fma",
@@ -350,6 +351,18 @@ def added(typingctx, values, others):
 
     if values == others:
         return values(values, others), codegen
+
+
+@intrinsic
+def chained(typingctx, values, others):
+    """The vectors of two tuples in one; either may be empty."""
+    kind = types.UniTuple(values.dtype, len(values) + len(others))
+
+    def codegen(context, builder, sig, args):
+        parts = [part for arg in args for part in cgutils.unpack_tuple(builder, arg)]
+        return context.make_tuple(builder, kind, parts)
+
+    return kind(values, others), codegen
 
 
 @intrinsic

@@ -1,0 +1,151 @@
+"""Random masks within a scan, of recurrent dropout and of zoneout: a C function of its own, which only those compile.
+
+A mask is a function of seed, call, layer, the caller's number of the sequence, step and unit, as that of dropout
+between layers is (``cells/dropout.py``), and is made again in the backward pass.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import carray, types
+
+from .._jit import by_address, inner
+from ..cells.dropout import philox
+from ..cells.parameters import constants_of, noises_of
+from ..simd.lanes import load, load_first, size_of, store, width
+from ..simd.memory import address, call_address, float_of, integer_at, integers_at, keep_alive, pointer
+from .tile import Matrix
+
+__all__ = ["draw_noises", "masks_state", "multiplied", "noise_kernel", "set_noises", "state_mask"]
+
+#: what stands for the layer in the counter of the generator: others than dropout between layers has
+RECURRENT, ZONEOUT, SCANS = 1 << 20, 1 << 24, 1 << 14
+
+
+class _Block(NamedTuple):
+    """What the function reads."""
+
+    #: 2**32 times the probability of a zero
+    threshold: int
+    #: 1 if what is kept is 1 / (1 - that), 0 if it is 1
+    scaled: int
+    seed: int
+    call: int
+    layer: int
+    step: int
+    #: the address of the caller's numbers of the sequences, and how many there are
+    order: int
+    rows: int
+    #: `Matrix` of the mask, and its columns
+    target: int
+    target_step: int
+    count: int
+
+
+_FIELDS = len(_Block._fields)
+
+
+def _mask_kernel(number: Any) -> Any:
+    def mask(block):
+        b = _Block(*integers_at(block, _FIELDS))
+        threshold, zero, kept = np.uint64(b.threshold), real(0.0), real(1.0)
+        if b.scaled:
+            kept = real(1.0 / (1.0 - b.threshold * 2.0**-32)) if b.threshold < 1 << 32 else zero
+        step, layer, seed, call = np.uint64(b.step), np.uint64(b.layer), np.uint64(b.seed), np.uint64(b.call)
+        for r in range(b.rows):
+            sequence = np.uint64(integer_at(b.order, r))
+            row = carray(pointer(b.target + r * b.target_step * size, number), b.count)
+            for four in range(b.count // 4):
+                w0, w1, w2, w3 = philox(np.uint64(four), step, sequence, layer, seed, call)
+                row[4 * four] = kept if w0 >= threshold else zero
+                row[4 * four + 1] = kept if w1 >= threshold else zero
+                row[4 * four + 2] = kept if w2 >= threshold else zero
+                row[4 * four + 3] = kept if w3 >= threshold else zero
+            if b.count % 4:
+                words = philox(np.uint64(b.count // 4), step, sequence, layer, seed, call)
+                for lane in range(b.count % 4):
+                    row[b.count // 4 * 4 + lane] = kept if words[lane] >= threshold else zero
+
+    real, size = type(number), number.itemsize
+    return mask
+
+
+@functools.cache
+def noise_kernel(dtype: np.dtype[Any]) -> Any:
+    """The compiled function for a dtype; compiled, or loaded, when first asked for."""
+    return by_address(types.void(types.intp))(_mask_kernel(dtype.type(0)))
+
+
+@inner
+def _draw(drop, threshold, scaled, layer, step, order, first, rows, target, count):
+    """A mask (rows, count) into a `Matrix`, for the sequences from ``first`` on; ``drop`` as `drop_of` made it."""
+    fields = (
+        threshold, scaled, integer_at(drop, 2), integer_at(drop, 3), layer, step, address(order, first), rows,
+        target.at, target.step, count,
+    )  # fmt: skip
+    block = np.empty(len(fields), np.int64)
+    for i in range(len(fields)):
+        block[i] = fields[i]
+    call_address(integer_at(drop, 4), address(block, 0))
+    keep_alive((block,))
+
+
+# -- recurrent dropout: one mask of h for all steps of a sequence ------------------------------------------------------
+
+
+@inner
+def masks_state(drop):
+    """Whether there is recurrent dropout."""
+    return drop != 0 and integer_at(drop, 5) != 0
+
+
+@inner
+def state_mask(drop, index, order, first, rows, target, count):
+    """The mask of h in the scan of that number, (rows, count), scaled."""
+    threshold = int(float_of(integer_at(drop, 5)) * 2.0**32)
+    _draw(drop, threshold, 1, RECURRENT + index, 0, order, first, rows, target, count)
+
+
+@inner
+def multiplied(dtype, rows, count, of, mask, into, add):
+    """into = of * mask, or += with ``add``, each a `Matrix` (rows, count) of whole vectors but for ``of``."""
+    size = size_of(dtype)
+    for r in range(rows):
+        for u in range(0, count, width(dtype)):
+            value = load_first(dtype, of.at + (r * of.step + u) * size, count - u)
+            value = value * load(dtype, mask.at + (r * mask.step + u) * size)
+            to = into.at + (r * into.step + u) * size
+            if add:
+                value = value + load(dtype, to)
+            store(to, value)
+
+
+# -- zoneout: a mask of each state at each step ------------------------------------------------------------------------
+
+
+@inner
+def set_noises(weights, constants, target, apart):
+    """Inference: a row of each noise, ``apart`` bytes from the next, is its mean.
+
+    The probabilities of a zero are the last constants.
+    """
+    dtype = weights.parameters.dtype
+    for noise in range(noises_of(weights)):
+        at = constants + (constants_of(weights) - noises_of(weights) + noise) * size_of(dtype)
+        row = carray(pointer(target + noise * apart, dtype), weights.hidden_size)
+        row[:] = 1 - carray(pointer(at, dtype), 1)[0]
+
+
+@inner
+def draw_noises(weights, drop, constants, index, t, order, first, rows, target, apart):
+    """Training: the rows of each noise at step t of the scan of that number, from ``target``, a `Matrix`, on."""
+    dtype = weights.parameters.dtype
+    for noise in range(noises_of(weights)):
+        at = constants + (constants_of(weights) - noises_of(weights) + noise) * size_of(dtype)
+        threshold = int(carray(pointer(at, dtype), 1)[0] * 2.0**32)
+        into = Matrix(target.at + noise * apart, target.step)
+        layer = ZONEOUT + noise * SCANS + index
+        _draw(drop, threshold, 0, layer, t, order, first, rows, into, weights.hidden_size)
