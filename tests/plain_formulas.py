@@ -1,5 +1,5 @@
-"""Formulas of cells in NumPy, for float64 and complex128: each function from its definition, nets of them as plain loops,
-and derivatives as difference quotients. Beside them what was derived of a formula, by its source in NumPy.
+"""Formulas of cells in NumPy, for float64 and complex128: each function from its definition, nets as plain loops, and
+derivatives as difference quotients. Beside them what was derived of a formula, by its source in NumPy.
 
 A complex step ``x + 1e-30 i`` leaves the real part as it is, and makes the imaginary part the slope times 1e-30: a
 difference quotient without the rounding of a difference (W. Squire and G. Trapp, SIAM Review 40, 1998).

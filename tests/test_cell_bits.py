@@ -19,7 +19,7 @@ OWN = {"8-gates-4-states": WIDE.cell(), "5-gates": FIVE.cell()}
 LAYERS = [
     *((name, np.float64) for name in QUICK),
     *(pytest.param((name, dtype), marks=pytest.mark.slow) for name, dtype in [
-        *((name, np.float32) for name in QUICK), *((name, np.float32) for name in OWN), ("8-gates-4-states", np.float64),
+        *((name, np.float32) for name in (*QUICK, *OWN)), ("8-gates-4-states", np.float64),
     ]),
 ]  # fmt: skip
 

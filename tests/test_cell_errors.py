@@ -300,7 +300,7 @@ def of_a_h_k(a, h, k=0.5):
     return tanh(a)
 
 
-def of_a_h_k_without_default(a, h, k):
+def without_default(a, h, k):
     return tanh(a)
 
 
@@ -334,20 +334,20 @@ def with_bool(a, h, k=True):
 
 KINDS = [
     (of_a_h_k, dict(sums="a", state="h"), ValueError, "argument 'k' of of_a_h_k must be named in one of .*constants="),
-    (of_a_h, dict(sums="a", of_input="a", state="h"), ValueError, "'a' must be of one kind; got it in sums and .*of_input"),
+    (of_a_h, dict(sums="a", of_input="a", state="h"), ValueError, "'a' must be of one kind; .* sums and in of_input"),
     (of_a_h, dict(sums="a h", state="h"), ValueError, "'h' must be of one kind; got it in sums and in state"),
-    (of_a_h, dict(sums="a a", state="h"), ValueError, "'a' must be .*once|'a' must be of one kind"),
+    (of_a_h, dict(sums="a a", state="h"), ValueError, "'a' must be of one kind; got it in sums and in sums"),
     (of_a_h, dict(sums="a b", state="h"), ValueError, "'b', named in sums, must be an argument of of_a_h"),
     (of_a_h, dict(sums="a", state="h c"), ValueError, "'c', named in state, must be an argument of of_a_h"),
     (of_a_h, dict(sums="a", state=""), ValueError, "state must name at least one state"),
     (of_a_h, dict(of_state="a", state="h"), ValueError, "sums or of_input must name at least one argument"),
-    (of_a_h_k_without_default, dict(sums="a", state="h", constants="k"), ValueError, "constant 'k' .*default.*got none"),
+    (without_default, dict(sums="a", state="h", constants="k"), ValueError, "constant 'k' .*default.*got none"),
     (of_a_with_default, dict(sums="a", state="h"), ValueError, "argument 'a' .* of sums, must have no default"),
-    (of_a_h_k, dict(sums="a", state="h", of_input="k"), ValueError, "argument 'k' .* of of_input, must have no default"),
+    (of_a_h_k, dict(sums="a", state="h", of_input="k"), ValueError, "argument 'k' .* of_input, must have no default"),
     (of_any, dict(sums="a", state="h"), ValueError, r"given by name; got \*h"),
     (of_any_names, dict(sums="a", state="h"), ValueError, r"given by name; got \*\*others"),
     (of_places, dict(sums="a", state="h"), ValueError, "given by name; got a"),
-    (of_dropout, dict(sums="a", state="h", constants="dropout"), ValueError, "'dropout' in constants must have another"),
+    (of_dropout, dict(sums="a", state="h", constants="dropout"), ValueError, "'dropout' in constants must have"),
     (with_text, dict(sums="a", state="h", constants="k"), TypeError, "default of 'k' must be a number; got '0.5'"),
     (with_bool, dict(sums="a", state="h", constants="k"), TypeError, "default of 'k' must be a number; got True"),
     (of_a_h, dict(sums=["a"], state="h"), TypeError, "sums must be a string of names, as 'i f g o'; got list"),
@@ -475,9 +475,9 @@ def test_a_formula_with_a_product_has_no_derivative_by_hand():
 def test_a_layer_refuses_what_is_no_option_or_no_number():
     with pytest.raises(TypeError, match="JANET has no option 'gamma'"):
         nc.JANET(3, 2, gamma=1.0)
-    with pytest.raises(TypeError, match="beta must be a .*number; got '1'"):
+    with pytest.raises(TypeError, match=r"beta must be a .*number; got '1'"):
         nc.JANET(3, 2, beta="1")
-    with pytest.raises(ValueError, match="beta must be .*; got nan"):
+    with pytest.raises(ValueError, match=r"beta must be .*; got nan"):
         nc.JANET(3, 2, beta=math.nan)
     with pytest.raises(ValueError, match="proj_size must be 0 where the formula reads h itself, as that of MinGRU"):
         nc.MinGRU(3, 5, proj_size=2)
@@ -485,7 +485,7 @@ def test_a_layer_refuses_what_is_no_option_or_no_number():
 
 def test_a_state_is_told_by_its_names():
     layer = nc.PeepholeLSTM(3, 2)
-    with pytest.raises(TypeError, match="hx must be a tuple of two arrays, h and c; got numpy.ndarray"):
+    with pytest.raises(TypeError, match=r"hx must be a tuple of two arrays, h and c; got numpy\.ndarray"):
         layer(np.ones((1, 1, 3), np.float32), np.ones((1, 1, 2), np.float32))
     with pytest.raises(TypeError, match="hx must be a tuple of four arrays, h, c, n and m; got tuple of 2"):
         nc.SLSTM(3, 2)(np.ones((1, 1, 3), np.float32), (np.ones((1, 1, 2), np.float32),) * 2)

@@ -230,7 +230,8 @@ LINES = [
     "sigmoid({x})", "tanh({x})", "relu({x})", "leaky_relu({x})", "leaky_relu({x}, {y})", "elu({x})", "selu({x})",
     "gelu({x})", "silu({x})", "softplus({x})", "softsign({x})", "hard_sigmoid({x})", "hard_tanh({x})",
     "exp(minimum({x}, 2.0))", "log(abs({x}) + 0.5)", "sqrt({x} * {x} + 0.1)", "abs({x})", "sign({x})", "round({x})",
-    "maximum({x}, {y})", "minimum({x}, {y})", "maximum(0.2, {x})", "clip({x}, -0.5, 0.75)", "where({x} < {y}, {z}, {x})",
+    "maximum({x}, {y})", "minimum({x}, {y})", "maximum(0.2, {x})", "clip({x}, -0.5, 0.75)",
+    "where({x} < {y}, {z}, {x})",
     "where({x} >= 0, {x} * {x}, {y})", "where(({x} > {y}) & ~({x} == {z}), {z}, {y} * {x})",
     "where(({x} <= {y}) | ({z} != {x}), sigmoid({z} + {x}), {x})",
 ]  # fmt: skip
