@@ -343,7 +343,7 @@ PUBLISHED = [found for name in numba_pack.cells.__all__ if isinstance(found := g
 
 
 #: numbers that are kept beyond the room, where to compute them again would take more than one function
-BEYOND = {"JANET": 1, "MinLSTM": 1, "MinLSTMPositive": 1, "SLSTM": 1}
+BEYOND = {"MinLSTM": 1, "MinLSTMPositive": 1, "SLSTM": 1}
 
 
 @pytest.mark.parametrize("one", PUBLISHED, ids=lambda one: one.name)
