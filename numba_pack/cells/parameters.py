@@ -77,6 +77,8 @@ class Weights(NamedTuple):
     num_directions: int
     #: 1 or 0
     bias: int
+    #: into how many parts of the units the product with the state is divided, each of which sees its own part of h
+    heads: int
 
 
 class _OfCell(type):
@@ -249,6 +251,7 @@ class Layout(NamedTuple):
     num_layers: int
     num_directions: int
     bias: int
+    heads: int
     #: rows over H of ``weight_ih``, of ``weight_hh`` without those of the cell's `product`, and of those
     gates_ih: int
     gates_hh: int
@@ -270,8 +273,8 @@ def layout(weights):
     """The same, of these weights, in compiled code."""
     return Layout(
         weights.input_size, weights.hidden_size, weights.output_size, weights.num_layers, weights.num_directions,
-        weights.bias, _gates_ih_of(weights), gates_hh_of(weights), has_product(weights), gates_of(weights),
-        _turn_of(weights), units_of(weights),
+        weights.bias, weights.heads, _gates_ih_of(weights), gates_hh_of(weights), has_product(weights),
+        gates_of(weights), _turn_of(weights), units_of(weights),
     )  # fmt: skip
 
 
@@ -287,7 +290,7 @@ def named_shapes(cell: Cell, sizes: tuple[int, ...]) -> dict[str, tuple[int, ...
             end = f"_l{layer}{suffix}"
             shapes["weight_ih" + end] = (rows_ih, inputs)
             if rows_hh:
-                shapes["weight_hh" + end] = (rows_hh, P)
+                shapes["weight_hh" + end] = (rows_hh, P // of.heads)
             if of.bias:
                 shapes["bias_ih" + end] = (rows_ih,)
                 if rows_hh:
@@ -324,7 +327,7 @@ def places(of, layer, direction):
         if number >= of.num_directions:
             inputs = of.num_directions * P
         weight_hh = at + rows_ih * inputs
-        bias_ih = weight_hh + rows_hh * P
+        bias_ih = weight_hh + rows_hh * (P // of.heads)
         bias_hh = bias_ih + rows_ih * of.bias
         weight_hr = bias_hh + rows_hh * of.bias
         units = weight_hr

@@ -189,9 +189,24 @@ def _pack_transposed(source, first, k, columns, target, at):
 
 
 @inner
-def _pack_state(source, first, k, of, target, at):
-    """Panels of the transpose of weight_hh (., k) at ``source[first:]``, its gates in the order of a row of sums."""
-    gates, units = of.gates_hh, of.hidden_size
+def _dense(parameters, first, of):
+    """weight_hh (., P) of parts (., P / heads) at ``parameters[first:]``, with zeros where a unit does not see h."""
+    units, part = of.hidden_size, of.output_size // of.heads
+    rows = (of.gates_hh + of.product) * units
+    dense = np.zeros(rows * of.output_size, parameters.dtype)
+    for row in range(rows):
+        to = row * of.output_size + row % units // (units // of.heads) * part
+        dense[to : to + part] = parameters[first + row * part : first + (row + 1) * part]
+    return dense
+
+
+@inner
+def _pack_state(source, first, of, target, at, product):
+    """Panels of the transpose of weight_hh (., P) at ``source[first:]``, its gates in the order of a row of sums."""
+    gates, units, k = of.gates_hh, of.hidden_size, of.output_size
+    if of.product:
+        own = first + gates * units * k
+        _pack_transposed(source, own, k, plain_columns(source.dtype, units), target, product)
     begin = 0
     for group in range(groups_of(gates)):
         number = group_size(gates, group)
@@ -235,6 +250,15 @@ def _pack_plain(source, first, k, columns, turn, target, at):
 
 
 @inner
+def _pack_state_back(source, first, of, target, at, product):
+    """Panels of weight_hh (., P) at ``source[first:]``, its row blocks in the order of a row of sums."""
+    units, columns = of.hidden_size, plain_columns(source.dtype, of.output_size)
+    _pack_plain(source, first, of.gates_hh * units, columns, of.turn * units, target, at)
+    if of.product:
+        _pack_plain(source, first + of.gates_hh * units * of.output_size, units, columns, 0, target, product)
+
+
+@inner
 def _pack_bias(parameters, of, place, target, at):
     """The row (M * H,) that sums start from: each block the biases of its products."""
     units = of.hidden_size
@@ -265,10 +289,10 @@ def pack_forward(parameters, of):
             at, weight_hh, product, weight_hr, bias, unit_weights, _, inputs = _lay_out(dtype, of, layer, direction)
             rows = plain_columns(dtype, of.gates_ih * units)
             _pack_transposed(parameters, place.weight_ih, inputs, rows, panels, at)
-            _pack_state(parameters, place.weight_hh, outputs, of, panels, weight_hh)
-            if of.product:
-                own = place.weight_hh + of.gates_hh * units * outputs
-                _pack_transposed(parameters, own, outputs, plain_columns(dtype, units), panels, product)
+            if of.heads == 1:
+                _pack_state(parameters, place.weight_hh, of, panels, weight_hh, product)
+            else:
+                _pack_state(_dense(parameters, place.weight_hh, of), 0, of, panels, weight_hh, product)
             if outputs != units:
                 _pack_transposed(parameters, place.weight_hr, units, plain_columns(dtype, outputs), panels, weight_hr)
             _pack_bias(parameters, of, place, panels, bias)
@@ -293,14 +317,13 @@ def pack_back(parameters, of, panels, input_grad):
         for direction in range(of.num_directions):
             place = places(of, layer, direction)
             at, weight_hh, product, weight_hr, _, inputs = _lay_out_back(dtype, of, layer, direction)
-            of_state = plain_columns(dtype, outputs)
             if layer > 0 or input_grad:
                 _pack_plain(
                     parameters, place.weight_ih, of.gates_ih * units, plain_columns(dtype, inputs), 0, panels, at
                 )
-            _pack_plain(parameters, place.weight_hh, of.gates_hh * units, of_state, of.turn * units, panels, weight_hh)
-            if of.product:
-                own = place.weight_hh + of.gates_hh * units * outputs
-                _pack_plain(parameters, own, units, of_state, 0, panels, product)
+            if of.heads == 1:
+                _pack_state_back(parameters, place.weight_hh, of, panels, weight_hh, product)
+            else:
+                _pack_state_back(_dense(parameters, place.weight_hh, of), 0, of, panels, weight_hh, product)
             if outputs != units:
                 _pack_plain(parameters, place.weight_hr, outputs, plain_columns(dtype, units), 0, panels, weight_hr)

@@ -427,6 +427,18 @@ def _add_products(dtype, gates, factor, N, K, gate_count, units, turn, low, high
 
 
 @inner
+def _add_by_heads(dtype, of, gates, h, N, gate_count, turn, low, high, gradient, at):
+    """`_add_products` for weight_hh (., P / heads): units of each head have a part of h of their own."""
+    H, part = of.hidden_size, of.output_size // of.heads
+    for head in range(of.heads):
+        first, last = max(low, head * H // of.heads), min(high, (head + 1) * H // of.heads)
+        if first < last:
+            _add_products(dtype, gates, h, N, part, gate_count, H, turn, first, last, gradient, at)
+        for n in range(N if head + 1 < of.heads else 0):
+            h[n] += part * size_of(dtype)
+
+
+@inner
 def _add(dtype, target, source, count):
     """target[:count] += source[:count], at two addresses."""
     for i in range(0, count, width(dtype)):
@@ -580,12 +592,12 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, part,
                     of_scan = Matrix(address(mask, 0), P_padded)
                     state_mask(drop, index, batch.order, 0, B, of_scan, P)
                     h = _masked_rows(dtype, h, steps, P, of_scan, Matrix(address(masked, 0), P_padded))
-                _add_products(dtype, d_gates, h, N, P, of.gates_hh, H, of.turn, low, high, gradient, place.weight_hh)
+                _add_by_heads(dtype, of, d_gates, h, N, of.gates_hh, of.turn, low, high, gradient, place.weight_hh)
             if of.product:
                 factor = shifted(dtype, d_gates, (blocks - 1) * H)
                 factors = _rows_of(dtype, factor.at, factor.step, N)
-                own = place.weight_hh + of.gates_hh * H * P
-                _add_products(dtype, of_product, factors, N, P, 1, H, 0, low, high, gradient, own)
+                own = place.weight_hh + of.gates_hh * H * (P // of.heads)
+                _add_by_heads(dtype, of, of_product, factors, N, 1, 0, low, high, gradient, own)
             if weights.bias:
                 for gate in range(of.gates_ih):
                     row = gate * H + low

@@ -40,6 +40,7 @@ class Layer(Module):
     _fixed = Module._fixed | {
         "num_layers", "batch_first", "dropout", "bidirectional", "proj_size", "num_directions", "output_size",
         "recurrent_dropout", "zoneout", "return_states",
+        "heads",
     }  # fmt: skip
 
     def __init__(
@@ -56,6 +57,7 @@ class Layer(Module):
         recurrent_dropout: float = 0.0,
         zoneout: float | tuple[float, ...] = 0.0,
         return_states: bool = False,
+        heads: int = 1,
         dtype: Any = np.float32,
         rng: Any = None,
         **constants: float,
@@ -68,6 +70,10 @@ class Layer(Module):
         self.bidirectional = as_flag(bidirectional, "bidirectional")
         self.proj_size = as_size(proj_size, "proj_size", 0)
         self.return_states = as_flag(return_states, "return_states")
+        self.heads = as_size(heads, "heads")
+        for size in (self.hidden_size, self.proj_size):
+            if size % self.heads:
+                raise ValueError(f"heads must divide hidden_size and proj_size, {size}; got {heads}")
         if self.proj_size >= self.hidden_size:
             raise ValueError(f"proj_size must be less than hidden_size, {hidden_size}; got {proj_size}")
         if self.proj_size and (cell.reads_h or cell.has_product):
@@ -86,13 +92,17 @@ class Layer(Module):
                 raise ValueError(f"zoneout must be 0 with a projection; got {zoneout!r}")
             zoned = [f"zoneout_{name}" for name in cell.arguments.state]
             cell, constants = cell.zoned, constants | dict(zip(zoned, self.zoneout, strict=True))
-        if backend == "cuda" and (self.recurrent_dropout or any(self.zoneout)):
-            raise ValueError("recurrent_dropout and zoneout must be 0 where the backend is cuda")
+        if backend == "cuda" and (self.recurrent_dropout or any(self.zoneout) or self.heads > 1):
+            raise ValueError("recurrent_dropout and zoneout must be 0, and heads 1, where the backend is cuda")
         self.num_directions = 2 if bidirectional else 1
         self.output_size = self.proj_size or self.hidden_size
         generator = as_generator(rng)
         super().__init__(cell, constants, dtype, generator)
         self._training_calls = Calls(int(generator.integers(2**32, dtype=np.uint32)), seeded=rng is not None)
+
+    @property
+    def _called(self) -> str:
+        return self.cell.name if type(self) is Layer else super()._called
 
     def _for_inputs(self, input_size: int) -> Any:
         """A copy, of whatever class this is, for inputs of another size. Its parameters are zeros."""
@@ -292,6 +302,9 @@ _PARAMETERS = """
     return_states : bool
         Whether the output is a tuple of all states at each step, in the form of the input: of an LSTM h, which is the
         output otherwise, and c, of the last layer, with D * H columns.
+    heads : int
+        Into how many parts the units are divided, of which each sees its own part of h alone: ``weight_hh`` then has
+        H / heads columns, the blocks of a block-diagonal matrix.
     dtype : dtype
         float32 or float64: of parameters, input, output and all computation.
     rng : None, int, or numpy.random.Generator
@@ -367,13 +380,14 @@ class RNN(Layer):
         recurrent_dropout: float = 0.0,
         zoneout: float | tuple[float, ...] = 0.0,
         return_states: bool = False,
+        heads: int = 1,
         dtype: Any = np.float32,
         rng: Any = None,
     ) -> None:
         self.nonlinearity = as_nonlinearity(nonlinearity)
         super().__init__(
             RNN_CELLS[nonlinearity], input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0,
-            recurrent_dropout, zoneout, return_states, dtype, rng,
+            recurrent_dropout, zoneout, return_states, heads, dtype, rng,
         )  # fmt: skip
 
 
@@ -416,12 +430,13 @@ class LSTM(Layer):
         recurrent_dropout: float = 0.0,
         zoneout: float | tuple[float, ...] = 0.0,
         return_states: bool = False,
+        heads: int = 1,
         dtype: Any = np.float32,
         rng: Any = None,
     ) -> None:
         super().__init__(
             LSTM_CELL, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size,
-            recurrent_dropout, zoneout, return_states, dtype, rng,
+            recurrent_dropout, zoneout, return_states, heads, dtype, rng,
         )  # fmt: skip
 
 
@@ -461,12 +476,13 @@ class GRU(Layer):
         recurrent_dropout: float = 0.0,
         zoneout: float | tuple[float, ...] = 0.0,
         return_states: bool = False,
+        heads: int = 1,
         dtype: Any = np.float32,
         rng: Any = None,
     ) -> None:
         super().__init__(
             GRU_CELL, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0,
-            recurrent_dropout, zoneout, return_states, dtype, rng,
+            recurrent_dropout, zoneout, return_states, heads, dtype, rng,
         )  # fmt: skip
 
 

@@ -44,6 +44,7 @@ _DEFAULTS = {
     "recurrent_dropout": 0.0,
     "zoneout": 0.0,
     "return_states": False,
+    "heads": 1,
 }
 
 
@@ -129,6 +130,7 @@ class Module(Fixed):
     num_layers: int
     num_directions: int
     bias: bool
+    heads: int = 1
     dtype: np.dtype[Any]
 
     def __init__(self, cell: Cell, constants: Mapping[str, Any], dtype: Any, rng: np.random.Generator) -> None:
@@ -165,6 +167,11 @@ class Module(Fixed):
                 f"input_size, hidden_size and num_layers must give weights that fit into memory; got {told}"
             )
         return count
+
+    @property
+    def _called(self) -> str:
+        """What messages call this."""
+        return type(self).__name__
 
     def _named(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
         """The shapes of the parameters by the names that they have here."""
@@ -350,7 +357,7 @@ class Module(Fixed):
                 options.append(f"{name}={getattr(self, name)!r}")
         if self.dtype != np.float32:
             options.append(f"dtype={self.dtype}")
-        return f"{type(self).__name__}({', '.join(options)})"
+        return f"{self._called}({', '.join(options)})"
 
     def _options(self) -> dict[str, Any]:
         """What says what this computes, as arguments of its class or cell: all but dtype and rng."""

@@ -40,9 +40,7 @@ class Tape:
     def of(self, owner: Module, which: str) -> Form:
         """The form of the call, for an owner whose tape this must be."""
         if self._owner is not owner:
-            raise ValueError(
-                f"tape must come from a forward call of this {type(owner).__name__}; got one of another {which}"
-            )
+            raise ValueError(f"tape must come from a forward call of this {owner._called}; got one of another {which}")
         if self._saved is None:
             raise _used()
         return self._form
