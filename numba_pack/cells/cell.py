@@ -441,7 +441,8 @@ class Cell:
 
     def _names(self) -> dict[int, str]:
         """Names for what people would name: a function of a gate is the gate with a prime."""
-        found = {node.place: f"{name}'" for node, name in zip(self._new, self.arguments.state, strict=True)}
+        after = zip(self._new, self.arguments.state, strict=True)
+        found = {node.place: f"{name}'" for node, name in after if node.operands}
         taken = set(found.values())
         for node in reachable([*self._new, *self._factors]):
             if len(node.operands) == 1 and node.op != "neg" and node.place not in found:
