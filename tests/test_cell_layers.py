@@ -59,6 +59,11 @@ class Problem:
         self.gradients = layer.backward(tape, nbp.pack_sequence(self.d_outputs), as_hx(self.d_states))
         self.constants = {name: getattr(layer, name) for name in layer.cell.arguments.constants}
 
+    def loss(self, outputs, states):
+        """The loss whose gradients with respect to outputs and last states are those that came back."""
+        pairs = zip([*outputs, *states], [*self.d_outputs, *self.d_states], strict=True)
+        return sum((value * d).sum() for value, d in pairs)
+
     def assert_near(self, got, expected, what, least=0.0):
         scale = max(1.0, *(np.abs(value).max(initial=0) for value in expected))
         atol = max(tolerance(self.layer, self.lengths, scale), least * scale)
@@ -103,12 +108,7 @@ def test_a_layer_and_all_its_gradients_are_those_of_plain_loops(name):
     problem = Problem(published(name, np.float64))
     given = problem.parameters, problem.sequences, problem.states, problem.constants
     problem.assert_forward(*naive_cells.run(name, *given))
-
-    def loss(outputs, states):
-        values = zip([*outputs, *states], [*problem.d_outputs, *problem.d_states], strict=True)
-        return sum((value * d).sum() for value, d in values)
-
-    problem.assert_backward(*naive_cells.gradients(loss, name, *given), least=DIFFERENCES)
+    problem.assert_backward(*naive_cells.gradients(problem.loss, name, *given), least=DIFFERENCES)
 
 
 @pytest.mark.parametrize("H", [1, 19, 40])
@@ -143,6 +143,44 @@ def test_a_layer_without_biases_is_one_whose_biases_are_zeros(name):
     problem = Problem(layer)
     assert not [key for key in problem.parameters if key.startswith("bias")]
     problem.assert_forward(*naive_cells.run(name, problem.parameters, problem.sequences, problem.states))
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(*p.values, marks=p.marks) for p in NAMES if naive_cells.CELLS[p.values[0]].state_rows]
+)
+def test_a_product_in_heads_is_that_of_plain_loops(name):
+    problem = Problem(published(name, np.float64, H=4, heads=2))
+    given = problem.parameters, problem.sequences, problem.states, problem.constants
+    problem.assert_forward(*naive_cells.run(name, *given))
+    problem.assert_backward(*naive_cells.gradients(problem.loss, name, *given), least=DIFFERENCES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cells_are_what_check_says_of_them(name):
+    assert cells.check(getattr(cells, name), **CONSTANTS.get(name, {})).passed
+
+
+@pytest.mark.slow
+def test_a_derivative_by_hand_that_is_wrong_is_found_by_check_and_one_that_is_right_is_that_of_the_formula():
+    def by_hand(slope):
+        def back(a, h, d_h):
+            y = cells.tanh(a)
+            return {"a": d_h * slope(y)}
+
+        @cells.cell(sums="a", state="h", back=back)
+        def Elman(a, h):
+            return cells.tanh(a)
+
+        return Elman
+
+    right, wrong = by_hand(lambda y: 1 - y * y), by_hand(lambda y: 1 - y)
+    assert cells.check(right).passed
+    assert not cells.check(wrong).passed and "WRONG" in repr(cells.check(wrong))
+    expected = Problem(cells.RNNTanh(2, 5, bidirectional=True, dtype=np.float64, rng=0)).gradients
+    for one, same in ((right, True), (wrong, False)):
+        got = Problem(one(2, 5, bidirectional=True, dtype=np.float64, rng=0)).gradients
+        assert np.allclose(got.parameters, expected.parameters, rtol=1e-12, atol=1e-13) == same
+        assert np.allclose(got.input.data, expected.input.data, rtol=1e-12, atol=1e-13) == same
 
 
 # -- cells of one's own ------------------------------------------------------------------------------------------------
