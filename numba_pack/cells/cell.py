@@ -28,11 +28,8 @@ __all__ = ["Cell", "cell"]
 
 #: more than any cell that was published has; the unrolled code of one unit grows with them
 MOST_GATES, MOST_STATES = 16, 8
-#: names that the state dict and the options of layers have already
-_TAKEN = frozenset({
-    "weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh", "input_size", "hidden_size", "num_layers", "bias",
-    "batch_first", "dropout", "bidirectional", "proj_size", "dtype", "rng", "input", "hx",
-})  # fmt: skip
+#: names of parameters that layers have beside the unit weights
+_PARAMETERS = frozenset({"weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh"})
 
 
 class Arguments(NamedTuple):
@@ -99,6 +96,8 @@ class Cell:
 
     #: makes a layer of a cell and the arguments that the cell was called with; the room of layers puts it here
     make_layer: Callable[..., Any]
+    #: names of the options and attributes of layers; the room of layers puts them here
+    names_of_layers: frozenset[str] = frozenset()
 
     def __init__(self, function: Callable[..., Any], arguments: Arguments, back: Callable[..., Any] | None) -> None:
         self.__name__ = self.name = function.__name__
@@ -177,6 +176,9 @@ class Cell:
             raise ValueError(
                 f"back of {self.name} must return a dict of the gradients of {', '.join(sorted(names))}; got {found!r}"
             )
+        for name, value in found.items():
+            if not isinstance(value, (Number, Real)):
+                raise TypeError(f"back of {self.name} must return a number for {name}; got {kind_of(value)}")
         return {name: as_number(self._graph, value) for name, value in found.items()}
 
     # -- what the engines read -----------------------------------------------------------------------------------------
@@ -400,7 +402,8 @@ class Cell:
 
     def _names(self) -> dict[int, str]:
         """Names for what people would name: a function of a gate is the gate with a prime."""
-        found = {node.place: f"{name}'" for node, name in zip(self._new, self.arguments.state, strict=True)}
+        after = zip(self._new, self.arguments.state, strict=True)
+        found = {node.place: f"{name}'" for node, name in after if node.operands}
         taken = set(found.values())
         for node in reachable([*self._new, *self._factors]):
             if len(node.operands) == 1 and node.op != "neg" and node.place not in found:
@@ -433,7 +436,7 @@ def _checked(function: Callable[..., Any], arguments: Arguments) -> dict[str, fl
         for one in names:
             if one in kind_by_name:
                 raise ValueError(f"{one!r} must be of one kind; got it in {kind_by_name[one]} and in {kind}")
-            if one in _TAKEN:
+            if one in _PARAMETERS if kind == "unit_weights" else kind == "constants" and _is_of_layers(one):
                 raise ValueError(f"{one!r} in {kind} must have another name: layers have that one already")
             kind_by_name[one] = kind
     if not arguments.state:
@@ -460,6 +463,10 @@ def _checked(function: Callable[..., Any], arguments: Arguments) -> dict[str, fl
     for missing, kind in kind_by_name.items():
         raise ValueError(f"{missing!r}, named in {kind}, must be an argument of {name}; it has none of that name")
     return defaults
+
+
+def _is_of_layers(name: str) -> bool:
+    return name in Cell.names_of_layers or name.startswith("_")
 
 
 def _names(text: Any, kind: str) -> tuple[str, ...]:

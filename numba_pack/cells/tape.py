@@ -8,7 +8,7 @@ numbers beyond that room, then little to compute again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from .graph import Number, reachable
 
@@ -60,7 +60,17 @@ def chosen(needed: Iterable[Number], forward: Iterable[Number], room: int) -> li
     nodes = {node.place: node for node in reachable(needed)}
     there = {node.place for node in forward if _is_gate(node) or node.op not in ("argument", "const")}
     candidates = [place for place in nodes if place in there]
-    kept = frozenset(place for place in candidates if _is_gate(nodes[place]) or _COST.get(nodes[place].op, 1.0) > 5.0)
+    sums = frozenset(place for place in candidates if _is_gate(nodes[place]))
+    costly = sums | {place for place in candidates if _COST.get(nodes[place].op, 1.0) > 5.0}
+    found = [_improved(needed, start, candidates, nodes, room) for start in (costly, sums)]
+    _, kept = min(found, key=lambda choice: choice[0])
+    return [nodes[place] for place in sorted(kept)]
+
+
+def _improved(
+    needed: Sequence[Number], kept: frozenset[int], candidates: Sequence[int], nodes: Mapping[int, Number], room: int
+) -> tuple[float, frozenset[int]]:
+    """The best choice that steps from this one lead to, each of which improves it, and what it costs."""
     best = _cost(needed, kept, room)
     while True:
         choices = [kept - {place} for place in kept]
@@ -73,6 +83,6 @@ def chosen(needed: Iterable[Number], forward: Iterable[Number], room: int) -> li
                     choices.append(kept - {place} | {after})
         costs = [_cost(needed, choice, room) for choice in choices]
         if not costs or min(costs) >= best:
-            return [nodes[place] for place in sorted(kept)]
+            return best, kept
         best = min(costs)
         kept = choices[costs.index(best)]

@@ -10,6 +10,7 @@ import copy
 import warnings
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -489,3 +490,4 @@ _CLASSES: dict[Cell, Callable[..., Layer]] = {LSTM_CELL: LSTM, GRU_CELL: GRU} | 
     cell: partial(RNN, nonlinearity=nonlinearity) for nonlinearity, cell in RNN_CELLS.items()
 }
 Cell.make_layer = staticmethod(layer_of)  # type: ignore[assignment]
+Cell.names_of_layers = frozenset(signature(Layer).parameters) | Layer._fixed | set(dir(Layer))

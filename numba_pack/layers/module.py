@@ -150,7 +150,7 @@ class Module(Fixed):
         bound = 1.0 / math.sqrt(self.hidden_size)
         vector = rng.uniform(-bound, bound, count).astype(self.dtype)
         for name, view in self._views(vector).items():
-            of = name.partition("_l")[0] if name not in cell.defaults else name
+            of = name.rpartition("_l")[0] if name not in cell.defaults else name
             if of in cell.arguments.unit_weights and of in cell.defaults:
                 view[...] = cell.defaults[of]
         self._set(vector)
