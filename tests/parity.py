@@ -222,16 +222,19 @@ def test_products_by_cublas_are_the_same_products(monkeypatch):
 
 # -- cells of any formula ----------------------------------------------------------------------------------------------
 
-#: with and without a second product, states besides h, unit weights, constants and products with the state
+#: cell, units, dtype and options: with and without a projection, a second product, states besides h, unit weights,
+#: constants, and products with the state
 FORMULAS = {
-    "LSTM with a projection": (cells.LSTM, {"proj_size": 2}),
-    "GRU": (cells.GRU, {}),
-    "PeepholeLSTM": (cells.PeepholeLSTM, {}),
-    "GRUResetBefore": (cells.GRUResetBefore, {}),
-    "MinGRU": (cells.MinGRU, {}),
-    "QRNN with a projection": (cells.QRNN, {"proj_size": 2}),
-    "SLSTM": (cells.SLSTM, {}),
-    "RGLRU": (cells.RGLRU, {}),
+    "GRU persistent": (cells.GRU, 3, np.float64, {}),
+    "PeepholeLSTM persistent": (cells.PeepholeLSTM, 3, np.float64, {}),
+    "SLSTM persistent": (cells.SLSTM, 3, np.float64, {}),
+    "SLSTM stepwise": (cells.SLSTM, 6, np.float32, {}),
+    "LSTM projected": (cells.LSTM, 6, np.float32, {"proj_size": 2}),
+    "GRUResetBefore": (cells.GRUResetBefore, 6, np.float32, {}),
+    "MGU": (cells.MGU, 3, np.float64, {}),
+    "MinGRU": (cells.MinGRU, 6, np.float32, {}),
+    "RGLRU": (cells.RGLRU, 3, np.float64, {}),
+    "QRNN projected": (cells.QRNN, 3, np.float64, {"proj_size": 2}),
 }
 
 
@@ -274,10 +277,9 @@ def all_results(layer, case):
 
 
 @needs_cuda
-@pytest.mark.parametrize(("units", "dtype"), BOTH_FORMS)
 @pytest.mark.parametrize("name", FORMULAS)
-def test_a_cell_has_the_results_and_gradients_that_it_has_on_the_cpu(name, units, dtype, monkeypatch):
-    cell, options = FORMULAS[name]
+def test_a_cell_has_the_results_and_gradients_that_it_has_on_the_cpu(name, monkeypatch):
+    cell, units, dtype, options = FORMULAS[name]
     layer = cell(3, units, bidirectional=True, return_states=True, dtype=dtype, rng=0, **options)
     case = any_case(layer)
     got = all_results(layer, case)
@@ -288,9 +290,9 @@ def test_a_cell_has_the_results_and_gradients_that_it_has_on_the_cpu(name, units
 
 
 @needs_cuda
-@pytest.mark.parametrize("name", ["GRUResetBefore", "MinGRU"])
-def test_a_sequence_alone_has_its_bits_whatever_products_the_cell_has(name):
-    layer = FORMULAS[name][0](2, 3, rng=0)
+@pytest.mark.parametrize("cell", [cells.GRUResetBefore, cells.MinGRU], ids=["GRUResetBefore", "MinGRU"])
+def test_a_sequence_alone_has_its_bits_whatever_products_the_cell_has(cell):
+    layer = cell(2, 3, rng=0)
     sequences = [helpers.normal(np.random.default_rng(i), (n, 2), np.float32) for i, n in enumerate(LENGTHS)]
     together = nbp.unpack_sequence(layer(nbp.pack_sequence(sequences))[0])
     assert_same_bits(nbp.unpack_sequence(layer(nbp.pack_sequence(sequences[2:3]))[0]), together[2:3])

@@ -17,8 +17,6 @@ pytestmark = pytest.mark.skipif(
 MOST_REGISTERS = 255
 #: of the 48 KiB that a block has; scans ask for theirs at the launch, and see to it that it fits
 MOST_SHARED = 32 << 10
-
-
 #: one of each form: with a product with the state, with two products one after the other, and without any
 QUICK = {"LSTM", "GRUResetBefore", "MinGRU"}
 
@@ -38,7 +36,7 @@ def kernels():
             )
 
 
-@pytest.mark.parametrize(("dtype", "kernel", "architecture"), kernels())
+@pytest.mark.parametrize(("dtype", "kernel", "architecture"), list(kernels()))
 def test_a_kernel_compiles_in_its_dtype_within_registers_and_shared_memory(dtype, kernel, architecture):
     from numba_pack.cuda.kernels import find_ptxas, ptx_of, resources_of
 
