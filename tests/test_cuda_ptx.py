@@ -51,3 +51,12 @@ def test_a_kernel_compiles_in_its_dtype_within_registers_and_shared_memory(dtype
         assert used.stack == used.spilled == 0
         assert 0 < used.registers <= MOST_REGISTERS
         assert used.shared <= MOST_SHARED
+
+
+def test_a_step_of_as_many_gates_as_a_cell_may_have_fits_into_a_block():
+    from numba_pack.cells.cell import MOST_GATES
+    from numba_pack.cuda.scan import SHARED_BYTES, shape_of
+
+    for gates in range(MOST_GATES + 1):
+        shape = shape_of(None, 1024, gates, 1024 if gates else 0, 64, 8)
+        assert shape.bytes <= SHARED_BYTES and shape.grid[0] * shape.units == 1024

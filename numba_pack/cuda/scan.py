@@ -88,8 +88,11 @@ def shape_of(kernel: Kernel | None, units: int, gates: int, terms: int, rows: in
         if blocks <= resident:
             grid = (blocks, min(resident // blocks, ceil_div(rows, ROWS * groups)))
             return Shape(True, width, groups, terms, piece, grid, size)
-    width, piece = WIDTHS[0], max(1, min(terms, PIECE))
-    size = itemsize * (gates * piece * width + ROWS * groups * (piece + width * SPLITS))
+    piece = max(1, min(terms, PIECE))
+    for width in WIDTHS:
+        size = itemsize * (gates * piece * width + ROWS * groups * (piece + width * SPLITS))
+        if size <= SHARED_BYTES:
+            break
     grid = (ceil_div(units, width), min(MOST_BLOCKS, ceil_div(rows, ROWS * groups)))
     return Shape(False, width, groups, piece, piece, grid, size)
 
