@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper  # noqa: E402
 from onnx.backend.test import loader  # noqa: E402
 
 from numba_pack.interop import onnx as interop  # noqa: E402
-from numba_pack.layers.composed import DEFAULTS, ComposedLayer  # noqa: E402
+from numba_pack.interop._onnx_cells import DEFAULTS  # noqa: E402
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 #: unsorted, two alike, two empty

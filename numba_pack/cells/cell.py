@@ -31,7 +31,7 @@ MOST_GATES, MOST_STATES = 16, 8
 #: names that the state dict and the options of layers have already
 _TAKEN = frozenset({
     "weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh", "input_size", "hidden_size", "num_layers", "bias",
-    "batch_first", "dropout", "bidirectional", "proj_size", "dtype", "rng", "input", "hx",
+    "batch_first", "dropout", "bidirectional", "proj_size", "dtype", "rng", "input", "hx", "reverse",
 })  # fmt: skip
 
 
@@ -97,6 +97,9 @@ class Cell:
 
     #: makes a layer of a cell and the arguments that the cell was called with; the room of layers puts it here
     make_layer: Callable[..., Any]
+
+    #: the function and its arguments that give this cell, where it has no name of its own in a module
+    made_by: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
 
     def __init__(self, function: Callable[..., Any], arguments: Arguments, back: Callable[..., Any] | None) -> None:
         self.__name__ = self.name = function.__name__
@@ -354,15 +357,18 @@ class Cell:
     # -- what people call ----------------------------------------------------------------------------------------------
 
     def __call__(self, input_size: int, hidden_size: int, **options: Any) -> Any:
-        """Make a layer of this cell, see `numba_pack.LSTM` for its options; constants are options, too."""
+        """Make a layer of this cell; constants are options of it, and those of `numba_pack.LSTM`.
+
+        Besides, ``reverse=True``, without ``bidirectional``, goes from the last step to the first.
+        """
         return Cell.make_layer(self, input_size, hidden_size, **options)
 
     def __instancecheck__(self, layer: Any) -> bool:
         """Whether a layer is of this cell."""
         return getattr(layer, "cell", None) is self
 
-    def __reduce__(self) -> str:
-        return self.__qualname__
+    def __reduce__(self) -> Any:
+        return self.made_by or self.__qualname__
 
     def __repr__(self) -> str:
         return "\n".join(self._told())

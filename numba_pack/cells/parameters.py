@@ -52,6 +52,8 @@ class Weights(NamedTuple):
     num_directions: int
     #: 1 or 0
     bias: int
+    #: 1 or 0: whether the one direction goes from the last step to the first
+    reverse: int
 
 
 class _OfCell(type):
@@ -223,6 +225,7 @@ class Layout(NamedTuple):
     num_layers: int
     num_directions: int
     bias: int
+    reverse: int
     #: rows over H of ``weight_ih``, of ``weight_hh`` without those of the cell's `product`, and of those
     gates_ih: int
     gates_hh: int
@@ -244,8 +247,8 @@ def layout(weights):
     """The same, of these weights, in compiled code."""
     return Layout(
         weights.input_size, weights.hidden_size, weights.output_size, weights.num_layers, weights.num_directions,
-        weights.bias, _gates_ih_of(weights), gates_hh_of(weights), has_product(weights), gates_of(weights),
-        _turn_of(weights), units_of(weights),
+        weights.bias, weights.reverse, _gates_ih_of(weights), gates_hh_of(weights), has_product(weights),
+        gates_of(weights), _turn_of(weights), units_of(weights),
     )  # fmt: skip
 
 

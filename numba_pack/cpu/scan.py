@@ -440,7 +440,7 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
                 N * D * H * size,
                 unprojected,
                 Matrix(address(zeros, 0), 0),
-                direction == 1,
+                direction + weights.reverse == 1,
                 keep,
             )
             _scan(weights, scan, steps, sums_begin)

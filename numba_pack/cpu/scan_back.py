@@ -346,7 +346,7 @@ def backward_stack(
                 Matrix(address(d_product, 0), H_padded),
                 Matrix(address(d_product, mine * H_padded), H_padded),
                 Matrix(address(zeros, 0), 0),
-                direction == 1,
+                direction + weights.reverse == 1,
             )
             _scan_back(weights, d, steps)
             if layer > 0 or input_grad:
@@ -528,7 +528,8 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, part,
                     dtype, of_input, x, N, place.inputs, of.gates_ih, H, 0, low, high, gradient, place.weight_ih
                 )
             if of.gates_hh:
-                h = _states_before(weights, batch, states, index, Matrix(at, D * P), address(zeros, 0), direction == 1)
+                reverse = direction + weights.reverse == 1
+                h = _states_before(weights, batch, states, index, Matrix(at, D * P), address(zeros, 0), reverse)
                 _add_products(dtype, d_gates, h, N, P, of.gates_hh, H, of.turn, low, high, gradient, place.weight_hh)
             if of.product:
                 factor = shifted(dtype, d_gates, (blocks - 1) * H)

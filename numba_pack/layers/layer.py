@@ -37,7 +37,7 @@ class Layer(Module):
 
     _fixed = Module._fixed | {
         "num_layers", "batch_first", "dropout", "bidirectional", "proj_size", "num_directions", "output_size",
-        "return_states",
+        "return_states", "reverse",
     }  # fmt: skip
 
     def __init__(
@@ -54,6 +54,8 @@ class Layer(Module):
         return_states: bool = False,
         dtype: Any = np.float32,
         rng: Any = None,
+        *,
+        reverse: bool = False,
         **constants: float,
     ) -> None:
         self.input_size = as_size(input_size, "input_size")
@@ -64,6 +66,10 @@ class Layer(Module):
         self.bidirectional = as_flag(bidirectional, "bidirectional")
         self.proj_size = as_size(proj_size, "proj_size", 0)
         self.return_states = as_flag(return_states, "return_states")
+        #: whether the one direction goes from the last step to the first
+        self.reverse = as_flag(reverse, "reverse")
+        if self.reverse and self.bidirectional:
+            raise ValueError("reverse must be False for a bidirectional layer, which has both directions; got True")
         if self.proj_size >= self.hidden_size:
             raise ValueError(f"proj_size must be less than hidden_size, {hidden_size}; got {proj_size}")
         if self.proj_size and (cell.reads_h or cell.has_product):
@@ -89,6 +95,9 @@ class Layer(Module):
         other.__dict__["input_size"] = input_size
         other._set(np.zeros(other._lay_out(), self.dtype))
         return other
+
+    def _kind(self) -> str:
+        return self.cell.name if type(self) is Layer else super()._kind()
 
     def __copy__(self) -> Layer:
         other = object.__new__(type(self))
@@ -226,10 +235,11 @@ class Layer(Module):
         return rows[0], form.arrays.stacked(rows[1:]) if len(rows) > 1 else None
 
 
-def layer_of(cell: Cell, input_size: int, hidden_size: int, **options: Any) -> Layer:
+def layer_of(cell: Cell, input_size: int, hidden_size: int, *, reverse: bool = False, **options: Any) -> Layer:
     """What a call of a cell makes."""
-    made = _CLASSES.get(cell)
-    return made(input_size, hidden_size, **options) if made else Layer(cell, input_size, hidden_size, **options)
+    if cell in _CLASSES and reverse is False:  # these have the options of PyTorch, and no others
+        return _CLASSES[cell](input_size, hidden_size, **options)
+    return Layer(cell, input_size, hidden_size, reverse=reverse, **options)
 
 
 _PARAMETERS = """
@@ -429,4 +439,4 @@ class GRU(Layer):
 _CLASSES: dict[Cell, Callable[..., Layer]] = {LSTM_CELL: LSTM, GRU_CELL: GRU} | {
     cell: partial(RNN, nonlinearity=nonlinearity) for nonlinearity, cell in RNN_CELLS.items()
 }
-Cell.make_layer = staticmethod(layer_of)  # type: ignore[assignment]
+Cell.make_layer = staticmethod(layer_of)

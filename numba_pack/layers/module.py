@@ -42,6 +42,7 @@ _DEFAULTS = {
     "bidirectional": False,
     "proj_size": 0,
     "return_states": False,
+    "reverse": False,
 }
 
 
@@ -127,6 +128,7 @@ class Module(Fixed):
     num_layers: int
     num_directions: int
     bias: bool
+    reverse: bool = False
     dtype: np.dtype[Any]
 
     def __init__(self, cell: Cell, constants: Mapping[str, Any], dtype: Any, rng: np.random.Generator) -> None:
@@ -327,7 +329,11 @@ class Module(Fixed):
                 options.append(f"{name}={getattr(self, name)!r}")
         if self.dtype != np.float32:
             options.append(f"dtype={self.dtype}")
-        return f"{type(self).__name__}({', '.join(options)})"
+        return f"{self._kind()}({', '.join(options)})"
+
+    def _kind(self) -> str:
+        """What a repr calls it."""
+        return type(self).__name__
 
     def _options(self) -> dict[str, Any]:
         """What says what this computes, as arguments of its class or cell: all but dtype and rng."""
