@@ -342,15 +342,6 @@ def test_host_and_device_arguments_do_not_mix_and_the_layer_goes_on():
     assert_same_bits(on_host(layer(on_device(x), on_device(h))), layer(x, h))
 
 
-@needs_cuda
-def test_layers_that_run_on_the_cpu_only_say_so():
-    from numba_pack.layers.composed import ComposedLayer
-
-    layer = ComposedLayer("RNN", np.ones((1, 3, 2), np.float32), np.ones((1, 3, 3), np.float32))
-    with pytest.raises(TypeError, match="input must be on the host: a ComposedLayer runs on the CPU"):
-        layer(on_device(np.ones((4, 2), np.float32)))
-
-
 class Foreign:
     """An array of another library."""
 

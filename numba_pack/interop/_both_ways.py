@@ -23,7 +23,7 @@ class BothWays(Fixed):
 
     It is called and trained as a bidirectional layer of one cell is. Outputs stand side by side, states one after the
     other, and parameters too, by the names that a bidirectional layer has for them. Compiled code runs each of
-    ``layers`` by its own weights; `numba_pack.warmup` takes each, too.
+    ``layers`` by its own weights.
 
     Parameters
     ----------
@@ -34,6 +34,18 @@ class BothWays(Fixed):
     ----------
     layers : tuple of Layer
         Both.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_pack.cells import CIFG, LSTM
+    >>> from numba_pack.interop.onnx import BothWays
+    >>> layer = BothWays(LSTM(3, 2), CIFG(3, 2, reverse=True))
+    >>> layer
+    BothWays(LSTM(3, 2), CIFG(3, 2, reverse=True))
+    >>> output, (h_n, c_n) = layer(np.ones((5, 4, 3), np.float32))
+    >>> output.shape, c_n.shape
+    ((5, 4, 4), (2, 4, 2))
     """
 
     _fixed = frozenset({

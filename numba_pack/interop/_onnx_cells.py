@@ -94,7 +94,7 @@ class Composition(NamedTuple):
     operator: str
     #: f (RNN), f and g (GRU), or f, g and h (LSTM), by ONNX's names
     activations: tuple[str, ...]
-    #: the sums of the gates are kept between -clip and clip. The c of an LSTM is none: ONNX's text can be read
+    #: the sums of the gates are kept between -clip and clip. The c of an LSTM is no such sum: ONNX's text can be read
     #: otherwise, but ONNX Runtime and OpenVINO do not bound it either.
     clip: bool = False
     #: LSTM: gates see c, o the new one
@@ -221,7 +221,11 @@ def _rows(operator: str, of: Cell) -> tuple[list[int], list[int]]:
     """For each block of rows of ``weight_ih``, and of ``weight_hh``, that of ONNX's."""
     kinds, gates = of.arguments, GATES[operator]
     of_input, of_state = [*kinds.sums, *kinds.of_input], [*kinds.sums, *kinds.of_state, *["product"] * of.has_product]
-    return tuple([gates.index(_OF_N.get(name, name)) for name in names] for names in (of_input, of_state))  # type: ignore[return-value]
+
+    def numbers(names: list[str]) -> list[int]:
+        return [gates.index(_OF_N.get(name, name)) for name in names]
+
+    return numbers(of_input), numbers(of_state)
 
 
 def state_dict(operator: str, of: Cell, W: Any, R: Any, B: Any, P: Any) -> dict[str, np.ndarray]:
