@@ -90,9 +90,12 @@ def forward(
 
 
 def gradients(loss, arrays):
-    """The gradient of ``loss(*arrays)`` with respect to each array, by central differences."""
+    """The gradient of ``loss(*arrays)`` with respect to each array, by central differences.
+
+    Of steps so small that hardly any leads past the end of a bound or the corner of an activation.
+    """
 
     def of_one(i):
-        return slopes(lambda x: loss(*arrays[:i], x, *arrays[i + 1 :]), arrays[i])
+        return slopes(lambda x: loss(*arrays[:i], x, *arrays[i + 1 :]), arrays[i], step=1e-6)
 
     return [of_one(i) for i in range(len(arrays))]

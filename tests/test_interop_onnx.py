@@ -659,6 +659,9 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
         interop.export(nbp.LSTM(3, 5, proj_size=2), path)
     with pytest.raises(ValueError, match=r"layer must be of a cell that ONNX has; got SRU\(3, 5\)"):
         interop.export(nbp.cells.SRU(3, 5), path)
+    unlike = interop.BothWays(nbp.cells.LSTM(3, 5), nbp.cells.CIFG(3, 5, reverse=True))
+    with pytest.raises(ValueError, match=r"unlike in activations alone; got BothWays\(LSTM\(3, 5\), CIFG"):
+        interop.export(unlike, path)
     for what in (nbp.LSTMCell(3, 5), None):
         with pytest.raises(TypeError, match=f"layer must be an RNN, LSTM or GRU.*got .*{type(what).__name__}"):
             interop.export(what, path)

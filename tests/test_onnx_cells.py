@@ -35,16 +35,15 @@ BETA = {"Affine": 0.1, "ScaledTanh": 0.8, "HardSigmoid": 0.4}
 CLIP = 0.3
 NAMES = list(ACTIVATIONS)
 
-#: every activation; every option, and with others
+RNN_CLIP = Composition("RNN", ("Tanh",), clip=True)
+#: in which are every activation and every option
 QUICK = [
-    *[Composition("RNN", (name,)) for name in ACTIVATIONS],
-    Composition("RNN", ("Tanh",), clip=True),
+    RNN_CLIP,
     Composition("GRU", DEFAULTS["GRU"]),
     Composition("GRU", ("HardSigmoid", "Softplus"), clip=True),
     Composition("GRU", ("Sigmoid", "Elu"), clip=True, linear_before_reset=True),
-    Composition("LSTM", DEFAULTS["LSTM"], peepholes=True),
-    Composition("LSTM", DEFAULTS["LSTM"], input_forget=True),
     Composition("LSTM", ("Affine", "ScaledTanh", "LeakyRelu"), clip=True),
+    Composition("LSTM", ("Relu", "Softplus", "ThresholdedRelu"), peepholes=True),
     Composition("LSTM", ("HardSigmoid", "Softsign", "Elu"), clip=True, peepholes=True, input_forget=True),
 ]
 
@@ -52,6 +51,7 @@ QUICK = [
 def compositions():
     """Every activation in every place, and every option with every other."""
     for i, name in enumerate(NAMES):
+        yield Composition("RNN", (name,))
         following = [NAMES[(i + k) % len(NAMES)] for k in (1, 2)]
         for linear in (False, True):
             yield Composition("GRU", (name, following[0]), clip=i % 2 == 0, linear_before_reset=linear)
@@ -69,7 +69,7 @@ EVERY = [
     *[pytest.param(of, id=str(of), marks=pytest.mark.slow) for of in dict.fromkeys(compositions()) if of not in QUICK],
 ]
 #: whose kernels the tests above have compiled
-SOME = [QUICK[11], QUICK[13], QUICK[14], QUICK[-1]]
+SOME = [RNN_CLIP, QUICK[2], QUICK[3], QUICK[-1]]
 
 
 def weights(of, D=1, dtype=np.float32, inputs=K, units=H, rng=0):
@@ -188,7 +188,10 @@ def test_gradients_are_those_of_finite_differences(of):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "dtype",
+    [pytest.param(np.float32, id="float32"), pytest.param(np.float64, id="float64", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_limits_and_nan(name, dtype):
     """An RNN without weights but for the one of its input is its activation."""
@@ -236,7 +239,7 @@ def test_cells_that_have_a_name_are_those_of_that_name():
 
 
 @pytest.mark.parametrize("of, plain", [
-    (QUICK[11], lambda: nbp.RNN(K, H, rng=3)),
+    (RNN_CLIP, lambda: nbp.RNN(K, H, rng=3)),
     (Composition("LSTM", DEFAULTS["LSTM"], clip=True), lambda: nbp.LSTM(K, H, rng=3)),
 ], ids=str)  # fmt: skip
 def test_a_bound_that_nothing_reaches_changes_no_bit(of, plain):
@@ -340,6 +343,19 @@ def flat(value):
     if isinstance(value, nbp.PackedSequence):
         return [value.data]
     return [array for part in value for array in flat(part)] if isinstance(value, (tuple, list)) else [value]
+
+
+@pytest.mark.parametrize("forward, reverse, error, words", [
+    (3, nbp.RNN(K, H), TypeError, "forward must be a layer; got int"),
+    (nbp.RNN(K, H), nbp.RNN(K, H), ValueError, r"reverse must be one layer .* with reverse=True; got RNN\(3, 19\)"),
+    (nbp.RNN(K, H, num_layers=2), None, ValueError, "forward must be one layer of one direction"),
+    (nbp.RNN(K, H), cells.LSTM(K, H, reverse=True), ValueError, "must have as many states; got RNN.* and LSTM"),
+    (nbp.RNN(K, H), cells.RNNTanh(K, 2, reverse=True), ValueError, "forward and reverse must have one hidden_size"),
+    (nbp.RNN(K, H), cells.RNNTanh(K, H, reverse=True, dtype="f8"), ValueError, "must have one dtype"),
+], ids=lambda value: str(value)[:30])  # fmt: skip
+def test_both_ways_are_of_two_layers_that_fit(forward, reverse, error, words):
+    with pytest.raises(error, match=words):
+        BothWays(forward, reverse)
 
 
 def test_both_ways_keep_their_forms_when_copied_and_refuse_what_does_not_fit():

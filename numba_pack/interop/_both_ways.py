@@ -28,12 +28,18 @@ class BothWays(Fixed):
     Parameters
     ----------
     forward, reverse : Layer
-        Of one layer and one direction each, and alike in sizes, bias, ``batch_first``, dtype and names of states.
+        One layer of one direction each, the second with ``reverse=True``; alike in all that is not their cell or its
+        constants, and in the number of states.
 
     Attributes
     ----------
     layers : tuple of Layer
         Both.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no such layers.
 
     Examples
     --------
@@ -54,6 +60,23 @@ class BothWays(Fixed):
     })  # fmt: skip
 
     def __init__(self, forward: Layer, reverse: Layer) -> None:
+        for name, layer in (("forward", forward), ("reverse", reverse)):
+            if not isinstance(layer, Layer):
+                raise TypeError(f"{name} must be a layer; got {kind_of(layer, Layer)}")
+            if (
+                layer.num_layers * layer.num_directions > 1
+                or layer.return_states
+                or layer.reverse != (name == "reverse")
+            ):
+                raise ValueError(
+                    f"{name} must be one layer of one direction, without return_states and "
+                    f"{'with' if name == 'reverse' else 'without'} reverse=True; got {layer!r}"
+                )
+        for option in ("input_size", "hidden_size", "output_size", "bias", "batch_first", "dtype"):
+            if getattr(forward, option) != getattr(reverse, option):
+                raise ValueError(f"forward and reverse must have one {option}; got {forward!r} and {reverse!r}")
+        if forward.cell.states != reverse.cell.states:
+            raise ValueError(f"forward and reverse must have as many states; got {forward!r} and {reverse!r}")
         self.layers = (forward, reverse)
         self.num_layers, self.num_directions = 1, 2
         self.input_size, self.hidden_size = forward.input_size, forward.hidden_size
@@ -95,10 +118,10 @@ class BothWays(Fixed):
             return None, None
         if not isinstance(rows, np.ndarray):
             raise TypeError(f"d_output must be a NumPy array; got {kind_of(rows, np.ndarray)}")
-        H = self.hidden_size
-        if rows.ndim == 0 or rows.shape[-1] != 2 * H:
-            raise ValueError(f"d_output must have 2 * H = {2 * H} columns; got shape {rows.shape}")
-        halves = rows[..., :H], rows[..., H:]
+        P = self.output_size
+        if rows.ndim == 0 or rows.shape[-1] != 2 * P:
+            raise ValueError(f"d_output must have 2 * H = {2 * P} columns; got shape {rows.shape}")
+        halves = rows[..., :P], rows[..., P:]
         if isinstance(d_output, PackedSequence):
             return d_output._replace(data=halves[0]), d_output._replace(data=halves[1])
         return halves

@@ -564,10 +564,16 @@ def _directions(layer: Any) -> tuple[Layer, ...]:
 
 
 def _compositions(layer: Any) -> list[Composition]:
-    """What the cell of each direction is composed of."""
-    found = [of for one in _directions(layer) if (of := composition_of(one.cell)) is not None]
-    if not found:
-        raise ValueError(f"layer must be of a cell that ONNX has; got {layer!r}")
+    """What the cell of each direction is composed of, which must be alike but for the activations."""
+    found, options = [], set()
+    for one in _directions(layer):
+        of = composition_of(one.cell)
+        if of is None:
+            raise ValueError(f"layer must be of a cell that ONNX has; got {layer!r}")
+        found.append(of)
+        options.add((of._replace(activations=()), getattr(one, "clip", None)))
+    if len(options) > 1:
+        raise ValueError(f"layer must have directions that are unlike in activations alone; got {layer!r}")
     return found
 
 
