@@ -250,6 +250,7 @@ def test_nodes_become_plain_layers_where_one_computes_the_same_and_else_tell_the
 UNLIKE = {
     "direction": "bidirectional", "clip": 0.5,
     "activations": ["HardSigmoid", "Tanh", "Tanh", "Sigmoid", "Tanh", "LeakyRelu"],
+    "activation_alpha": [0.25, 0.125], "activation_beta": [0.5],
 }  # fmt: skip
 
 
@@ -257,8 +258,8 @@ def test_directions_that_are_unlike_are_two_layers_as_onnx_runtime_has_them():
     proto = node_model("LSTM", weights("LSTM", 2), **UNLIKE)
     model = interop.load(proto)
     assert repr(model.layers["cell"]) == (
-        "BothWays(LSTM[HardSigmoid, Tanh, Tanh, clip](3, 19, clip=0.5), "
-        "LSTM[Sigmoid, Tanh, LeakyRelu, clip](3, 19, reverse=True, clip=0.5))"
+        "BothWays(LSTM[HardSigmoid, Tanh, Tanh, clip](3, 19, clip=0.5, f_alpha=0.25), "
+        "LSTM[Sigmoid, Tanh, LeakyRelu, clip](3, 19, reverse=True, clip=0.5, h_alpha=0.125))"
     )
     _, padded, lengths = batch()
     feeds = {"X": padded, "sequence_lens": lengths}
@@ -591,7 +592,8 @@ def test_exported_layers_run_in_onnx_runtime_to_equal_results(
 
 
 @pytest.mark.parametrize("kind, peepholes, attributes", [
-    ("GRU", False, {}), ("GRU", False, {"clip": 0.3, "activations": ["HardSigmoid", "Elu"], "direction": "reverse"}),
+    ("GRU", False, {}), ("GRU", False, {"clip": 0.3, "activations": ["HardSigmoid", "Elu"], "activation_alpha": [0.25],
+                      "activation_beta": [0.75], "direction": "reverse"}),
     ("LSTM", True, {"input_forget": 1, "clip": 0.3, "activations": ["Sigmoid", "ScaledTanh", "Affine"],
                     "activation_alpha": [1.3, 0.6], "activation_beta": [0.8, 0.1]}),
     ("LSTM", True, UNLIKE),
