@@ -333,7 +333,9 @@ def test_both_ways_of_one_cell_are_the_bidirectional_layer():
         assert_same_bits(flat((output, state)), flat((expected, last)))
         for arguments in ((output, state), (None, state), (output, None), (output, (None, state[1]))):
             found, wanted = both.backward(tape, *arguments), plain.backward(other, *arguments)
-            assert_same_bits(flat(found), flat(wanted))
+            assert_same_bits(flat(found[1:]), flat(wanted[1:]))
+            for got, expected_input in zip(flat(found.input), flat(wanted.input), strict=True):
+                np.testing.assert_allclose(got, expected_input, rtol=0, atol=1e-6)  # a sum over both directions
             tape, other = both.forward(input, hx)[2], plain.forward(input, hx)[2]
         assert both.backward(tape, output, input_grad=False).input is None
 
@@ -372,7 +374,7 @@ def test_both_ways_keep_their_forms_when_copied_and_refuse_what_does_not_fit():
     with pytest.raises(AttributeError, match="layers is fixed"):
         both.layers = ()
     for value, error, words in (
-        (before[1:], ValueError, r"parameters must have shape \(3656,\)"),
+        (before[1:], ValueError, r"parameters must have shape \(3648,\)"),
         (before.astype("f8"), TypeError, "parameters must have dtype float32"),
         (before * np.float32(np.nan), ValueError, "parameters must be finite; got nan"),
     ):
@@ -384,7 +386,7 @@ def test_both_ways_keep_their_forms_when_copied_and_refuse_what_does_not_fit():
     with pytest.raises(TypeError, match="state_dict must be a mapping of names to arrays; got list"):
         both.load_state_dict([])
     assert_same_bits(both.parameters, before)
-    with pytest.raises(ValueError, match=r"vector must be an array of shape \(3656,\)"):
+    with pytest.raises(ValueError, match=r"vector must be an array of shape \(3648,\)"):
         both.views(before[1:])
     h = np.zeros((1, 2, H), np.float32)
     with pytest.raises(ValueError, match=r"hx\[0\] must have shape \(2, B, H\), of both directions; got \(1, 2, 19\)"):
