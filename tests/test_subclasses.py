@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import numba_pack as nbp
-from numba_pack.layers.composed import ComposedLayer
+from numba_pack.cells import LSTM as LSTM_CELL
+from numba_pack.interop._both_ways import BothWays
 
 
 class Encoder(nbp.LSTM):
@@ -35,7 +36,8 @@ LAYERS = {
     "RNNCell": lambda: nbp.RNNCell(3, 4),
     "LSTMCell": lambda: nbp.LSTMCell(3, 4),
     "GRUCell": lambda: nbp.GRUCell(3, 4),
-    "ComposedLayer": lambda: ComposedLayer("RNN", np.ones((1, 4, 3)), np.ones((1, 4, 4))),
+    "Layer": lambda: LSTM_CELL(3, 4, reverse=True),
+    "BothWays": lambda: BothWays(nbp.LSTM(3, 4), LSTM_CELL(3, 4, reverse=True)),
     "subclass": lambda: Encoder(10, 3),
 }
 

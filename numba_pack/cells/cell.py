@@ -99,6 +99,9 @@ class Cell:
     #: names of the options and attributes of layers; the room of layers puts them here
     names_of_layers: frozenset[str] = frozenset()
 
+    #: the function and its arguments that give this cell, where it has no name of its own in a module
+    made_by: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
+
     def __init__(self, function: Callable[..., Any], arguments: Arguments, back: Callable[..., Any] | None) -> None:
         self.__name__ = self.name = function.__name__
         self.__qualname__, self.__module__ = function.__qualname__, function.__module__
@@ -336,7 +339,10 @@ class Cell:
     # -- what people call ----------------------------------------------------------------------------------------------
 
     def __call__(self, input_size: int, hidden_size: int, **options: Any) -> Any:
-        """Make a layer of this cell, see `numba_pack.LSTM` for its options; constants are options, too."""
+        """Make a layer of this cell; constants are options of it, and those of `numba_pack.LSTM`.
+
+        Besides, ``reverse=True``, without ``bidirectional``, goes from the last step to the first.
+        """
         return Cell.make_layer(self, input_size, hidden_size, **options)
 
     @cached_property
@@ -376,7 +382,7 @@ class Cell:
         return isinstance(cell, Cell) and cell.base is self
 
     def __reduce__(self) -> Any:
-        return self.__qualname__ if self.base is self else (getattr, (self.base, "zoned"))
+        return self.made_by or (self.__qualname__ if self.base is self else (getattr, (self.base, "zoned")))
 
     def __repr__(self) -> str:
         return "\n".join(self._told())

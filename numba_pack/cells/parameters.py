@@ -79,6 +79,8 @@ class Weights(NamedTuple):
     bias: int
     #: into how many parts of the units the product with the state is divided, each of which sees its own part of h
     heads: int
+    #: 1 or 0: whether the one direction goes from the last step to the first
+    reverse: int
 
 
 class _OfCell(type):
@@ -252,6 +254,7 @@ class Layout(NamedTuple):
     num_directions: int
     bias: int
     heads: int
+    reverse: int
     #: rows over H of ``weight_ih``, of ``weight_hh`` without those of the cell's `product`, and of those
     gates_ih: int
     gates_hh: int
@@ -279,7 +282,7 @@ def layout_from(numbers):
     """The `Layout` of `layout_numbers`."""
     return Layout(
         numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6], numbers[7], numbers[8],
-        numbers[9], numbers[10], numbers[11], numbers[12],
+        numbers[9], numbers[10], numbers[11], numbers[12], numbers[13],
     )  # fmt: skip
 
 
@@ -289,6 +292,7 @@ def layout(weights):
     return Layout(
         weights.input_size, weights.hidden_size, weights.output_size, weights.num_layers, weights.num_directions,
         weights.bias, weights.heads, _gates_ih_of(weights), gates_hh_of(weights), has_product(weights),
+        weights.bias, weights.reverse, _gates_ih_of(weights), gates_hh_of(weights), has_product(weights),
         gates_of(weights), _turn_of(weights), units_of(weights),
     )  # fmt: skip
 

@@ -51,6 +51,7 @@ class _Header(NamedTuple):
     num_directions: int
     bias: int
     heads: int
+    reverse: int
     #: of the batch: (N, I) or (N,) symbols, N, whether they are symbols, (T,), T, (B,), B
     data: int
     rows: int
@@ -158,7 +159,7 @@ def _weights(kind, head, number):
     return kind(
         _array(head.parameters, number, _EVERYTHING), _array(head.panels, number, _EVERYTHING),
         _array(head.panels, number, _EVERYTHING), 0, head.input_size, head.hidden_size, head.output_size,
-        head.num_layers, head.num_directions, head.bias, head.heads,
+        head.num_layers, head.num_directions, head.bias, head.heads, head.reverse,
     )  # fmt: skip
 
 
@@ -278,13 +279,13 @@ def _place(drop):
 @inner
 def _head(parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, drop, keep, record, out, shown):
     """A `_Header`, as a plain tuple."""
-    input_size, hidden_size, output_size, layers, directions, bias, heads = (
-        sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6]
+    input_size, hidden_size, output_size, layers, directions, bias, heads, reverse = (
+        sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6], sizes[7]
     )  # fmt: skip
     return (
         0, address(parameters, 0), address(panels, 0), input_size, hidden_size, output_size,
-        layers, directions, bias, heads, address(data, 0), data.shape[0], int(data.ndim == 1), address(batch_sizes, 0),
-        batch_sizes.size, address(order, 0), order.size, address(h_0, 0), address(others_0, 0), int(given), drop,
+        layers, directions, bias, heads, reverse, address(data, 0), data.shape[0], int(data.ndim == 1),
+        address(batch_sizes, 0), batch_sizes.size, address(order, 0), order.size, address(h_0, 0), address(others_0, 0), int(given), drop,
         int(keep), address(record[0], 0), address(record[1], 0), address(record[2], 0), address(record[3], 0),
         address(out, 0), shown,
     )  # fmt: skip

@@ -39,8 +39,7 @@ class Layer(Module):
 
     _fixed = Module._fixed | {
         "num_layers", "batch_first", "dropout", "bidirectional", "proj_size", "num_directions", "output_size",
-        "recurrent_dropout", "zoneout", "return_states",
-        "heads",
+        "recurrent_dropout", "zoneout", "return_states", "heads", "reverse",
     }  # fmt: skip
 
     def __init__(
@@ -60,6 +59,8 @@ class Layer(Module):
         heads: int = 1,
         dtype: Any = np.float32,
         rng: Any = None,
+        *,
+        reverse: bool = False,
         **constants: float,
     ) -> None:
         self.input_size = as_size(input_size, "input_size")
@@ -74,6 +75,10 @@ class Layer(Module):
         for size in (self.hidden_size, self.proj_size):
             if size % self.heads:
                 raise ValueError(f"heads must divide hidden_size and proj_size, {size}; got {heads}")
+        #: whether the one direction goes from the last step to the first
+        self.reverse = as_flag(reverse, "reverse")
+        if self.reverse and self.bidirectional:
+            raise ValueError("reverse must be False for a bidirectional layer, which has both directions; got True")
         if self.proj_size >= self.hidden_size:
             raise ValueError(f"proj_size must be less than hidden_size, {hidden_size}; got {proj_size}")
         if self.proj_size and (cell.reads_h or cell.has_product):
@@ -267,10 +272,11 @@ def _as_rates(value: Any, states: tuple[str, ...]) -> tuple[float, ...]:
     return tuple(_as_rate(rate, f"zoneout[{i}]") for i, rate in enumerate(value))
 
 
-def layer_of(cell: Cell, input_size: int, hidden_size: int, **options: Any) -> Layer:
+def layer_of(cell: Cell, input_size: int, hidden_size: int, *, reverse: bool = False, **options: Any) -> Layer:
     """What a call of a cell makes."""
-    made = _CLASSES.get(cell)
-    return made(input_size, hidden_size, **options) if made else Layer(cell, input_size, hidden_size, **options)
+    if cell in _CLASSES and reverse is False:  # these have the options of PyTorch, and no others
+        return _CLASSES[cell](input_size, hidden_size, **options)
+    return Layer(cell, input_size, hidden_size, reverse=reverse, **options)
 
 
 _PARAMETERS = """

@@ -45,6 +45,7 @@ _DEFAULTS = {
     "zoneout": 0.0,
     "return_states": False,
     "heads": 1,
+    "reverse": False,
 }
 
 
@@ -131,6 +132,7 @@ class Module(Fixed):
     num_directions: int
     bias: bool
     heads: int = 1
+    reverse: bool = False
     dtype: np.dtype[Any]
 
     def __init__(self, cell: Cell, constants: Mapping[str, Any], dtype: Any, rng: np.random.Generator) -> None:

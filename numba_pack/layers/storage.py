@@ -321,7 +321,7 @@ def _found(tensors: dict[str, np.ndarray]) -> dict[str, Any]:
         "proj_size": outputs if projected else 0,
     }
     sizes = (
-        input_size, hidden_size, outputs, found["num_layers"], 1 + found["bidirectional"], int(found["bias"]), 1,
+        input_size, hidden_size, outputs, found["num_layers"], 1 + found["bidirectional"], int(found["bias"]), 1, 0,
     )  # fmt: skip
     shapes = named_shapes(_CELLS[gates], sizes)
     _check_shapes({name.removesuffix("_l0") if cell else name: shape for name, shape in shapes.items()}, tensors)

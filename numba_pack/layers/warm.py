@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 
@@ -41,9 +42,8 @@ def warmup(*layers: Layer, training: bool = False) -> None:
     >>> nbp.warmup(nbp.GRU(3, 2))
     """
     as_flag(training, "training")
-    for layer in layers or (LSTM(1, 1), GRU(1, 1), RNN(1, 1)):
-        if not isinstance(layer, Layer):
-            raise TypeError(f"layers must be of RNN, LSTM and GRU; got {kind_of(layer, RNN, LSTM, GRU)}")
+    given = layers or (LSTM(1, 1), GRU(1, 1), RNN(1, 1))
+    for layer in [part for one in given for part in _parts(one)]:
         packed = pack_ragged(np.zeros((1, layer.input_size), layer.dtype), np.array([0, 1]))
         layer = copy.copy(layer)  # which has the same weights
         layer._training_calls = Calls(0, seeded=True)  # so that the layer drops what it would have dropped without this
@@ -52,3 +52,11 @@ def warmup(*layers: Layer, training: bool = False) -> None:
             if training:
                 output, _, tape = Layer.forward(layer, input)
                 Layer.backward(layer, tape, output)
+
+
+def _parts(layer: Any) -> tuple[Layer, ...]:
+    """The layer itself, or the two of an ONNX node whose directions are unlike."""
+    parts = (layer,) if isinstance(layer, Layer) else getattr(layer, "layers", None)
+    if not isinstance(parts, tuple) or not all(isinstance(part, Layer) for part in parts):
+        raise TypeError(f"layers must be of RNN, LSTM and GRU; got {kind_of(layer, RNN, LSTM, GRU)}")
+    return parts
