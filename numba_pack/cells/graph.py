@@ -30,6 +30,9 @@ _FOLDED: dict[str, Callable[..., float]] = {
 class Graph:
     """The expressions of one formula, each once."""
 
+    #: what `product` is of, if it is in the formula
+    factor: Number | None = None
+
     def __init__(self) -> None:
         self._known: dict[tuple[Any, ...], Number] = {}
 
@@ -48,6 +51,15 @@ class Graph:
     def constant(self, value: float) -> Number:
         """A number that is written in the formula."""
         return self.node("const", value=float(value))
+
+    def product_of(self, x: Number) -> Number:
+        """The number that is W x."""
+        if self.factor is not None and self.factor is not x:
+            raise ValueError("product must be taken once in a formula; got a second one")
+        if any(node.op == "argument" and node.value[0] == "product" for node in reachable([x])):
+            raise ValueError("x must not be made of the product itself")
+        self.factor = x
+        return self.argument("product", 0, "product")
 
 
 class Condition:

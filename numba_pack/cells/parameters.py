@@ -268,7 +268,8 @@ class Layout(NamedTuple):
 
 def layout_of(cell: Cell, sizes: tuple[int, ...]) -> Layout:
     """The layout of the parameters of a layer; ``sizes`` are the fields of `Weights` from ``input_size`` on."""
-    return Layout(*sizes, cell.gates_ih, cell.gates_hh, cell.has_product, cell.gates, cell.turn, cell.units)
+    of_cell = (cell.gates_ih, cell.gates_hh, cell.has_product, cell.gates, cell.turn, cell.units)
+    return Layout(*sizes, *of_cell)  # type: ignore[call-arg]  # mypy counts no tuple of any length
 
 
 @functools.lru_cache(maxsize=256)
@@ -291,8 +292,8 @@ def layout(weights):
     """The layout of these weights, in compiled code."""
     return Layout(
         weights.input_size, weights.hidden_size, weights.output_size, weights.num_layers, weights.num_directions,
-        weights.bias, weights.heads, _gates_ih_of(weights), gates_hh_of(weights), has_product(weights),
-        weights.bias, weights.reverse, _gates_ih_of(weights), gates_hh_of(weights), has_product(weights),
+        weights.bias, weights.heads, weights.reverse, _gates_ih_of(weights), gates_hh_of(weights),
+        has_product(weights),
         gates_of(weights), _turn_of(weights), units_of(weights),
     )  # fmt: skip
 

@@ -258,7 +258,8 @@ def _unpickled(cell: Cell, parameters: np.ndarray, constants: np.ndarray, sizes:
 
 def _reduced(weights: Weights) -> tuple[Any, ...]:
     """How weights are pickled: to be packed anew, which may be on another machine."""
-    return _unpickled, (type(weights).cell, weights.parameters, weights.constants, weights[4:])
+    kind: Any = type(weights)
+    return _unpickled, (kind.cell, weights.parameters, weights.constants, weights[4:])
 
 
 Weights.__reduce__ = _reduced  # type: ignore[assignment,method-assign]
@@ -285,7 +286,8 @@ def _head(parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, gi
     return (
         0, address(parameters, 0), address(panels, 0), input_size, hidden_size, output_size,
         layers, directions, bias, heads, reverse, address(data, 0), data.shape[0], int(data.ndim == 1),
-        address(batch_sizes, 0), batch_sizes.size, address(order, 0), order.size, address(h_0, 0), address(others_0, 0), int(given), drop,
+        address(batch_sizes, 0), batch_sizes.size, address(order, 0), order.size, address(h_0, 0), address(others_0, 0),
+        int(given), drop,
         int(keep), address(record[0], 0), address(record[1], 0), address(record[2], 0), address(record[3], 0),
         address(out, 0), shown,
     )  # fmt: skip

@@ -59,7 +59,7 @@ class BothWays(Fixed):
         "dtype",
     })  # fmt: skip
 
-    def __init__(self, forward: Layer, reverse: Layer) -> None:
+    def __init__(self, forward: Layer[Any], reverse: Layer[Any]) -> None:
         for name, layer in (("forward", forward), ("reverse", reverse)):
             if not isinstance(layer, Layer):
                 raise TypeError(f"{name} must be a layer; got {kind_of(layer, Layer)}")
@@ -88,13 +88,15 @@ class BothWays(Fixed):
         outputs, states = zip(*self._each(lambda layer, part: layer(input, part), _halves(hx, "hx")), strict=True)
         return _side_by_side(*outputs), _stacked(*states)
 
-    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any, tuple[Tape, ...]]:
+    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any, tuple[Tape[Any, Any], ...]]:
         """Run both layers for training: output, state, and the tapes of both."""
         found = self._each(lambda layer, part: layer.forward(input, part), _halves(hx, "hx"))
         outputs, states, tapes = zip(*found, strict=True)
         return _side_by_side(*outputs), _stacked(*states), tapes
 
-    def backward(self, tape: Any, d_output: Any = None, d_state: Any = None, input_grad: bool = True) -> Gradients:
+    def backward(
+        self, tape: Any, d_output: Any = None, d_state: Any = None, input_grad: bool = True
+    ) -> Gradients[Any, Any]:
         """Differentiate a call of `forward`; arguments and result as of a bidirectional layer."""
         if not isinstance(tape, tuple) or len(tape) != 2:
             raise TypeError(f"tape must be what forward returned third; got {kind_of(tape)}")

@@ -558,7 +558,7 @@ def export(layer: Any, path: str | os.PathLike[str], states: bool = False) -> No
     write(as_path(path, "path"), _model(layer, as_flag(states, "states")).SerializeToString())
 
 
-def _directions(layer: Any) -> tuple[Layer, ...]:
+def _directions(layer: Any) -> tuple[Layer[Any], ...]:
     """A layer for each direction, which knows its cell and constants: the same one, if they are alike."""
     return layer.layers if isinstance(layer, BothWays) else (layer,) * layer.num_directions
 
