@@ -203,7 +203,7 @@ def _scan(
         part[index] if part.size else nothing(weights.dtype) for part in (kept.gates, kept.unprojected)
     )
     return Scan(
-        weights.cell, weights.scans[index], layout, index, scans, direction == 1, gates, out,
+        weights.cell, weights.scans[index], layout, index, scans, direction + of.reverse == 1, gates, out,
         direction * of.output_size, unprojected, _matrix(kept.cells), h_0[index],
     )  # fmt: skip
 

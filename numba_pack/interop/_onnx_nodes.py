@@ -45,7 +45,7 @@ class RecurrentNode:
         options = {"bias": B is not None, "batch_first": self.layout == 1, "dtype": weights["W"].dtype}
         cells = [(cell_of(of), numbers) for of, numbers in self._compositions(P is not None)]
         (cell, numbers), (other, its) = cells[0], cells[-1]
-        layer: Layer[Any] | BothWays
+        layer: Any
         if (cell, numbers) == (other, its):
             layer = cell(
                 I, H, bidirectional=self.num_directions == 2, reverse=self.direction == "reverse", **options, **numbers
