@@ -151,9 +151,8 @@ def test_a_users_kept_function_of_a_changed_cell_is_compiled_anew(cache, tmp_pat
         (tmp_path / "own.py").write_text(lines)
         return run(tmp_path, COMPILED, cache)
 
-    before, again = told("h + sigmoid(z) * (k * n - h)"), told("h + sigmoid(z) * (k * n - h)")
-    assert (before["found"], again["found"]) == (0, 1)
-    np.testing.assert_allclose(again["h"], outputs(of_script)[-1], rtol=1e-12)
+    before = told("h + sigmoid(z) * (k * n - h)")
+    np.testing.assert_allclose(before["h"], outputs(of_script)[-1], rtol=1e-12)
     changed = told("h + sigmoid(n) * (k * z - h)")
     assert changed["found"] == 0
     np.testing.assert_allclose(changed["h"], outputs(lambda z, n, h, k: of_script(n, z, h, k))[-1], rtol=1e-12)
