@@ -145,7 +145,7 @@ print(json.dumps({"h": h[0, 0].tolist(), "found": sum(last.stats.cache_hits.valu
 
 
 @pytest.mark.slow
-def test_a_users_kept_function_of_a_changed_cell_is_compiled_anew(cache, tmp_path):
+def test_a_users_kept_function_is_found_again_and_of_a_changed_cell_compiled_anew(cache, tmp_path):
     def told(formula):
         lines = with_formula(formula).partition("with event")[0]
         (tmp_path / "own.py").write_text(lines)
@@ -153,6 +153,8 @@ def test_a_users_kept_function_of_a_changed_cell_is_compiled_anew(cache, tmp_pat
 
     before = told("h + sigmoid(z) * (k * n - h)")
     np.testing.assert_allclose(before["h"], outputs(of_script)[-1], rtol=1e-12)
+    assert before["found"] == 0
+    assert told("h + sigmoid(z) * (k * n - h)") == {**before, "found": 1}
     changed = told("h + sigmoid(n) * (k * z - h)")
     assert changed["found"] == 0
     np.testing.assert_allclose(changed["h"], outputs(lambda z, n, h, k: of_script(n, z, h, k))[-1], rtol=1e-12)

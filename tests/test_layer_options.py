@@ -11,12 +11,12 @@ import numba_pack as nbp
 from numba_pack import cells
 
 LENGTHS = (4, 0, 2, 6)
-I, H = 3, 5
+K, H = 3, 5
 
 
 def sequences(seed=0, dtype=np.float64):
     rng = np.random.default_rng(seed)
-    return [rng.standard_normal((length, I)).astype(dtype) for length in LENGTHS]
+    return [rng.standard_normal((length, K)).astype(dtype) for length in LENGTHS]
 
 
 def again(layer):
@@ -25,13 +25,13 @@ def again(layer):
 
 
 VARIANTS = {
-    "LSTM, recurrent dropout": lambda **to: nbp.LSTM(I, H, 2, bidirectional=True, recurrent_dropout=0.4, rng=0, **to),
-    "LSTM, zoneout of h and c": lambda **to: nbp.LSTM(I, H, 2, bidirectional=True, zoneout=(0.3, 0.2), rng=0, **to),
-    "projected LSTM, recurrent dropout": lambda **to: nbp.LSTM(I, H, proj_size=2, recurrent_dropout=0.4, rng=0, **to),
-    "GRU, all three": lambda **to: nbp.GRU(I, H, 2, dropout=0.3, recurrent_dropout=0.2, zoneout=0.3, rng=0, **to),
-    "linear, zoneout": lambda **to: cells.MinGRU(I, H, zoneout=0.3, rng=0, **to),
+    "LSTM, recurrent dropout": lambda **to: nbp.LSTM(K, H, 2, bidirectional=True, recurrent_dropout=0.4, rng=0, **to),
+    "LSTM, zoneout of h and c": lambda **to: nbp.LSTM(K, H, 2, bidirectional=True, zoneout=(0.3, 0.2), rng=0, **to),
+    "projected LSTM, recurrent dropout": lambda **to: nbp.LSTM(K, H, proj_size=2, recurrent_dropout=0.4, rng=0, **to),
+    "GRU, all three": lambda **to: nbp.GRU(K, H, 2, dropout=0.3, recurrent_dropout=0.2, zoneout=0.3, rng=0, **to),
+    "linear, zoneout": lambda **to: cells.MinGRU(K, H, zoneout=0.3, rng=0, **to),
     "with a product of its own, both": lambda **to: cells.GRUResetBefore(
-        I, H, recurrent_dropout=0.2, zoneout=0.3, rng=0, **to
+        K, H, recurrent_dropout=0.2, zoneout=0.3, rng=0, **to
     ),
 }
 QUICK = [
@@ -86,10 +86,10 @@ def test_recurrent_dropout_takes_the_same_units_of_h_at_every_step():
 
 
 def test_zoneout_leaves_a_unit_as_it_was_or_takes_its_new_value():
-    lstm = nbp.LSTM(I, 16, zoneout=(0.5, 0.25), return_states=True, rng=0, dtype=np.float64)
-    plain = nbp.LSTMCell(I, 16, dtype=np.float64)
+    lstm = nbp.LSTM(K, 16, zoneout=(0.5, 0.25), return_states=True, rng=0, dtype=np.float64)
+    plain = nbp.LSTMCell(K, 16, dtype=np.float64)
     plain.load_state_dict({name.removesuffix("_l0"): value for name, value in lstm.state_dict().items()})
-    x = np.random.default_rng(3).standard_normal((30, I))
+    x = np.random.default_rng(3).standard_normal((30, K))
     (h, c), _, _ = lstm.forward(x)
     stayed = []
     for t in range(1, len(x)):
@@ -101,10 +101,10 @@ def test_zoneout_leaves_a_unit_as_it_was_or_takes_its_new_value():
 
 
 def test_in_inference_zoneout_takes_the_mean_and_recurrent_dropout_nothing():
-    gru = nbp.GRU(I, H, zoneout=0.25, recurrent_dropout=0.5, rng=0, dtype=np.float64)
-    step = nbp.GRUCell(I, H, dtype=np.float64)
+    gru = nbp.GRU(K, H, zoneout=0.25, recurrent_dropout=0.5, rng=0, dtype=np.float64)
+    step = nbp.GRUCell(K, H, dtype=np.float64)
     step.load_state_dict({name.removesuffix("_l0"): value for name, value in gru.state_dict().items()})
-    x, h = np.random.default_rng(4).standard_normal((5, I)), np.zeros(H)
+    x, h = np.random.default_rng(4).standard_normal((5, K)), np.zeros(H)
     for t, output in enumerate(gru(x)[0]):
         h = 0.75 * step(x[t], h) + 0.25 * h
         np.testing.assert_allclose(output, h, rtol=1e-14, atol=1e-15, err_msg=str(t))
@@ -112,16 +112,16 @@ def test_in_inference_zoneout_takes_the_mean_and_recurrent_dropout_nothing():
 
 def test_without_them_nothing_changes():
     packed = nbp.pack_sequence(sequences(dtype=np.float32))
-    plain, with_zero = nbp.LSTM(I, H, rng=0), nbp.LSTM(I, H, recurrent_dropout=0.0, zoneout=(0, 0), rng=0)
+    plain, with_zero = nbp.LSTM(K, H, rng=0), nbp.LSTM(K, H, recurrent_dropout=0.0, zoneout=(0, 0), rng=0)
     assert with_zero.cell is plain.cell
     assert_same_bits(plain(packed)[0].data, with_zero(packed)[0].data)
 
 
 def test_a_layer_that_is_zoned_out_is_still_of_its_cell():
-    layer = cells.MinGRU(I, H, zoneout=0.1)
+    layer = cells.MinGRU(K, H, zoneout=0.1)
     assert isinstance(layer, cells.MinGRU) and not isinstance(layer, cells.MinLSTM)
     assert repr(layer) == "MinGRU(3, 5, zoneout=(0.1,))"
-    assert repr(nbp.LSTM(I, H, recurrent_dropout=0.1)) == "LSTM(3, 5, recurrent_dropout=0.1)"
+    assert repr(nbp.LSTM(K, H, recurrent_dropout=0.1)) == "LSTM(3, 5, recurrent_dropout=0.1)"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_layer_that_is_zoned_out_is_still_of_its_cell():
 )
 def test_wrong_options_are_named(options, error, message):
     with pytest.raises(error, match=message):
-        nbp.LSTM(I, H, **options)
+        nbp.LSTM(K, H, **options)
 
 
 # -- one first state for all -------------------------------------------------------------------------------------------
@@ -146,8 +146,8 @@ def test_wrong_options_are_named(options, error, message):
 @pytest.mark.parametrize("batch_first", [False, True], ids=["time-first", "batch-first"])
 @pytest.mark.parametrize("kind", [nbp.LSTM, nbp.GRU])
 def test_a_first_state_may_be_that_of_all_sequences(kind, batch_first):
-    layer, rng = kind(I, H, 2, batch_first=batch_first, dtype=np.float64, rng=0), np.random.default_rng(5)
-    packed, padded = nbp.pack_sequence(sequences()), rng.standard_normal((4, 4, I))
+    layer, rng = kind(K, H, 2, batch_first=batch_first, dtype=np.float64, rng=0), np.random.default_rng(5)
+    packed, padded = nbp.pack_sequence(sequences()), rng.standard_normal((4, 4, K))
     shared = [rng.standard_normal((2, 1, H)) for _ in range(layer.cell.states)]
     repeated = [np.repeat(state, 4, axis=1) for state in shared]
     one, many = (tuple(shared), tuple(repeated)) if kind is nbp.LSTM else (shared[0], repeated[0])
@@ -165,4 +165,4 @@ def test_a_first_state_may_be_that_of_all_sequences(kind, batch_first):
 
 def test_a_first_state_of_another_shape_is_told_as_it_came():
     with pytest.raises(ValueError, match=r"hx must have shape .* = \(1, 4, 5\); got \(1, 1, 6\)"):
-        nbp.GRU(I, H, dtype=np.float64)(nbp.pack_sequence(sequences()), np.zeros((1, 1, 6)))
+        nbp.GRU(K, H, dtype=np.float64)(nbp.pack_sequence(sequences()), np.zeros((1, 1, 6)))

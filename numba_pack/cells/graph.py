@@ -56,8 +56,6 @@ class Graph:
         """The number that is W x."""
         if self.factor is not None and self.factor is not x:
             raise ValueError("product must be taken once in a formula; got a second one")
-        if any(node.op == "argument" and node.value[0] == "product" for node in reachable([x])):
-            raise ValueError("x must not be made of the product itself")
         self.factor = x
         return self.argument("product", 0, "product")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copyreg
 import functools
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -117,10 +118,30 @@ class WeightsType(types.NamedTuple):
         super().__init__(fields, kind)
         self.name += f" of {kind.cell.digest} {SOURCES:x}"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """On disk, where Numba keeps users' functions by their types: by the name of the cell.
+
+        Numba would pickle the class of the weights by value, and not know it again.
+        """
+        cell = self.instance_class.cell
+        return _weights_type, (self.types, cell.__module__, cell.__qualname__, cell.base is not cell, cell.digest)
+
     @property
     def key(self) -> Any:
         """What makes two of them equal."""
         return *super().key, self.name
+
+
+def _weights_type(fields: tuple[types.Type, ...], module: str, qualname: str, zoned: bool, digest: str) -> types.Type:
+    """The type of weights of a cell that this process has; else one that is equal to no other."""
+    cell: Any = sys.modules.get(module)
+    for name in qualname.split("."):
+        cell = getattr(cell, name, None)
+    if isinstance(cell, Cell):
+        cell = cell.zoned if zoned else cell
+        if cell.digest == digest:
+            return WeightsType(fields, weights_of(cell))
+    return types.Opaque(f"weights of {module}.{qualname}, {digest}")
 
 
 register_model(WeightsType)(models.TupleModel)
