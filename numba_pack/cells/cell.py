@@ -449,6 +449,8 @@ def _checked(function: Callable[..., Any], arguments: Arguments) -> dict[str, fl
     kind_by_name: dict[str, str] = {}
     for kind, names in arguments._asdict().items():
         for one in names:
+            if kind_by_name.get(one) == kind:
+                raise ValueError(f"{one!r} must be named once in {kind}; got it twice")
             if one in kind_by_name:
                 raise ValueError(f"{one!r} must be of one kind; got it in {kind_by_name[one]} and in {kind}")
             if one in _PARAMETERS if kind == "unit_weights" else kind == "constants" and _is_of_layers(one):

@@ -208,7 +208,8 @@ def apply(op: str, *values: Any) -> Number:
     graph = next((value.graph for value in values if isinstance(value, Number)), None)
     if graph is None:
         raise TypeError(
-            f"{op} must have a number of the formula among its arguments; got {', '.join(map(repr, values))}"
+            f"{op} must be of a number of the formula (of constants alone Python has it, too); "
+            f"got {', '.join(map(repr, values))}"
         )
     return _simplified(graph, op, tuple(as_number(graph, value) for value in values))
 
