@@ -16,7 +16,7 @@ import inspect
 import pickle
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -115,6 +115,9 @@ class Cell:
         constants = [graph.argument("constant", i, name) for i, name in enumerate(kinds.constants)]
         noises = [graph.argument("noise", i, name) for i, name in enumerate(kinds.noises)]
         given = {str(node.value[2]): node for node in (*self._gates, *self._states, *self._units, *constants, *noises)}
+        #: gradients of the state after the step, and of what `product` is of
+        self._d_states = [graph.argument("d_state", i, f"d_{name}'") for i, name in enumerate(kinds.state)]
+        self._d_factor = graph.argument("d_factor", 0, "d_factor")
         result = _called(self.name, function, given)
         outputs = list(result) if isinstance(result, tuple) else [result]
         if len(outputs) != len(kinds.state):
@@ -150,18 +153,11 @@ class Cell:
                 f"got {len(self._gates)} and {len(self._states)}"
             )
 
-    @property
-    def _d_factor(self) -> Number:
-        return self._graph.argument("d_factor", 0, "d_factor")
-
-    def _d_states(self) -> list[Number]:
-        return [self._graph.argument("d_state", i, f"d_{name}'") for i, name in enumerate(self.arguments.state)]
-
     def _read_back(self, back: Callable[..., Any], given: dict[str, Number]) -> dict[str, Number]:
         """A derivative that was written by hand."""
         if self._factors:
             raise ValueError(f"back must be left out for a formula with a product; got one for {self.name}")
-        gradients = {f"d_{name}": d for name, d in zip(self.arguments.state, self._d_states(), strict=True)}
+        gradients = {f"d_{name}": d for name, d in zip(self.arguments.state, self._d_states, strict=True)}
         found = _called(f"back of {self.name}", back, given | gradients)
         names = {str(node.value[2]) for node in (*self._gates, *self._states, *self._units)}
         if not isinstance(found, dict) or not found.keys() <= names:
@@ -209,18 +205,23 @@ class Cell:
 
     @cached_property
     def back(self) -> _Back:
-        """The derivative."""
-        before = [*self._gates, *self._units, *self._states]
-        after = list(zip(self._new, self._d_states(), strict=True))
+        """The derivative. Two threads that need it at once make it twice, to the same."""
+        copy = self._graph.copied()
+
+        def own(nodes: Iterable[Number]) -> list[Number]:
+            return [copy[node.place] for node in nodes]
+
+        before = own([*self._gates, *self._units, *self._states])
         found: list[Number | None]
         if self._by_hand is not None:
-            found = [self._by_hand.get(str(node.value[2])) for node in before]
+            by_hand = {name: copy[node.place] for name, node in self._by_hand.items()}
+            found = [by_hand.get(str(node.value[2])) for node in before]
         else:
-            found = derive.gradients(after, before)
-            for factor in self._factors:
-                through = derive.gradients([(factor, self._d_factor)], before)
+            found = derive.gradients(list(zip(own(self._new), own(self._d_states), strict=True)), before)
+            for factor in own(self._factors):
+                through = derive.gradients([(factor, copy[self._d_factor.place])], before)
                 found = [y if x is None else x if y is None else x + y for x, y in zip(found, through, strict=True)]
-        zero = self._graph.constant(0.0)
+        zero = copy[0].graph.constant(0.0)
         nodes = fused([zero if node is None else node for node in found])
         gates, units = len(self._gates), len(self._units)
         return _Back(nodes[:gates], nodes[gates : gates + units], nodes[gates + units :], *self._kept(nodes))
@@ -305,7 +306,7 @@ class Cell:
         for i, index in enumerate(self.back.kept_states):
             leaves[self._states[index].place] = f"states[{i}]"
         leaves |= {node.place: f"kept[{i}]" for i, node in enumerate(self.back.kept)}
-        leaves |= {node.place: f"d_states[{i}]" for i, node in enumerate(self._d_states())}
+        leaves |= {node.place: f"d_states[{i}]" for i, node in enumerate(self._d_states)}
         leaves[self._d_factor.place] = "d_factor"
         arguments = ("kept", "h", "states", "units", "constants", "d_states", "d_factor")
         return compiled(name, arguments, "d_states[0]", leaves, results)
