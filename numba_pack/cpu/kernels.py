@@ -17,7 +17,7 @@ from .._jit import by_address, inner, jit
 from ..batch import Batch, Record, States
 from ..cells.cell import Cell
 from ..cells.parameters import Weights, layout_numbers, weights_of
-from ..simd.memory import address, integers_at, pointer
+from ..simd.memory import address, integers_at, pointer, put_integers
 from ..simd.modes import call_kernel
 from .panels import pack_forward
 from .scan import forward_stack
@@ -266,7 +266,11 @@ Weights.__reduce__ = _reduced  # type: ignore[assignment,method-assign]
 
 
 @inner
-def _run(kernel, block):
+def _run(kernel, head, call):
+    """Call a kernel with the block of a `_Header` and what its pass needs besides."""
+    block = np.empty(len(head) + len(call), np.int64)
+    put_integers(address(block, 0), head)
+    put_integers(address(block, len(head)), call)
     call_kernel(kernel, address(block, 0))
     if block[0] != _DONE:
         raise MemoryError("not enough memory for this batch")
@@ -279,18 +283,38 @@ def _place(drop):
 
 @inner
 def _head(parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, drop, keep, record, out, shown):
-    """A `_Header`, as a plain tuple."""
-    input_size, hidden_size, output_size, layers, directions, bias, heads, reverse = (
-        sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6], sizes[7]
-    )  # fmt: skip
-    return (
-        0, address(parameters, 0), address(panels, 0), input_size, hidden_size, output_size,
-        layers, directions, bias, heads, reverse, address(data, 0), data.shape[0], int(data.ndim == 1),
-        address(batch_sizes, 0), batch_sizes.size, address(order, 0), order.size, address(h_0, 0), address(others_0, 0),
-        int(given), drop,
-        int(keep), address(record[0], 0), address(record[1], 0), address(record[2], 0), address(record[3], 0),
-        address(out, 0), shown,
-    )  # fmt: skip
+    gates, cells, outputs, unprojected = record
+    return _Header(
+        progress=0,
+        parameters=address(parameters, 0),
+        panels=address(panels, 0),
+        input_size=sizes[0],
+        hidden_size=sizes[1],
+        output_size=sizes[2],
+        num_layers=sizes[3],
+        num_directions=sizes[4],
+        bias=sizes[5],
+        heads=sizes[6],
+        reverse=sizes[7],
+        data=address(data, 0),
+        rows=data.shape[0],
+        symbols=int(data.ndim == 1),
+        batch_sizes=address(batch_sizes, 0),
+        steps=batch_sizes.size,
+        order=address(order, 0),
+        sequences=order.size,
+        h_0=address(h_0, 0),
+        others_0=address(others_0, 0),
+        given=int(given),
+        drop=drop,
+        keep=int(keep),
+        gates=address(gates, 0),
+        cells=address(cells, 0),
+        outputs=address(outputs, 0),
+        unprojected=address(unprojected, 0),
+        out=address(out, 0),
+        shown=shown,
+    )
 
 
 # Arguments are plain arrays and numbers: a named tuple costs as much to unbox as ten arrays. In all of them
@@ -313,7 +337,7 @@ def call_inference(
         parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, 0, False,
         (data, data, data, data), out, shown,
     )  # fmt: skip
-    _run(kernel, np.array((*head, first, last, address(h_n, 0), address(others_n, 0))))
+    _run(kernel, head, _Forward(first=first, last=last, h_n=address(h_n, 0), others_n=address(others_n, 0)))
 
 
 @jit
@@ -326,7 +350,7 @@ def call_forward(
         parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, _place(drop), True,
         (gates, cells, outputs, unprojected), out, shown,
     )  # fmt: skip
-    _run(kernel, np.array((*head, first, last, address(h_n, 0), address(others_n, 0))))
+    _run(kernel, head, _Forward(first=first, last=last, h_n=address(h_n, 0), others_n=address(others_n, 0)))
 
 
 @jit
@@ -340,13 +364,22 @@ def call_backward(
         parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, _place(drop), True,
         (gates, cells, outputs, unprojected), out, shown,
     )  # fmt: skip
-    tail = (
-        first, last, address(back_panels, 0), address(d_out, 0), address(d_h_n, 0), address(d_others_n, 0),
-        int(d_given), address(d_between, 0), int(input_grad), address(d_x, 0), address(d_h_0, 0),
-        address(d_others_0, 0),
-        address(d_projected, 0),
-    )  # fmt: skip
-    _run(kernel, np.array(head + tail))
+    call = _Backward(
+        first=first,
+        last=last,
+        panels=address(back_panels, 0),
+        d_out=address(d_out, 0),
+        d_h_n=address(d_h_n, 0),
+        d_others_n=address(d_others_n, 0),
+        given=int(d_given),
+        d_between=address(d_between, 0),
+        input_grad=int(input_grad),
+        d_x=address(d_x, 0),
+        d_h_0=address(d_h_0, 0),
+        d_others_0=address(d_others_0, 0),
+        d_projected=address(d_projected, 0),
+    )
+    _run(kernel, head, call)
 
 
 @jit
@@ -359,4 +392,5 @@ def call_gradients(
         parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, _place(drop), True,
         (gates, cells, outputs, unprojected), out, shown,
     )  # fmt: skip
-    _run(kernel, np.array((*head, part, parts, address(d_projected, 0), address(gradient, 0))))
+    at, into = address(d_projected, 0), address(gradient, 0)
+    _run(kernel, head, _Gradients(part=part, parts=parts, d_projected=at, gradient=into))
