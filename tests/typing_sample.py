@@ -3,13 +3,16 @@
 A line that ends in ``type: ignore`` is one in which they are to find a mistake.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from typing_extensions import assert_type
 
 import numba_pack as nbp
 from numba_pack.cells import Cell, cell, tanh
+
+if not TYPE_CHECKING:  # pytest looks for doctests in every file
+    raise ImportError("this is for type checkers alone")
 
 Array = np.ndarray
 Pair = tuple[np.ndarray, np.ndarray]

@@ -12,7 +12,7 @@ import pytest
 from numba_pack.simd.lanes import lanes_of
 from numba_pack.simd.machine import MACHINE
 
-SCRIPT = Path(__file__).parent / "check_machine.py"
+SCRIPT = Path(__file__).parents[1] / "check_machine.py"
 #: name: Numba's CPU name and features, and the bytes of a vector register that the engine should find there
 MACHINES = {
     "avx2": ("haswell", "+avx2,+fma,+bmi2", 32),

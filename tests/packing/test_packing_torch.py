@@ -6,7 +6,7 @@ from test_packing import sequences_of
 
 import numba_pack as nbp
 
-torch = pytest.importorskip("torch", reason="PyTorch is the reference here; tests/test_packing.py does without it")
+torch = pytest.importorskip("torch", reason="PyTorch is the reference here; test_packing.py does without it")
 rnn = pytest.importorskip("torch.nn.utils.rnn")
 
 KINDS = [((), "f4"), ((3,), "f8"), ((2, 3), "i8"), ((), "?"), ((4,), "c8"), ((2,), "f2")]

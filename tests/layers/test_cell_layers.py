@@ -7,8 +7,7 @@ from helpers import DTYPES, as_tuple, tolerance
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from plain_formulas import Formula, Plain, gradients, run
-from test_cell_formulas import formulas
-from test_naive_cells import CONSTANTS
+from random_formulas import formulas
 
 import numba_pack as nbp
 from numba_pack import cells
@@ -95,7 +94,7 @@ NAMES = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for
 
 def published(name, dtype, H=3, **options):
     return getattr(cells, name)(
-        2, H, num_layers=2, bidirectional=True, dtype=dtype, rng=0, **CONSTANTS.get(name, {}), **options
+        2, H, num_layers=2, bidirectional=True, dtype=dtype, rng=0, **naive_cells.CONSTANTS.get(name, {}), **options
     )
 
 
@@ -157,7 +156,7 @@ def test_a_product_in_heads_is_that_of_plain_loops(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_cells_are_what_check_says_of_them(name):
-    assert cells.check(getattr(cells, name), **CONSTANTS.get(name, {})).passed
+    assert cells.check(getattr(cells, name), **naive_cells.CONSTANTS.get(name, {})).passed
 
 
 @pytest.mark.slow

@@ -177,10 +177,10 @@ def test_rows_of_any_size_are_moved_into_their_array_alone(size):
 
 
 SELECTED = {
-    "packing": ["test_packing.py", "test_packing_errors.py", "test_fuzz.py"],
+    "packing": ["packing/test_packing.py", "packing/test_packing_errors.py", "packing/test_fuzz.py"],
     "layers": [
-        "test_layers.py::test_batches_of_more_than_one_block_of_steps",
-        "test_dropout.py::test_results_and_gradients_are_those_of_the_definition_with_the_same_masks",
+        "layers/test_layers.py::test_batches_of_more_than_one_block_of_steps",
+        "layers/test_dropout.py::test_results_and_gradients_are_those_of_the_definition_with_the_same_masks",
         "-k", "float32 and (lstm-proj or gru)",
     ],
 }  # fmt: skip
@@ -196,7 +196,7 @@ def test_results_are_right_with_the_bounds_of_arrays_checked(what):
     """
     process = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *what],
-        cwd=Path(__file__).parent, env={**os.environ, "NUMBA_BOUNDSCHECK": "1"}, capture_output=True, text=True,
+        cwd=Path(__file__).parent.parent, env={**os.environ, "NUMBA_BOUNDSCHECK": "1"}, capture_output=True, text=True,
     )  # fmt: skip
     assert process.returncode == 0, process.stdout
 

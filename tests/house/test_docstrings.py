@@ -9,7 +9,7 @@ import numba_pack as nbp
 from numba_pack import cells, losses, optim
 from numba_pack.cells import Cell
 
-README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 PUBLIC = {
     f"{module.__name__}.{name}": getattr(module, name)
     for module in (nbp, cells, optim, losses)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-PARITY = Path(__file__).parent / "parity.py"
-BENCHMARK = Path(__file__).parent.parent / "bench" / "gpu.py"
+ROOT = Path(__file__).parents[2]
+PARITY = ROOT / "tests" / "parity.py"
+BENCHMARK = ROOT / "bench" / "gpu.py"
 BACKENDS = {
     "cpu": {"NUMBA_PACK_BACKEND": "cpu"},
     "simulator": {"NUMBA_PACK_BACKEND": "cuda", "NUMBA_ENABLE_CUDASIM": "1"},
@@ -23,7 +24,7 @@ def run(backend, *arguments):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
     environment |= BACKENDS[backend] | {"NUMBA_PACK_TESTED_BACKEND": "cpu" if backend == "cpu" else "cuda"}
     command = [sys.executable, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=PARITY.parent.parent)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
 
 
 @pytest.mark.parametrize("backend", ["cpu", pytest.param("simulator", marks=pytest.mark.slow), "device"])

@@ -24,7 +24,7 @@ def test_slow():
 def suite(tmp_path):
     """Runs pytest on two tests, one of them slow, under the plugin and markers of this package."""
     (tmp_path / "test_two.py").write_text(TESTS)
-    settings = f"[pytest]\npythonpath = {Path(__file__).parent}\naddopts = -p plain_or_all\ntestpaths = .\n"
+    settings = f"[pytest]\npythonpath = {Path(__file__).parents[1]}\naddopts = -p plain_or_all\ntestpaths = .\n"
     (tmp_path / "pytest.ini").write_text(settings + "markers =\n    slow: takes long\n")
 
     def run(*arguments):
@@ -54,6 +54,6 @@ def test_all_runs_what_is_slow_too(suite):
 
 
 def test_the_suite_has_slow_tests_and_ci_runs_all():
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     assert "pytest --all" in (root / ".ci" / "run").read_text()
     assert "pytest --all" in (root / "README.md").read_text()

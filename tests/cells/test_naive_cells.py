@@ -8,19 +8,12 @@ import naive
 import naive_cells
 import numpy as np
 import pytest
-from naive_cells import CELLS, run
+from naive_cells import CELLS, CONSTANTS, run
 
 I, H = 3, 4  # noqa: E741
 LENGTHS = (4, 1, 6)
 #: what the float32 of Keras and ONNX Runtime may be off by, in sums of some ten numbers over some ten steps
 FLOAT32 = 32 * np.finfo(np.float32).eps
-CONSTANTS = {
-    "LeakyRNN": {"dt": 0.5, "tau": 3.0},
-    "LeakyRNNTau": {"dt": 0.5},
-    "CTRNN": {"dt": 0.5, "tau": 3.0},
-    "JANET": {"beta": 0.7},
-    "RGLRU": {"c": 8.0},
-}
 
 
 def make_parameters(name, rng, L=1, D=1, heads=1, P=None):

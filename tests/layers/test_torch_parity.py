@@ -7,7 +7,7 @@ from helpers import CELLS, DTYPES, make_case, make_layer, tolerance
 
 import numba_pack as nbp
 
-torch = pytest.importorskip("torch", reason="PyTorch is the reference here; tests/test_layers.py does without it")
+torch = pytest.importorskip("torch", reason="PyTorch is the reference here; test_layers.py does without it")
 
 LENGTHS = (4, 1, 7, 4, 6)  # PyTorch takes no sequence of length 0
 T, B = max(LENGTHS), len(LENGTHS)

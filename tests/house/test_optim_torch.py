@@ -5,7 +5,7 @@ import pytest
 
 from numba_pack.optim import SGD, Adam, AdamW, clip_grad_norm
 
-torch = pytest.importorskip("torch", reason="PyTorch is the reference here; tests/test_optim.py does without it")
+torch = pytest.importorskip("torch", reason="PyTorch is the reference here; test_optim.py does without it")
 
 STEPS = 50
 PAIRS = [

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-SAMPLE = Path(__file__).with_name("typing_sample.py")
-ROOT = SAMPLE.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLE = ROOT / "tests" / "typing_sample.py"
 
 
 def run(folder, *command):

@@ -524,4 +524,4 @@ def test_without_safetensors_the_error_tells_what_to_install():
 
 def test_the_package_does_not_import_safetensors():
     code = "import sys, numba_pack; assert 'safetensors' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
