@@ -349,7 +349,7 @@ def test_all_compile_in_a_cuda_thread_without_a_call_and_in_their_dtype(dtype):
     from numba import cuda
 
     from numba_pack.cuda.device import Kernel
-    from numba_pack.cuda.kernels import ptx_of
+    from numba_pack.cuda.resources import ptx_of
 
     exp, expm1, log, erf, sign = (UNARY[name] for name in ("exp", "expm1", "log", "erf", "sign"))
     nearest, inverse = UNARY["nearest"], UNARY["inverse"]

@@ -24,7 +24,7 @@ QUICK = {"LSTM", "GRUResetBefore", "MinGRU"}
 def kernels():
     if find_spec("numba_cuda") is None:
         return
-    from numba_pack.cuda.kernels import CELLS, every_kernel
+    from numba_pack.cuda.resources import CELLS, every_kernel
 
     others = {cell.name for cell in CELLS} - QUICK
     for name, dtype, kernel in every_kernel():
@@ -38,7 +38,7 @@ def kernels():
 
 @pytest.mark.parametrize(("dtype", "kernel", "architecture"), list(kernels()))
 def test_a_kernel_compiles_in_its_dtype_within_registers_and_shared_memory(dtype, kernel, architecture):
-    from numba_pack.cuda.kernels import find_ptxas, ptx_of, resources_of
+    from numba_pack.cuda.resources import find_ptxas, ptx_of, resources_of
 
     ptx = ptx_of(kernel, architecture)
     assert ".entry" in ptx and f".target sm_{architecture[0]}{architecture[1]}" in ptx

@@ -56,4 +56,4 @@ def test_all_runs_what_is_slow_too(suite):
 def test_the_suite_has_slow_tests_and_ci_runs_all():
     root = Path(__file__).parents[2]
     assert "pytest --all" in (root / ".ci" / "run").read_text()
-    assert "pytest --all" in (root / "README.md").read_text()
+    assert "pytest --all" in (root / "CONTRIBUTING.md").read_text()

@@ -241,7 +241,7 @@ def test_cells_that_have_a_name_are_those_of_that_name():
 @pytest.mark.parametrize("of, plain", [
     (RNN_CLIP, lambda: nbp.RNN(K, H, rng=3)),
     (Composition("LSTM", DEFAULTS["LSTM"], clip=True), lambda: nbp.LSTM(K, H, rng=3)),
-], ids=str)  # fmt: skip
+], ids=["RNN", "LSTM"])  # fmt: skip
 def test_a_bound_that_nothing_reaches_changes_no_bit(of, plain):
     plain, layer = plain(), cell_of(of)(K, H)
     layer.load_state_dict(plain.state_dict())

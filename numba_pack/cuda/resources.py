@@ -1,4 +1,4 @@
-"""Every kernel, and what compiling each gives: ``python -m numba_pack.cuda.kernels`` prints it.
+"""Every kernel, and what compiling each gives: ``python -m numba_pack.cuda.resources`` prints it.
 
 No device is needed. The kernels are compiled to PTX by NVVM, which comes with numba-cuda; their registers, spills and
 shared memory are told by ``ptxas``, if it is there (``pip install nvidia-cuda-nvcc``, or the CUDA toolkit).
