@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PARITY = ROOT / "tests" / "parity.py"
-BENCHMARK = ROOT / "bench" / "gpu.py"
+BENCHMARK = "-m", "bench.compare.gpu"
 BACKENDS = {
     "cpu": {"NUMBA_PACK_BACKEND": "cpu"},
     "simulator": {"NUMBA_PACK_BACKEND": "cuda", "NUMBA_ENABLE_CUDASIM": "1"},
@@ -72,14 +72,14 @@ def test_the_report_tells_the_device():
 
 
 def test_the_benchmark_says_that_there_is_no_device():
-    result = run("cpu", str(BENCHMARK))
+    result = run("cpu", *BENCHMARK)
     assert result.returncode != 0
     assert "There is no device here" in result.stderr
 
 
 @pytest.mark.slow
 def test_the_benchmark_runs_in_the_simulator(tmp_path):
-    result = run("simulator", str(BENCHMARK), "--tiny", "--rounds", "1", "--output", str(tmp_path))
+    result = run("simulator", *BENCHMARK, "--tiny", "--rounds", "1", "--output", str(tmp_path))
     assert result.returncode == 0, result.stderr
     report = (tmp_path / "gpu.md").read_text()
     assert "Numba's simulator" in report
@@ -89,11 +89,10 @@ def test_the_benchmark_runs_in_the_simulator(tmp_path):
 def test_the_benchmark_judges_and_draws_made_up_times(tmp_path):
     pytest.importorskip("matplotlib")
     code = f"""
-import sys, pathlib
-sys.path.insert(0, {str(BENCHMARK.parent)!r})
-import environment
+import pathlib
+from bench.tools import environment
 environment.prepare()
-import gpu
+from bench.compare import gpu
 rows = [
     {{"id": f"LSTM-B1-H{{H}}", "H": H, "training": training, "N": 9, "left_out": {{}},
       "median": {{"numba_pack": 2.0, "PyTorch packed": 2.0 * H / 64, "PyTorch padded": 3.0}}}}
@@ -103,7 +102,7 @@ results = {{"device": "made up", "versions": "", "rows": rows}}
 print(gpu.report(results))
 assert gpu.draw(results, pathlib.Path({str(tmp_path)!r}) / "gpu.png")
 """
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stderr
     assert "| LSTM-B1-H256 | 9 | 2 | 4.00 | - | 1.50 | - |" in result.stdout
     assert (

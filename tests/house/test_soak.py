@@ -1,4 +1,4 @@
-"""`bench/soak.py` for some seconds: memory stands still, bits are equal, and it would tell if they were not."""
+"""`bench/alone/soak.py` for some seconds: memory stands still, bits are equal, and it would tell if they were not."""
 
 import os
 import subprocess
@@ -9,11 +9,12 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-BENCH = Path(__file__).parents[2] / "bench"
+ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import sys
-sys.path.insert(0, {bench!r})
-import soak
+from bench.tools.environment import prepare
+prepare(threads=2)
+from bench.alone import soak
 import numpy as np
 
 tasks = soak.make_tasks(np.random.default_rng(0))[:60]
@@ -39,8 +40,8 @@ sys.exit(0 if right else 3)
 
 
 def run(what):
-    code = SCRIPT.format(bench=str(BENCH), what=what)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    code = SCRIPT.format(what=what)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
 
 

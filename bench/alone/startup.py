@@ -1,6 +1,6 @@
 """Import, first calls and the overhead of a call, each in fresh processes.
 
-    python bench/startup.py
+    python -m bench.alone.startup
 
 Cold: nothing compiled yet, the cache folder empty. Cached: a new process that finds what an earlier one compiled.
 """
@@ -16,17 +16,17 @@ CELLS = ("LSTM", "GRU", "RNN")
 
 def measure(processes=5, cells=CELLS):
     """Seconds by name: medians over so many processes (one for each cell where all is cold)."""
-    from environment import child
+    from bench.tools.environment import child
 
     def median_of(kind, *arguments, **variables):
-        runs = [child("startup.py", kind, *arguments, **variables) for _ in range(processes)]
+        runs = [child("bench.alone.startup", kind, *arguments, **variables) for _ in range(processes)]
         return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
 
-    child("startup.py", "import")  # so that bytecode is there
+    child("bench.alone.startup", "import")  # so that bytecode is there
     found = {"import": median_of("import"), "cold": {}, "cached": {}}
     for cell in cells:
         with tempfile.TemporaryDirectory() as folder:
-            found["cold"][cell] = child("startup.py", "calls", cell, NUMBA_CACHE_DIR=folder)
+            found["cold"][cell] = child("bench.alone.startup", "calls", cell, NUMBA_CACHE_DIR=folder)
             found["cached"][cell] = median_of("calls", cell, NUMBA_CACHE_DIR=folder)
     found["overhead"] = median_of("overhead")
     return found
@@ -97,7 +97,7 @@ def time_overhead():
 
 
 def main():
-    from environment import prepare
+    from bench.tools.environment import prepare
 
     prepare()
     print(json.dumps(measure(), indent=2))

@@ -1,8 +1,9 @@
 """A recurrent net as an ONNX model, for the peers that run those."""
 
 import numpy as np
-from environment import load
-from workloads import GATES
+
+from bench.tools.environment import load
+from bench.tools.workloads import GATES
 
 #: where ONNX's gates stand among PyTorch's: LSTM i, o, f, g among i, f, g, o; GRU z, r, n among r, z, n
 _ORDER = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}

@@ -1,8 +1,9 @@
 """Forward and backward: the gradients of all parameters, of each shape with each library that has them."""
 
 import pytest
-from contenders import LAYERS, layer_rounding
-from workloads import TRAINING, problem
+
+from bench.compare.contenders import LAYERS, layer_rounding
+from bench.tools.workloads import TRAINING, problem
 
 
 @pytest.mark.parametrize("contender", [c for c in LAYERS if c.trains], ids=lambda contender: contender.name)

@@ -4,10 +4,10 @@ What is computed is what it is for layers, but for the gradients: among them is 
 Where table and input weights are folded into one matrix, it is the gradient of that.
 """
 
-import contenders
 import numpy as np
 
 import numba_pack as nbp
+from bench.compare import contenders
 
 
 class NumbaPack(contenders.NumbaPack):

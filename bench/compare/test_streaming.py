@@ -1,8 +1,9 @@
 """A stream of samples: one step a call, the state carried over."""
 
 import pytest
-from contenders_streaming import STREAMS
-from workloads import STREAMING
+
+from bench.compare.contenders_streaming import STREAMS
+from bench.tools.workloads import STREAMING
 
 
 @pytest.mark.parametrize("contender", STREAMS, ids=lambda contender: contender.name)

@@ -1,7 +1,7 @@
 """A PyTorch model trained on packed batches, before and after ``numba_pack.interop.torch.accelerate``.
 
-    python bench/accelerate.py
-    python bench/accelerate.py --threads 2 --seconds 6 --only GRU
+    python -m bench.compare.accelerate
+    python -m bench.compare.accelerate --threads 2 --seconds 6 --only GRU
 
 A step is all that a user's loop does: zero_grad, the recurrent module on a PackedSequence, a linear layer,
 cross-entropy over all rows, backward, and Adam. Before it is timed, losses and gradients of the two models are
@@ -11,13 +11,13 @@ compared. What is printed is a Markdown table; times are medians of interleaved 
 import argparse
 import copy
 
-from environment import prepare
+from bench.tools.environment import prepare
 
 CLASSES = 10
 
 
 def rows():
-    from workloads import Workload
+    from bench.tools.workloads import Workload
 
     return [
         Workload("LSTM", 8, 64, "near-equal", T=50),
@@ -38,7 +38,7 @@ class Training:
     """A model, its optimizer and its batch; ``step`` is what is timed."""
 
     def __init__(self, problem):
-        from environment import load
+        from bench.tools.environment import load
 
         self.torch = torch = load("torch")
         w = problem.workload
@@ -85,9 +85,9 @@ class Training:
 
 def measure(workload, seconds):
     """Median seconds of a step, before and after."""
-    from contenders import check, layer_rounding
-    from timing import interleave, summary
-    from workloads import Problem
+    from bench.compare.contenders import check, layer_rounding
+    from bench.tools.timing import interleave, summary
+    from bench.tools.workloads import Problem
 
     problem = Problem(workload)
     before = Training(problem)
@@ -105,7 +105,7 @@ def main():
     arguments = parser.parse_args()
 
     prepare(arguments.threads)
-    from tables import table
+    from bench.tools.markdown import table
 
     found = []
     for workload in rows():

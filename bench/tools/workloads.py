@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-from environment import ROOT
 
 import numba_pack as nbp
+from bench.tools.environment import ROOT
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 

@@ -1,8 +1,9 @@
 """The packing functions: against PyTorch's, and against a copy of as many bytes."""
 
 import pytest
-from contenders_packing import PACKERS
-from workloads import PACKING
+
+from bench.compare.contenders_packing import PACKERS
+from bench.tools.workloads import PACKING
 
 
 @pytest.mark.parametrize("contender", PACKERS, ids=lambda contender: contender.name)

@@ -1,8 +1,8 @@
 """Mixed load for a long time: no error, equal bits throughout, and memory that does not grow.
 
-``python bench/soak.py`` has two parts. First 100,000 calls of mixed shapes in one thread; then, for ten minutes, four
-threads that run inference, training and packing over mixed shapes while the number of threads and the parameters of
-some layers change. Every result is compared, bit for bit, with the one computed at the start. It exits with 1 if one
+``python -m bench.alone.soak`` has two parts. First 100,000 calls of mixed shapes in one thread; then, for ten minutes,
+four threads that run inference, training and packing over mixed shapes while the number of threads and the parameters
+of some layers change. Every result is compared, bit for bit, with the one computed at the start. It exits with 1 if one
 differed, or if the memory in use grew in the second half of a part.
 
 Memory in use is what ``malloc`` has given out and not got back, less the buffers that numba_pack keeps for later (up to
@@ -21,15 +21,16 @@ import sys
 import threading
 import time
 
-from environment import prepare
+from bench.tools.environment import prepare
 
-prepare(threads=2)  # before NumPy
+if __name__ == "__main__":
+    prepare(threads=2)  # before NumPy
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-import numba_pack as nbp  # noqa: E402
-from numba_pack.cells.dropout import Calls  # noqa: E402
-from numba_pack.cpu.workspace import WORKSPACE  # noqa: E402
+import numba_pack as nbp
+from numba_pack.cells.dropout import Calls
+from numba_pack.cpu.workspace import WORKSPACE
 
 
 class _Mallinfo2(ctypes.Structure):

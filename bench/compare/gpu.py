@@ -1,8 +1,8 @@
 """numba_pack on a GPU against PyTorch's cuDNN there, packed and padded, with TF32 and without.
 
-    python bench/gpu.py              all shapes
-    python bench/gpu.py --only LSTM  those whose ids contain this
-    python bench/gpu.py --tiny       one shape that Numba's simulator can do, to try this script without a device
+    python -m bench.compare.gpu              all shapes
+    python -m bench.compare.gpu --only LSTM  those whose ids contain this
+    python -m bench.compare.gpu --tiny       one shape that Numba's simulator can do, to try this without a device
 
 Everything is on the device before the clock starts: input, weights, and the gradients of the outputs. Times are those
 between two events on the stream, of as many calls as take 20 ms, so that what the host does counts only where the
@@ -21,7 +21,7 @@ from itertools import product
 from pathlib import Path
 from time import perf_counter
 
-from environment import ROOT, Unavailable, load, prepare, versions
+from bench.tools.environment import ROOT, Unavailable, load, prepare, versions
 
 OURS, PACKED, PADDED = "numba_pack", "PyTorch packed", "PyTorch padded"
 AIMS = ((1.0, "at every shape with H <= 512"), (1.5, "in the geometric mean"))
@@ -30,7 +30,7 @@ SAMPLE = 20.0  # milliseconds
 
 def shapes(tiny):
     """The workloads, B from 1 to 256, H from 64 to 1024, T to 2000."""
-    from workloads import Workload
+    from bench.tools.workloads import Workload
 
     if tiny:
         return [Workload("LSTM", 3, 3, T=4)]
@@ -167,7 +167,8 @@ def check(problem, contenders):
 def measure(workload, training, rounds):
     """The median milliseconds of each contender, and why others take no part."""
     import numpy as np
-    from workloads import Problem
+
+    from bench.tools.workloads import Problem
 
     problem, contenders, left_out = Problem(workload), {}, {}
     for name, make in CONTENDERS.items():
@@ -200,7 +201,7 @@ def ratio(row, name):
 
 def report(results):
     """The results as Markdown."""
-    from tables import table
+    from bench.tools.markdown import table
 
     header = ("shape", "N", f"{OURS}, ms", *(name for name in CONTENDERS if name != OURS))
     parts = ["# numba_pack on a GPU side by side with cuDNN", results["device"], results["versions"]]

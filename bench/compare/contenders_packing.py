@@ -1,11 +1,11 @@
 """The contenders for packing: this library, PyTorch, and a copy of as many bytes as the function writes."""
 
 import numpy as np
-from contenders import Contender
-from environment import load
-from workloads import lengths_of
 
 import numba_pack as nbp
+from bench.compare.contenders import Contender
+from bench.tools.environment import load
+from bench.tools.workloads import lengths_of
 
 
 def _batch(workload):

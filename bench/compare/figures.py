@@ -6,7 +6,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.lines import Line2D
-from targets import OURS, PEERS, against, packed_share, rate
+
+from bench.compare.targets import OURS, PEERS, against, packed_share, rate
 
 COLOURS = {
     OURS: "#c2255c",

@@ -1,8 +1,8 @@
 """The whole comparison with one command: measure, judge, and write tables and figures.
 
-    python bench/report.py            all of it, some 12 minutes
-    python bench/report.py --quick    within 2 minutes, once the kernels are compiled
-    python bench/report.py --only GRU-B32
+    python -m bench.compare.report            all of it, some 12 minutes
+    python -m bench.compare.report --quick    within 2 minutes, once the kernels are compiled
+    python -m bench.compare.report --only GRU-B32
 
 A full run goes to ``bench/results``, any other to ``build/bench``, unless ``--output`` says otherwise.
 """
@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-from environment import ROOT, prepare
+from bench.tools.environment import ROOT, prepare
 
 
 def main():
@@ -26,14 +26,13 @@ def main():
     output = arguments.output or (ROOT / "build" / "bench" if partly else ROOT / "bench" / "results")
 
     prepare(threads=1)
-    import figures
-    import tables
+    from bench.compare import figures, tables
 
     numbers = output / "results.json"
     if arguments.redraw:
         results = json.loads(numbers.read_text())
     else:
-        import suite
+        from bench.compare import suite
 
         results = suite.run(arguments.quick, arguments.only, arguments.seconds)
         output.mkdir(parents=True, exist_ok=True)

@@ -7,17 +7,25 @@ rows, each with its "id", the "median", "min" and "rounds" of each contender, an
 
 import datetime
 
-import ceilings
-import scaling
-import startup
-import workloads
-from contenders import LAYERS, NumbaPack, NumbaPackPadded, TorchPacked, TorchPadded, layer_rounding, line_up
-from contenders_packing import PACKERS
-from contenders_streaming import STREAMS
-from contenders_symbols import EMBEDDED
-from environment import machine, versions
-from timing import interleave, summary
 from tqdm import tqdm
+
+from bench.alone import ceilings, startup
+from bench.compare import scaling
+from bench.compare.contenders import (
+    LAYERS,
+    NumbaPack,
+    NumbaPackPadded,
+    TorchPacked,
+    TorchPadded,
+    layer_rounding,
+    line_up,
+)
+from bench.compare.contenders_packing import PACKERS
+from bench.compare.contenders_streaming import STREAMS
+from bench.compare.contenders_symbols import EMBEDDED
+from bench.tools import workloads
+from bench.tools.environment import machine, versions
+from bench.tools.timing import interleave, summary
 
 
 class Plan:

@@ -9,10 +9,10 @@ parameters, which makes it pack its weights again, since a step of training has 
 """
 
 import numpy as np
-from environment import Unavailable, load, threads
-from onnx_model import onnx_model
 
 import numba_pack as nbp
+from bench.tools.environment import Unavailable, load, threads
+from bench.tools.onnx_model import onnx_model
 
 
 class Contender:

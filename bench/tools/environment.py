@@ -12,7 +12,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 #: the libraries that numba_pack is compared with, by the name that they are imported by
 PEERS = ("torch", "onnxruntime", "openvino")
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_PACK_NUM_THREADS")
@@ -32,8 +32,6 @@ def prepare(threads=1):
         sys.path.insert(0, str(ROOT / "tests"))
         importlib.import_module("numba_cache")
         del sys.path[0]
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
 
 
 def threads():
@@ -92,9 +90,9 @@ def caches():
     return sizes
 
 
-def child(script, *arguments, **variables):
-    """Run a script of this folder in a process of its own; what it prints last is JSON."""
-    command = [sys.executable, str(ROOT / "bench" / script), *map(str, arguments)]
+def child(module, *arguments, **variables):
+    """Run a module in a process of its own; what it prints last is JSON."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
     python_path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     result = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": python_path, **variables}, capture_output=True, text=True, check=False

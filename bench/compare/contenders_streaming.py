@@ -4,12 +4,12 @@
 """
 
 import numpy as np
-from contenders import Contender, onnx_session, openvino_model
-from environment import load
-from onnx_model import onnx_model
-from workloads import Workload
 
 import numba_pack as nbp
+from bench.compare.contenders import Contender, onnx_session, openvino_model
+from bench.tools.environment import load
+from bench.tools.onnx_model import onnx_model
+from bench.tools.workloads import Workload
 
 
 class _Stream(Contender):

@@ -2,7 +2,8 @@
 
 import math
 
-from targets import OURS, PEERS, against, against_best, against_gemm, judge, rate
+from bench.compare.targets import OURS, PEERS, against, against_best, against_gemm, judge, rate
+from bench.tools.markdown import of_machine, of_versions, table
 
 
 def markdown(results, figures):
@@ -51,12 +52,6 @@ _SYMBOLS_TEXT = (
 )
 
 
-def table(header, rows, left=(0,)):
-    """A Markdown table; columns stand to the right but for those named in ``left``, by number."""
-    rule = ["---" if column in left else "---:" for column in range(len(header))]
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in (header, rule, *rows))
-
-
 def _number(value):
     """At least three digits that count."""
     return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"
@@ -69,15 +64,10 @@ def _time(row, name, unit):
 
 
 def _machine(results):
-    machine, versions = results["machine"], results["versions"]
-    caches = ", ".join(f"{name} {size >> 10} KiB" for name, size in sorted(machine["caches"].items()))
     kind = ", a quick run" if results["quick"] else ""
-    lines = [
-        f"{results['date']}{kind}. {machine['cpu']} ({machine['target']}), {machine['cores']} cores, {caches};"
-        f" vectors of {machine['register_bits']} bits.",
-        ", ".join(f"{name} {version}" for name, version in versions.items() if version) + ".",
-    ]
-    lines += [f"**Not installed, so not compared: {name}.**" for name, version in versions.items() if not version]
+    lines = [f"{results['date']}{kind}. {of_machine(results['machine'])}", of_versions(results["versions"])]
+    missing = [name for name, version in results["versions"].items() if not version]
+    lines += [f"**Not installed, so not compared: {name}.**" for name in missing]
     return "\n\n".join(lines)
 
 

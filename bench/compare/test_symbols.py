@@ -1,9 +1,10 @@
 """Symbols: an embedding and an LSTM over it, forward, and forward and backward."""
 
 import pytest
-from contenders import layer_rounding
-from contenders_symbols import EMBEDDED
-from workloads import SYMBOLS, symbols_problem
+
+from bench.compare.contenders import layer_rounding
+from bench.compare.contenders_symbols import EMBEDDED
+from bench.tools.workloads import SYMBOLS, symbols_problem
 
 
 @pytest.mark.parametrize("contender", EMBEDDED, ids=lambda contender: contender.name)

@@ -1,10 +1,10 @@
 """What the machine can do at most: multiply-adds a second, matrix products, and bytes read from each cache."""
 
 import numpy as np
-from environment import Unavailable, caches
-from environment import load as load_peer
-from timing import interleave
 
+from bench.tools.environment import Unavailable, caches
+from bench.tools.environment import load as load_peer
+from bench.tools.timing import interleave
 from numba_pack._jit import jit
 from numba_pack.simd.lanes import fma, lanes_of, load, store, width
 from numba_pack.simd.memory import address

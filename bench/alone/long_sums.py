@@ -1,20 +1,21 @@
 """What long sequences and many rows cost: time where gradients vanish, and digits where sums are long.
 
-    python bench/long_sums.py    a minute or two
+    python -m bench.alone.long_sums    a minute or two
 
 Prints two Markdown tables; PyTorch is compared with where it is installed.
 """
 
-from environment import prepare
+from bench.tools.environment import prepare
 
 if __name__ == "__main__":
     prepare()
 
 import numpy as np
-from timing import interleave
 from tqdm import tqdm
 
 import numba_pack as nbp
+from bench.tools.markdown import table
+from bench.tools.timing import interleave
 
 try:
     import torch
@@ -28,16 +29,11 @@ def main():
     shown = [("training step, B=32, I=64, H=128, float32", "loss on all steps", "loss on the last step", "ratio")]
     for kind in (nbp.LSTM, nbp.GRU, nbp.RNN):
         shown += [vanishing(kind, T) for T in tqdm((100, 200, 400), kind.__name__)]
-    print(table(shown))
+    print(table(shown[0], shown[1:]))
     shown = [("float32, relative error", "numba_pack", "PyTorch")]
     shown += [gradients(N) for N in tqdm((10_000, 100_000, 1_000_000), "rows")]
     shown += [products(columns) for columns in tqdm((1_000, 20_000, 100_000), "columns")]
-    print("\n" + table(shown))
-
-
-def table(rows):
-    header, *others = (f"| {' | '.join(cells)} |" for cells in rows)
-    return "\n".join((header, f"|{' --- |' * len(rows[0])}", *others))
+    print("\n" + table(shown[0], shown[1:]))
 
 
 def vanishing(kind, T):

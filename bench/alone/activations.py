@@ -1,7 +1,7 @@
 """The errors of sigmoid, tanh and their kin: over every float32, and over a dense sample of float64; and their time.
 
-    python bench/activations.py            ten minutes
-    python bench/activations.py --quick    every 64th block of float32
+    python -m bench.alone.activations            ten minutes
+    python -m bench.alone.activations --quick    every 64th block of float32
 
 Errors are in units in the last place (ulp): the distance between floats of the size of the exact value. Times are of
 one value, where vectors of them come from the cache. Prints a Markdown table.
@@ -11,7 +11,7 @@ import argparse
 import math
 import time
 
-from environment import prepare
+from bench.tools.environment import prepare
 
 if __name__ == "__main__":
     prepare()

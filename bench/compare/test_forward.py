@@ -1,8 +1,9 @@
 """Forward: the outputs of all steps, of each shape with each library."""
 
 import pytest
-from contenders import LAYERS, layer_rounding
-from workloads import FORWARD, problem
+
+from bench.compare.contenders import LAYERS, layer_rounding
+from bench.tools.workloads import FORWARD, problem
 
 
 @pytest.mark.parametrize("contender", LAYERS, ids=lambda contender: contender.name)

@@ -1,6 +1,6 @@
 """Threads: two against one, and each contender with one, two, four ... up to the number of cores.
 
-    python bench/scaling.py
+    python -m bench.compare.scaling
 
 Each measurement is a process of its own, so that no other pool of threads is there. BLAS and OpenMP have one thread
 where numba_pack is compared with itself.
@@ -15,15 +15,15 @@ SHAPE = "LSTM-B32-H256-lognormal"
 
 def measure(seconds, contenders=True, shapes=None):
     """Seconds a call: "two" of one and two threads by shape; "all" by contender and number of threads."""
-    from contenders import LAYERS
-    from environment import child, machine
+    from bench.compare.contenders import LAYERS
+    from bench.tools.environment import child, machine
 
     cores = machine()["cores"]
-    found = {"two": child("scaling.py", "two", seconds, *(shapes or ())) if cores > 1 else {}, "all": {}}
+    found = {"two": child("bench.compare.scaling", "two", seconds, *(shapes or ())) if cores > 1 else {}, "all": {}}
     if contenders:
         counts = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= cores]
         for contender in LAYERS:
-            runs = {n: child("scaling.py", "alone", seconds, contender.__name__, n) for n in counts}
+            runs = {n: child("bench.compare.scaling", "alone", seconds, contender.__name__, n) for n in counts}
             found["all"][contender.name] = {n: time for n, time in runs.items() if time is not None}
     return found
 
@@ -32,11 +32,10 @@ def measure(seconds, contenders=True, shapes=None):
 
 
 def two_against_one(seconds, *shapes):
-    import workloads
-    from contenders import NumbaPack
-    from timing import interleave, summary
-
     import numba_pack as nbp
+    from bench.compare.contenders import NumbaPack
+    from bench.tools import workloads
+    from bench.tools.timing import interleave, summary
 
     def with_threads(n, run):
         def call():
@@ -59,10 +58,10 @@ def two_against_one(seconds, *shapes):
 
 
 def alone(seconds, contender, threads):
-    import contenders
-    import workloads
-    from environment import Unavailable
-    from timing import interleave, summary
+    from bench.compare import contenders
+    from bench.tools import workloads
+    from bench.tools.environment import Unavailable
+    from bench.tools.timing import interleave, summary
 
     (workload,) = (w for w in workloads.FORWARD if str(w) == SHAPE)
     try:
@@ -74,7 +73,7 @@ def alone(seconds, contender, threads):
 
 
 def main():
-    import environment
+    from bench.tools import environment
 
     kind, *arguments = sys.argv[1:] or ["main"]
     environment.prepare(int(arguments[-1]) if kind == "alone" else 1)
