@@ -555,3 +555,14 @@ def test_a_tape_belongs_to_the_layer_and_not_to_its_copy():
 
 def test_helpers_know_each_layer_by_its_name():
     assert [helpers.cell_of(make_layer(cell, 3, 5)) for cell in CELLS] == CELLS
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "4097", "two", "1.5", ""], ids=repr)
+def test_a_wrong_number_of_threads_in_the_environment_is_named_at_import(value):
+    process = subprocess.run(
+        [sys.executable, "-c", "import numba_pack"],
+        env={**os.environ, "NUMBA_PACK_NUM_THREADS": value, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    expected = "the environment variable NUMBA_PACK_NUM_THREADS must be an integer from 1 to 4096"
+    assert f"ValueError: {expected}; got {value!r}" in process.stderr

@@ -8,7 +8,7 @@ import numpy as np
 from helpers import CELLS, assert_same_bits, infer, make_case, make_layer, of_sequences, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_layer_errors import LAYOUTS
+from test_arrays import LAYOUTS
 
 import numba_pack as nbp
 from numba_pack.cpu import engine

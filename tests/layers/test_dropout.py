@@ -332,3 +332,12 @@ def test_a_layer_of_pytorch_can_be_given_a_seed():
 
     assert_same_bits(drops(3), drops(3))
     assert len({output.tobytes() for output in (drops(3), drops(4), drops(None), drops(None))}) == 4
+
+
+@pytest.mark.parametrize("make", [nbp.RNN, nbp.LSTM, nbp.GRU])
+def test_dropout_with_one_layer_is_warned_of_where_it_is_asked_for(make):
+    with pytest.warns(
+        UserWarning, match=r"dropout is between layers, of which there is one: 0\.5 does nothing"
+    ) as seen:
+        make(3, 4, dropout=0.5)
+    assert seen[0].filename == __file__

@@ -1,5 +1,7 @@
 """The layers against the oracle, which is plain loops over one sequence and one step at a time: see naive.py."""
 
+import warnings
+
 import helpers
 import numpy as np
 import pytest
@@ -302,3 +304,12 @@ def test_the_representation_builds_the_layer_again():
         "GRU(3, 4)",
     ):
         assert repr(eval(text, {**vars(nbp), "float64": np.float64})) == text
+
+
+@pytest.mark.parametrize("make", [nbp.RNN, nbp.LSTM, nbp.GRU])
+def test_numpy_numbers_and_all_names_of_a_dtype_will_do(make):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        layer = make(np.int64(3), np.uint8(4), np.int32(2), bias=np.True_, dropout=np.float32(0.5), dtype="float64")
+    assert layer.dtype == np.float64
+    assert make(3, 4, dtype=float).dtype == np.dtype("float64")
