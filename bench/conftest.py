@@ -6,14 +6,11 @@ pytest bench --threads 4                  every library with four threads
 pytest bench --benchmark-autosave         keep the numbers; --benchmark-compare shows what has changed since
 """
 
-import sys
 from functools import lru_cache
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # environment is imported from here before a test is
-import environment
+from bench.tools import environment
 
 
 def pytest_addoption(parser):
@@ -37,7 +34,7 @@ def pytest_report_header(config):
 @pytest.fixture
 def compete(benchmark, request):
     """Time one contender among others: its answer is compared with the first one's, then its ``run`` is timed."""
-    from contenders import check  # it imports NumPy, which comes after the number of threads is set
+    from bench.compare.contenders import check  # it imports NumPy, which comes after the number of threads is set
 
     def time(classes, make, *arguments, rounding=0):
         try:

@@ -1,7 +1,7 @@
 """The rooms of the package and what they import of each other, drawn from the source itself.
 
-Each room stands on the floor that tests/test_rooms.py gives it, with the modules that are in it. An arc leads from a
-room to one that it imports from, the wider the more imports there are; the test sees to it that all lead down.
+Each room stands on the floor that tests/house/test_rooms.py gives it, with the modules that are in it. An arc leads
+from a room to one that it imports from, the wider the more imports there are; the test sees to it that all lead down.
 
     python examples/house.py --output examples/house.svg
 """
@@ -15,7 +15,7 @@ from textwrap import wrap
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "house"))
 from test_rooms import MODULES, ROOMS, imports, room_of
 
 INK, WALL, LEFT_OUT = "#333333", "#f2f2f2", {"__init__", "__main__"}

@@ -49,7 +49,7 @@ def _devices() -> int | str:
 
 
 backend: str = _choose()
-#: the module of device arrays, if the backend has such; by its name, as its room is above (see ``tests/test_rooms.py``)
+#: the module of device arrays, if the backend has such; by its name: its room is above (``tests/house/test_rooms.py``)
 device: Any = import_module(".cuda.arrays", __package__) if backend == "cuda" else None
 
 

@@ -361,14 +361,23 @@ def wrong_arrays(array):
     for axis in range(array.ndim):
         for change in (-1, 1):
             wrong = wrong_size(array, axis, change)
-            yield f"axis {axis} of {wrong.shape[axis]}", wrong, ValueError, ("shape", str(wrong.shape))
-    yield "an axis more", array[None], ValueError, ("shape", str((1, *array.shape)))
-    yield "zero-dimensional", np.array(1, array.dtype), ValueError, ("shape", "()")
-    for dtype in ("f8", "f2", "i4", "c8", "O", "U3", [("x", "f4")]):
-        yield f"dtype {dtype}", np.zeros(array.shape, dtype), TypeError, ("dtype", "float32")
-    yield "list", array.tolist(), TypeError, ("NumPy array", "list")
-    yield "masked", np.ma.array(array), TypeError, ("mask",)
-    yield "number", 1.0, TypeError, ("NumPy array", "float")
+            yield (
+                f"axis {axis} of {wrong.shape[axis]}",
+                wrong,
+                ValueError,
+                ("shape", f"{array.shape}; got {wrong.shape}"),
+            )
+    yield "an axis more", array[None], ValueError, ("shape", f"{array.shape}; got {(1, *array.shape)}")
+    if array.ndim > 1:
+        yield "an axis less", array[0], ValueError, ("shape", f"{array.shape}; got {array.shape[1:]}")
+    yield "zero-dimensional", np.array(1, array.dtype), ValueError, ("shape", f"{array.shape}; got ()")
+    for dtype in ("f8", "f2", "i4", "i8", "c8", "O", "U3", [("x", "f4")]):
+        wrong = np.zeros(array.shape, dtype)
+        yield f"dtype {dtype}", wrong, TypeError, (f"must have dtype float32; got {wrong.dtype}",)
+    for wrong in (array.tolist(), 1.0, "h"):
+        kind = type(wrong).__name__
+        yield kind, wrong, TypeError, (f"must be a NumPy array; got {kind}",)
+    yield "masked", np.ma.array(array), TypeError, ("must be an array without a mask, which would be lost",)
 
 
 def in_pair(number, wrong, right):
@@ -380,36 +389,44 @@ def wrong_states(state, none_may_be_a_part):
     if not isinstance(state, tuple):
         for name, wrong, error, words in wrong_arrays(state):
             yield name, wrong, error, words
-        yield "tuple where an array belongs", (state, state), TypeError, ("NumPy array", "tuple")
+        yield "tuple where an array belongs", (state, state), TypeError, ("must be a NumPy array; got tuple",)
         return
     for number in range(2):
         for name, wrong, error, words in wrong_arrays(state[number]):
             yield f"part {number}, {name}", in_pair(number, wrong, state), error, (f"[{number}]", *words)
         if not none_may_be_a_part:
-            yield f"part {number}, None", in_pair(number, None, state), TypeError, (f"[{number}]", "NoneType")
+            yield (
+                f"part {number}, None",
+                in_pair(number, None, state),
+                TypeError,
+                (f"[{number}] must be a NumPy array; got NoneType",),
+            )
     for wrong in (state[0], state[:1], (*state, state[0]), "hc", {"h": 0, "c": 0}):
-        yield (
-            f"{type(wrong).__name__} of {len(wrong)} for a pair",
-            wrong,
-            TypeError,
-            ("tuple of two arrays", type(wrong).__name__),
-        )
+        kind = type(wrong).__name__
+        what = f"tuple of {len(wrong)}" if kind == "tuple" else kind
+        words = ("must be a tuple of two arrays, h and c; got", what)
+        yield f"{kind} of {len(wrong)} for a pair", wrong, TypeError, words
 
 
 BAD_INPUT = {
-    "list": ([[1.0, 2.0]], TypeError, ("PackedSequence or a NumPy array", "list")),
-    "tuple": (tuple(PACKED), TypeError, ("PackedSequence or a NumPy array", "tuple")),
-    "vector": (PADDED[0, 0], ValueError, ("2 or 3 dimensions", "(2,)")),
-    "four axes": (PADDED[None], ValueError, ("2 or 3 dimensions", "(1, 4, 3, 2)")),
-    "no axes": (np.array(1, F4), ValueError, ("2 or 3 dimensions", "()")),
-    "columns": (PADDED[..., :1], ValueError, ("(4, 3, 2)", "(4, 3, 1)")),
-    "no columns": (PADDED[..., :0], ValueError, ("(4, 3, 2)", "(4, 3, 0)")),
-    "float64": (PADDED.astype("f8"), TypeError, ("float32", "float64")),
-    "float16": (PADDED.astype("f2"), TypeError, ("float32", "float16")),
-    "big-endian float64": (PADDED.astype(">f8"), TypeError, ("float32", ">f8")),
-    "object": (PADDED.astype(object), TypeError, ("float32", "object")),
-    "string": (PADDED.astype("U3"), TypeError, ("float32", "<U3")),
-    "complex": (PADDED.astype("c8"), TypeError, ("float32", "complex64")),
+    "list": ([[1.0, 2.0]], TypeError, ("must be a PackedSequence or a NumPy array; got list",)),
+    "tuple": (tuple(PACKED), TypeError, ("must be a PackedSequence or a NumPy array; got tuple",)),
+    "None": (None, TypeError, ("must be a PackedSequence or a NumPy array; got NoneType",)),
+    "number": (F4(1), TypeError, ("must be a PackedSequence or a NumPy array; got numpy.float32",)),
+    "vector": (PADDED[0, 0], ValueError, ("must be a PackedSequence or have 2 or 3 dimensions; got shape (2,)",)),
+    "four axes": (PADDED[None], ValueError, ("2 or 3 dimensions; got shape (1, 4, 3, 2)",)),
+    "no axes": (np.array(1, F4), ValueError, ("2 or 3 dimensions; got shape ()",)),
+    "columns": (PADDED[..., :1], ValueError, ("must have shape (T, B, input_size) = (4, 3, 2); got (4, 3, 1)",)),
+    "more columns": (np.ones((4, 3, 6), F4), ValueError, ("must have shape", "= (4, 3, 2); got (4, 3, 6)")),
+    "no columns": (PADDED[..., :0], ValueError, ("must have shape", "= (4, 3, 2); got (4, 3, 0)")),
+    "columns of one": (PADDED[:, 0, :1], ValueError, ("must have shape (T, input_size) = (4, 2); got (4, 1)",)),
+    "masked": (np.ma.array(PADDED), TypeError, ("must be an array without a mask, which would be lost",)),
+    "float64": (PADDED.astype("f8"), TypeError, ("must have dtype float32; got float64",)),
+    "float16": (PADDED.astype("f2"), TypeError, ("must have dtype float32; got float16",)),
+    "big-endian float64": (PADDED.astype(">f8"), TypeError, ("must have dtype float32; got >f8",)),
+    "object": (PADDED.astype(object), TypeError, ("must have dtype float32; got object",)),
+    "string": (PADDED.astype("U3"), TypeError, ("must have dtype float32; got <U3",)),
+    "complex": (PADDED.astype("c8"), TypeError, ("must have dtype float32; got complex64",)),
     "structured": (np.zeros((4, 3, 2), [("x", "f4")]), TypeError, ("float32", "'x'")),
     "more than the memory": (HUGE, MemoryError, ("Unable to allocate",)),
     "symbol too large": (
@@ -424,10 +441,34 @@ BAD_INPUT = {
     "symbols masked": (np.ma.array([[0, 1]]), TypeError, ("mask",)),
     "symbol without an axis": (index(1)[0], TypeError, ("PackedSequence or a NumPy array", "int64")),
     "more symbols than the memory": (nbp.symbols(HUGE_SYMBOLS), MemoryError, ("Unable to allocate",)),
-    "integers": (PADDED.astype(int), TypeError, ("float32", "int64")),
-    "packed, columns": (lie(dict(data=ROWS[:, :1])), ValueError, ("input.data", "(6, 2)", "(6, 1)")),
-    "packed, float64": (PACKED.astype("f8"), TypeError, ("input.data", "float32", "float64")),
+    "integers": (PADDED.astype(int), TypeError, ("must have dtype float32; got int64",)),
+    "packed, columns": (
+        lie(dict(data=ROWS[:, :1])),
+        ValueError,
+        ("input.data", "(N, input_size) = (6, 2); got (6, 1)"),
+    ),
+    "packed, more columns": (
+        lie(dict(data=np.ones((6, 7), F4))),
+        ValueError,
+        ("input.data", "(N, input_size) = (6, 2); got (6, 7)"),
+    ),
+    "packed, float64": (PACKED.astype("f8"), TypeError, ("input.data must have dtype float32; got float64",)),
     "packed, lie": (lie(dict(batch_sizes=index(3, 2, 2))), ValueError, ("input.batch_sizes", "6", "got 7")),
+    "packed, a row less": (
+        lie(dict(data=ROWS[:5])),
+        ValueError,
+        ("input.batch_sizes must sum to the rows of data: expected 5; got 6",),
+    ),
+    "packed, growing": (
+        lie(dict(batch_sizes=index(2, 3, 1))),
+        ValueError,
+        ("input.batch_sizes must not grow, nor exceed the number of sequences: expected at most 2; got 3 at index 1",),
+    ),
+    "packed, no permutation": (
+        lie(dict(sorted_indices=index(3, 0, 2))),
+        ValueError,
+        ("input.sorted_indices must be a permutation: expected at most 2; got 3 at index 0",),
+    ),
     "packed, order": (lie(dict(sorted_indices=index(0, 0, 0))), ValueError, ("input.unsorted_indices", "inverse")),
     "packed, pickled lie": (pickled_lie(), ValueError, ("input.batch_sizes", str(2**60))),
     "packed, symbol too large": (
@@ -450,27 +491,82 @@ BAD_INPUT = {
 }
 
 
+def backward(layer, batch, *arguments):
+    """Backward of a forward pass; where it is refused, the tape has to be as good as before."""
+    tape = layer.forward(batch)[2]
+    try:
+        return layer.backward(tape, *arguments)
+    except (TypeError, ValueError):
+        after, anew = (layer.backward(one).parameters for one in (tape, layer.forward(batch)[2]))
+        if after.tobytes() != anew.tobytes():
+            raise AssertionError("the tape was changed") from None
+        raise
+
+
 def layer_cases(name, layer):
     state = STATES[name]
+    ways = {f"{name}(": layer, f"{name}.forward(": layer.forward}
     for what, (value, error, words) in BAD_INPUT.items():
         words = words if "input" in "".join(words) else ("input", *words)
         words = () if error is MemoryError else words
-        yield Case(f"{name}(input), {what}", error, words, lambda v=value: layer(v))
-        yield Case(f"{name}.forward(input), {what}", error, words, lambda v=value: layer.forward(v))
-    for what, value, error, words in wrong_states(state, False):
-        yield Case(f"{name}, hx {what}", error, ("hx", *words), lambda v=value: layer(PACKED, v))
-    for what, value, error, words in wrong_states(state, True):
-        call = lambda v=value: layer.backward(layer.forward(PACKED)[2], None, v)
-        yield Case(f"{name}.backward, d_state {what}", error, ("d_state", *words), call)
-    output = layer(PACKED)[0]
-    for what, value, error, words in wrong_arrays(output.data):
-        call = lambda v=value: layer.backward(layer.forward(PACKED)[2], v)
-        yield Case(f"{name}.backward, d_output {what}", error, ("d_output", *words), call)
+        for way, call in ways.items():
+            yield Case(f"{way}input), {what}", error, words, lambda f=call, v=value: f(v))
+    deep = lie(dict(data=ROWS[..., None]))
+    alone = tuple(part[:, :1] for part in state) if isinstance(state, tuple) else state[:, :1]
+    for way, call in ways.items():
+        yield Case(f"{way}input), packed, an axis more", ValueError, ("input.data", "= (6, 2); got (6, 2, 1)"),
+                   lambda f=call: f(deep))  # fmt: skip
+        yield Case(f"{way}input), state of a batch for one sequence", ValueError,
+                   ("hx", "must have shape (num_layers * num_directions, H) = ", ", 1, "),
+                   lambda f=call: f(PADDED[:, 0], alone))  # fmt: skip
+        for form, batch in {"packed": PACKED, "padded": PADDED}.items():
+            for what, value, error, words in wrong_states(state, False):
+                yield Case(f"{way}{form}, hx), {what}", error, ("hx", *words), lambda f=call, b=batch, v=value: f(b, v))
+    yield from backward_cases(name, layer, state)
+    yield from module_cases(name, layer)
+
+
+def backward_cases(name, layer, state):
+    packed, padded = layer(PACKED)[0], layer(PADDED)[0]
+    for form, batch in {"packed": PACKED, "padded": PADDED}.items():
+        for what, value, error, words in wrong_states(state, True):
+            yield Case(f"{name}.backward, {form}, d_state {what}", error, ("d_state", *words),
+                       lambda b=batch, v=value: backward(layer, b, None, v))  # fmt: skip
+    for form, batch, output in (("packed", PACKED, packed.data), ("padded", PADDED, padded)):
+        for what, value, error, words in wrong_arrays(output):
+            yield Case(f"{name}.backward, {form}, d_output {what}", error, ("d_output", *words),
+                       lambda b=batch, v=value: backward(layer, b, v))  # fmt: skip
+    H, batch_first, rows = padded.shape[-1], padded.swapaxes(0, 1), padded.reshape(-1, padded.shape[-1])
+
+    def of_lengths(*lengths):
+        return nbp.pack_sequence([np.ones((n, H), F4) for n in lengths])
+
+    for what, batch, d_output, error, words in (
+        ("batch-first", PADDED, batch_first, ValueError,
+         (f"(T, B, num_directions * H) = (4, 3, {H}); got (3, 4, {H})",)),
+        ("rows", PADDED, rows, ValueError, (f"= (4, 3, {H}); got (12, {H})",)),
+        ("packed for padded", PADDED, packed, TypeError, ("must be a NumPy array; got", "PackedSequence")),
+        ("padded for packed", PACKED, padded, ValueError, (f"(N, num_directions * H) = (6, {H}); got (4, 3, {H})",)),
+        ("columns of data", PACKED, packed.map(lambda x: x[:, 1:]), ValueError,
+         (".data must have shape (N, num_directions * H)", f"= (6, {H}); got (6, {H - 1})")),
+        ("list for data", PACKED, packed._replace(data=packed.data.tolist()), TypeError,
+         (".data must be a NumPy array; got list",)),
+        ("of other lengths", PACKED, of_lengths(1, 4, 1), ValueError,
+         (".batch_sizes must be those of the input, [3 2 1]; got [3 1 1 1]",)),
+        ("of another order", PACKED, of_lengths(3, 2, 1), ValueError,
+         (".sorted_indices must be those of the input, [1 0 2]; got [0 1 2]",)),
+        ("of one more empty sequence", PACKED, of_lengths(2, 3, 1, 0), ValueError,
+         (".sorted_indices must be those of the input, [1 0 2]; got [1 0 2 3]",)),
+    ):  # fmt: skip
+        yield Case(f"{name}.backward, d_output {what}", error, ("d_output", *words),
+                   lambda b=batch, d=d_output: backward(layer, b, d))  # fmt: skip
     for field in ("batch_sizes", "sorted_indices"):
-        call = lambda f=field: layer.backward(layer.forward(PACKED)[2], output._replace(**{f: index(2, 1, 0)}))
-        yield Case(f"{name}.backward, d_output of other {field}", ValueError, ("d_output", field, "[2 1 0]"), call)
-    yield Case(f"{name}.backward, input_grad", TypeError, ("input_grad", "bool", "1"),
-               lambda: layer.backward(layer.forward(PACKED)[2], None, None, 1))  # fmt: skip
+        yield Case(f"{name}.backward, d_output of other {field}", ValueError, ("d_output", field, "[2 1 0]"),
+                   lambda f=field: backward(layer, PACKED, packed._replace(**{f: index(2, 1, 0)})))  # fmt: skip
+    for value in (1, None, "yes"):
+        words = (f"input_grad must be a bool; got {value!r}",)
+        call = lambda v=value: backward(layer, PACKED, None, None, v)
+        yield Case(f"{name}.backward, input_grad = {value!r}", TypeError, words, call)
 
     def used_twice():
         tape = layer.forward(PACKED)[2]
@@ -484,19 +580,39 @@ def layer_cases(name, layer):
         getattr(packed, field)[:] = value
         layer.backward(tape)
 
-    yield Case(f"{name}.backward twice", ValueError, ("tape must not have been used",), used_twice)
+    yield Case(f"{name}.backward twice", ValueError, ("tape must not have been used: backward uses it up",), used_twice)
     for field in PACKED._fields[1:]:
-        yield Case(f"{name}.backward, {field} changed meanwhile", ValueError, ("tape", field, str(2**40)),
+        yield Case(f"{name}.backward, {field} changed meanwhile", ValueError,
+                   (f"the input on the tape.{field} must ", str(2**40)),
                    lambda f=field: indices_changed(f, 2**40))  # fmt: skip
-    yield Case(f"{name}.backward, tape of another", ValueError, ("tape must come from", name),
+    another = f"tape must come from a forward call of this {name}; got one of another layer"
+    other = next(one for one in LAYERS.values() if one is not layer)
+    yield Case(f"{name}.backward, tape of another", ValueError, (another,),
                lambda: layer.backward(type(layer)(2, 5).forward(PACKED)[2]))  # fmt: skip
-    yield Case(f"{name}.backward, tape of a cell", TypeError, ("tape must be", "CellTape"),
+    yield Case(f"{name}.backward, tape of another kind", ValueError, (another,),
+               lambda: layer.backward(other.forward(PACKED)[2]))  # fmt: skip
+    yield Case(f"{name}.backward, tape of a cell", ValueError, (another,),
                lambda: layer.backward(CELLS["GRUCell"].forward(ONE)[1]))  # fmt: skip
-    yield from module_cases(name, layer)
+    for what, make in {
+        "None": lambda: None,
+        "and all else of forward": lambda: layer.forward(PACKED),
+    }.items():
+        yield Case(f"{name}.backward, tape {what}", TypeError, ("tape must be what forward returned third; got",),
+                   lambda m=make: layer.backward(m()))  # fmt: skip
 
 
-def assign(module, value):
-    module.parameters = value
+def refused(module, change):
+    """A change that is refused leaves the parameters as they were."""
+    before = module.parameters
+    try:
+        change()
+    finally:
+        if module.parameters is not before:
+            raise AssertionError("the parameters were changed")
+
+
+def no_bools(argument):
+    return [(argument, value, TypeError, (f"must be a bool; got {value!r}",)) for value in (1, 0, 2, None, "yes", 0.5)]
 
 
 def module_cases(name, module):
@@ -504,25 +620,31 @@ def module_cases(name, module):
     make = type(module)
     for size in ("input_size", "hidden_size"):
         for value, error, words in (
-            (0, ValueError, ("at least 1", "0")),
-            (-(2**70), ValueError, ("at least 1", str(-(2**70)))),
-            (2.0, TypeError, ("integer", "2.0")),
-            (True, TypeError, ("integer", "True")),
-            ("3", TypeError, ("integer", "'3'")),
-            (index(3), TypeError, ("integer", "array([3])")),
-            (2**31, ValueError, ("memory", str(2**31))) if size == "hidden_size" else (math.nan, TypeError, ("nan",)),
-            (2**62, ValueError, ("memory", str(2**62))),
-            (2**70, ValueError, ("memory", str(2**70))),
+            (0, ValueError, ("must be at least 1; got 0",)),
+            (-2, ValueError, ("must be at least 1; got -2",)),
+            (-(2**70), ValueError, ("must be at least 1; got", str(-(2**70)))),
+            (2.0, TypeError, ("must be an integer; got 2.0",)),
+            (True, TypeError, ("must be an integer; got True",)),
+            (None, TypeError, ("must be an integer; got None",)),
+            ("3", TypeError, ("must be an integer; got '3'",)),
+            (index(3), TypeError, ("must be an integer; got array([3])",)),
+            (2**31, ValueError, ("must give weights that fit into memory; got", str(2**31)))
+            if size == "hidden_size"
+            else (math.nan, TypeError, ("nan",)),
+            (2**62, ValueError, ("must give weights that fit into memory; got", str(2**62))),
+            (2**70, ValueError, ("must give weights that fit into memory; got", str(2**70))),
         ):
             call = lambda s=size, v=value: make(**{"input_size": 2, "hidden_size": 5, s: v})
             yield Case(f"{name}({size}={value!r})", error, (size, *words), call)
     for argument, value, error, words in (
-        ("bias", 1, TypeError, ("bool", "1")),
-        ("dtype", "f2", TypeError, ("float32 or float64", "'f2'")),
-        ("dtype", None, TypeError, ("float32 or float64", "None")),
-        ("dtype", ">f8", TypeError, ("float32 or float64", "'>f8'")),
-        ("rng", "seed", TypeError, ("default_rng", "'seed'")),
-        ("rng", -1, ValueError, ("default_rng", "-1")),
+        *no_bools("bias"),
+        *(
+            ("dtype", value, TypeError, (f"must be float32 or float64; got {value!r}",))
+            for value in ("f2", "i4", "c8", ">f4", ">f8", "nonsense", None, 3)
+        ),
+        ("rng", "seed", TypeError, ("must be what numpy.random.default_rng takes; got 'seed'",)),
+        ("rng", 1.5, TypeError, ("must be what numpy.random.default_rng takes; got 1.5",)),
+        ("rng", -1, ValueError, ("must be what numpy.random.default_rng takes; got -1",)),
         ("rng", index(1, 2).reshape(1, 2).view(np.matrix), ValueError, ("default_rng", "one-dimensional")),
         ("rng", NO_BYTES, ValueError, ("default_rng", "one-dimensional")),
     ):
@@ -531,60 +653,102 @@ def module_cases(name, module):
     right = module.parameters
     for what, value, error, words in (
         *wrong_arrays(right),
-        ("NaN", np.where(np.arange(right.size) == 7, F4("nan"), right), ValueError, ("finite", "nan", "index 7")),
-        ("infinity", np.where(np.arange(right.size) == 7, F4("inf"), right), ValueError, ("finite", "inf", "index 7")),
-        ("None", None, TypeError, ("NumPy array", "NoneType")),
+        (
+            "NaN",
+            np.where(np.arange(right.size) == 7, F4("nan"), right),
+            ValueError,
+            ("must be finite; got nan at index 7",),
+        ),
+        (
+            "infinity",
+            np.where(np.arange(right.size) == 7, F4("inf"), right),
+            ValueError,
+            ("must be finite; got inf at index 7",),
+        ),
+        ("None", None, TypeError, ("must be a NumPy array; got NoneType",)),
     ):
-        yield Case(f"{name}.parameters, {what}", error, ("parameters", *words), lambda v=value: assign(module, v))
-    yield Case(f"{name}.views, length", ValueError, ("vector", "shape"), lambda: module.views(right[1:]))
-    yield Case(f"{name}.views, list", TypeError, ("vector", "list"), lambda: module.views(right.tolist()))
+        yield Case(f"{name}.parameters, {what}", error, ("parameters", *words),
+                   lambda v=value: refused(module, lambda: setattr(module, "parameters", v)))  # fmt: skip
+    yield Case(f"{name}.views, length", ValueError, (f"vector must have shape {right.shape}; got {right[1:].shape}",),
+               lambda: module.views(right[1:]))  # fmt: skip
+    yield Case(f"{name}.views, list", TypeError, ("vector must be a NumPy array; got list",),
+               lambda: module.views(right.tolist()))  # fmt: skip
     state = module.state_dict()
-    first = next(iter(state))
+    first, last = next(iter(state)), list(state)[-1]
+    shape, whole = state[first].shape, f"['{first}'] "
+    fewer = {key: value for key, value in state.items() if key != last}
+    more = {**state, "weight_b": right, "weight_a": right}
     for what, value, error, words in (
-        ("list", [], TypeError, ("mapping", "list")),
-        ("empty", {}, ValueError, ("missing", first)),
-        ("extra", {**state, "foo": right}, ValueError, ("not known", "foo")),
-        ("shape", {**state, first: state[first][1:]}, ValueError, (first, "shape")),
-        ("integers", {**state, first: state[first].astype(int)}, TypeError, (first, "floats", "int64")),
-        ("complex", {**state, first: state[first].astype("c8")}, TypeError, (first, "floats", "complex64")),
-        ("NaN", {**state, first: np.full_like(state[first], np.nan)}, ValueError, (first, "finite", "nan")),
-        ("text", {**state, first: "x"}, TypeError, (first, "floats", "<U1")),
+        ("list", [], TypeError, (" must be a mapping of names to arrays; got list",)),
+        ("None", None, TypeError, (" must be a mapping of names to arrays; got NoneType",)),
+        ("empty", {}, ValueError, (" must have the names of this", "; missing: [", first, last)),
+        ("one less", fewer, ValueError, (f"; missing: ['{last}'], not known: none",)),
+        ("extra", {**state, "foo": right}, ValueError, ("; missing: none, not known: ['foo']",)),
+        ("two more", more, ValueError, ("; missing: none, not known: ['weight_a', 'weight_b']",)),
+        ("shape", {**state, first: state[first][1:]}, ValueError,
+         (whole, f"must have shape {shape}; got {state[first][1:].shape}")),
+        ("transposed", {**state, first: state[first].T}, ValueError,
+         (whole, f"must have shape {shape}; got {shape[::-1]}")),
+        ("scalar", {**state, first: 1.0}, ValueError, (whole, f"must have shape {shape}; got ()")),
+        ("integers", {**state, first: state[first].astype(int)}, TypeError,
+         (whole, "must hold real floats; got dtype int64")),
+        ("complex", {**state, first: state[first].astype("c8")}, TypeError,
+         (whole, "must hold real floats; got dtype complex64")),
+        ("text", {**state, first: "x"}, TypeError, (whole, "must hold real floats; got dtype <U1")),
+        ("uneven", {**state, first: [[1.0], [1.0, 2.0]]}, ValueError, (whole, "must be an array; got list")),
+        ("NaN", {**state, first: np.full(shape, np.nan)}, ValueError, (whole, "must be finite in float32; got nan")),
+        ("beyond float32", {**state, last: np.full(state[last].shape, 1e300)}, ValueError,
+         (f"['{last}'] must be finite in float32; got 1e+300",)),
         ("masked", {**state, first: np.ma.array(state[first])}, TypeError, (first, "mask")),
         ("no array", {**state, first: LostArray()}, TypeError, (first, "LostArray", "this array is lost")),
-    ):
-        call = lambda v=value: module.load_state_dict(v)
-        yield Case(f"{name}.load_state_dict, {what}", error, ("state_dict", *words), call)
+    ):  # fmt: skip
+        yield Case(f"{name}.load_state_dict, {what}", error, ("state_dict", *words),
+                   lambda v=value: refused(module, lambda: module.load_state_dict(v)))  # fmt: skip
 
 
 def layers():
     for name, layer in LAYERS.items():
         yield from layer_cases(name, layer)
         for argument, value, error, words in (
-            ("num_layers", 0, ValueError, ("at least 1", "0")),
-            ("num_layers", 2**40, ValueError, ("at most 4096", str(2**40))),
-            ("num_layers", None, TypeError, ("integer", "None")),
-            ("dropout", 1.5, ValueError, ("at most 1", "1.5")),
-            ("dropout", -0.1, ValueError, ("at least 0", "-0.1")),
-            ("dropout", math.nan, ValueError, ("finite", "nan")),
-            ("dropout", "0.5", TypeError, ("number", "'0.5'")),
-            ("dropout", np.array([0.5]), TypeError, ("number", "array([0.5])")),
-            ("bidirectional", 2, TypeError, ("bool", "2")),
-            ("batch_first", None, TypeError, ("bool", "None")),
+            *(("num_layers", value, ValueError, (f"must be at least 1; got {value}",)) for value in (0, -2)),
+            *(("num_layers", value, ValueError, (f"must be at most 4096; got {value}",)) for value in (10**9, 2**40)),
+            *(
+                ("num_layers", value, TypeError, (f"must be an integer; got {value!r}",))
+                for value in (3.0, "3", None, True)
+            ),
+            ("dropout", 1.5, ValueError, ("must be at most 1; got 1.5",)),
+            *(
+                ("dropout", value, ValueError, (f"must be at least 0 and finite; got {value!r}",))
+                for value in (-0.1, math.nan, math.inf)
+            ),
+            *(
+                ("dropout", value, TypeError, (f"must be a number; got {value!r}",))
+                for value in ("0.5", None, True, np.array([0.5]))
+            ),
+            *no_bools("bidirectional"),
+            *no_bools("batch_first"),
         ):
             call = lambda n=name, a=argument, v=value: type(LAYERS[n])(2, 5, **{a: v})
             yield Case(f"{name}({argument}={value!r})", error, (argument, *words), call)
     for value, error, words in (
-        (-1, ValueError, ("at least 0", "-1")),
-        (5, ValueError, ("less than hidden_size", "5")),
-        (2**70, ValueError, ("less than hidden_size", str(2**70))),
-        (1.0, TypeError, ("integer", "1.0")),
+        (-1, ValueError, ("must be at least 0; got -1",)),
+        (5, ValueError, ("must be less than hidden_size, 5; got 5",)),
+        (9, ValueError, ("must be less than hidden_size, 5; got 9",)),
+        (2**70, ValueError, ("must be less than hidden_size, 5; got", str(2**70))),
+        (1.0, TypeError, ("must be an integer; got 1.0",)),
+        (True, TypeError, ("must be an integer; got True",)),
     ):
         call = lambda v=value: nbp.LSTM(2, 5, proj_size=v)
         yield Case(f"LSTM(proj_size={value})", error, ("proj_size", *words), call)
-    for value, error in (("sigmoid", ValueError), (None, TypeError), (["tanh"], TypeError)):
+    yield Case("GRU(batch_first=True), columns", ValueError,
+               ("input must have shape (B, T, input_size) = (4, 3, 2); got (4, 3, 1)",),
+               lambda: nbp.GRU(2, 5, batch_first=True)(PADDED[..., :1]))  # fmt: skip
+    for value, error in (
+        ("sigmoid", ValueError), ("", ValueError), (None, TypeError), (1, TypeError), (["tanh"], TypeError)
+    ):  # fmt: skip
         for make in (nbp.RNN, nbp.RNNCell):
             call = lambda m=make, v=value: m(2, 5, nonlinearity=v)
-            words = ("nonlinearity", "'tanh' or 'relu'", repr(value))
+            words = (f"nonlinearity must be 'tanh' or 'relu'; got {value!r}",)
             yield Case(f"{make.__name__}(nonlinearity={value!r})", error, words, call)
     yield Case("GRU, as many sequences as there are numbers", MemoryError, (), lambda: GRU(np.zeros((0, 2**44, 2), F4)))
 
@@ -639,16 +803,12 @@ def steps(optimizer, *calls):
 
 def others():
     for value, error, words in (
-        (0, ValueError, ("between 1 and 4096", "0")),
-        (-1, ValueError, ("between 1 and 4096", "-1")),
-        (2**70, ValueError, ("between 1 and 4096", str(2**70))),
-        (2.0, TypeError, ("integer", "2.0")),
-        (np.True_, TypeError, ("integer", "True")),
-        (index(2), TypeError, ("integer", "array([2])")),
-        (None, TypeError, ("integer", "None")),
+        *((value, ValueError, f"between 1 and 4096; got {value}") for value in (0, -1, 4097, 2**70)),
+        *((value, TypeError, f"an integer; got {value!r}") for value in (2.0, "2", None, True, np.True_, index(2))),
     ):
-        yield Case(f"set_num_threads({value!r})", error, ("n must be", *words), lambda v=value: nbp.set_num_threads(v))
-        yield Case(f"threads({value!r})", error, ("n must be", *words), lambda v=value: nbp.threads(v).__enter__())
+        words = (f"n must be {words}",)
+        yield Case(f"set_num_threads({value!r})", error, words, lambda v=value: nbp.set_num_threads(v))
+        yield Case(f"threads({value!r})", error, words, lambda v=value: nbp.threads(v).__enter__())
     yield Case("warmup(3)", TypeError, ("layers", "int"), lambda: nbp.warmup(3))
     yield Case("warmup of a cell", TypeError, ("layers", "GRUCell"), lambda: nbp.warmup(CELLS["GRUCell"]))
     yield Case("warmup(training=1)", TypeError, ("training", "bool", "1"), lambda: nbp.warmup(GRU, training=1))
@@ -1038,7 +1198,11 @@ def compiled_packing():
                            lambda c=call, f=fields: c(lie(f)))  # fmt: skip
     yield Case("@njit unpack_ragged, pickled lie", ValueError, ("batch_sizes", str(2**60)),
                lambda: unpack_ragged(pickled_lie()))  # fmt: skip
-    for value, words in ((2, ("at least 3", "2")), (-1, ("at least 3", "-1")), (2**40, ("memory", str(2**40)))):
+    for value, words in (
+        (2, ("at least 3", "2")),
+        (-1, ("at least 3", "-1")),
+        (2**40, ("memory", str(2**40))),
+    ):
         yield Case(f"@njit pad_packed_sequence, total_length = {value}", ValueError, ("total_length", *words),
                    lambda v=value: pad_packed(PACKED, v))  # fmt: skip
     for value in (index(0, 3, 1), index(0, -1), index(1, 1), index(2**62)):
@@ -1184,19 +1348,20 @@ def compiled_layers():
         return tape._replace(**{outer: value})
 
     def shorter(array):
-        return array[:-1].copy() if len(array) else np.ones((1, 1, 1), array.dtype)
+        return array[:-1].copy() if len(array) else np.ones((1,) * array.ndim, array.dtype)
 
     def wild(array):
         array[-1] = 2**40
         return array
 
     def halved(array):
-        return array.astype("f2")
+        with np.errstate(over="ignore"):
+            return array.astype("f2")
 
     fields = {
         shorter: (
             "packed.data", "packed.batch_sizes", "packed.sorted_indices", "packed.unsorted_indices", "states.h",
-            "record.gates", "record.cells", "record.outputs", "record.unprojected", "output", "used",
+            "states.others", "record.gates", "record.cells", "record.outputs", "record.unprojected", "output", "used",
         ),
         wild: ("packed.batch_sizes", "packed.sorted_indices", "packed.unsorted_indices"),
         halved: ("packed.data", "states.h", "record.gates", "output", "used"),
@@ -1218,8 +1383,8 @@ def compiled_layers():
             back(used, None, None)
 
         yield Case(f"{name}, tape used before", ValueError, ("tape must not have been used",), twice)
-    yield Case("lstm_backward, tape.states.c shorter", ValueError, ("tape.states.c", "expected size 1", "got 0"),
-               lambda: nbp.lstm_backward(damaged(lstm_tape(), "states.c", shorter), None))  # fmt: skip
+    yield Case("lstm_backward, no c among the states", ValueError, ("tape.states.others", "expected size 1", "got 0"),
+               lambda: nbp.lstm_backward(damaged(lstm_tape(), "states.others", shorter), None))  # fmt: skip
 
     int32 = lie(dict(batch_sizes=index(3, 2, 1, dtype="i4")))
     typed = {
@@ -1284,10 +1449,11 @@ BROKEN = {
 
 def outcome(case):
     """What is wrong with how a case came out; nothing if it is right."""
-    before = [array.tobytes() for array in KEPT]
+    before, threads = [array.tobytes() for array in KEPT], nbp.get_num_threads()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # dropout with one layer
+            warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", "dropout is between layers")
             result = case.call()
     except BaseException as error:
         message = str(error)
@@ -1299,6 +1465,8 @@ def outcome(case):
     else:
         return f"no error; returned {type(result).__name__}"
     changed = [i for i, array in enumerate(KEPT) if array.tobytes() != before[i]]
+    if nbp.get_num_threads() != threads:
+        return "the number of threads was changed"
     return f"arrays {changed} of KEPT were changed" if changed else ""
 
 

@@ -4,17 +4,21 @@ Prints the bytes of a vector register, then ``ok``; an AssertionError is what is
 """
 
 import sys
+from pathlib import Path
 
 import helpers
 import numpy as np
-import test_activations
-import test_onnx_cells
 from helpers import assert_same_bits, infer, make_case, make_layer, of_sequences, train
 
 import numba_pack as nbp
 from numba_pack.cpu import engine
 from numba_pack.simd.lanes import lanes_of
 from numba_pack.simd.machine import MACHINE
+
+sys.path += [str(Path(__file__).with_name(room)) for room in ("cells", "interop")]
+
+import test_activations
+import test_onnx_cells
 
 LAYERS = [("lstm", np.float32), ("lstm", np.float64), ("lstm-proj", np.float32), ("gru", np.float32)]
 SIZES = [(1, 2), (3, 4), (8, 8), (7, 37), (33, 70)]

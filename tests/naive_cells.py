@@ -287,6 +287,15 @@ CELLS = {
     "SLSTM": Cell(slstm, 4, 4, 4),
     "RGLRU": Cell(rglru, 3, 0, 1, ("Lambda",)),
 }
+#: some constants for those that have any
+CONSTANTS = {
+    "LeakyRNN": {"dt": 0.5, "tau": 3.0},
+    "LeakyRNNTau": {"dt": 0.5},
+    "CTRNN": {"dt": 0.5, "tau": 3.0},
+    "JANET": {"beta": 0.7},
+    "RGLRU": {"c": 8.0},
+}
+
 
 # -- the net -----------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,111 @@
+"""Import, first calls and the overhead of a call, each in fresh processes.
+
+    python -m bench.alone.startup
+
+Cold: nothing compiled yet, the cache folder empty. Cached: a new process that finds what an earlier one compiled.
+"""
+
+import json
+import statistics
+import sys
+import tempfile
+from time import perf_counter
+
+CELLS = ("LSTM", "GRU", "RNN")
+
+
+def measure(processes=5, cells=CELLS):
+    """Seconds by name: medians over so many processes (one for each cell where all is cold)."""
+    from bench.tools.environment import child
+
+    def median_of(kind, *arguments, **variables):
+        runs = [child("bench.alone.startup", kind, *arguments, **variables) for _ in range(processes)]
+        return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+
+    child("bench.alone.startup", "import")  # so that bytecode is there
+    found = {"import": median_of("import"), "cold": {}, "cached": {}}
+    for cell in cells:
+        with tempfile.TemporaryDirectory() as folder:
+            found["cold"][cell] = child("bench.alone.startup", "calls", cell, NUMBA_CACHE_DIR=folder)
+            found["cached"][cell] = median_of("calls", cell, NUMBA_CACHE_DIR=folder)
+    found["overhead"] = median_of("overhead")
+    return found
+
+
+# -- what the fresh processes do ---------------------------------------------------------------------------------------
+
+
+def time_import():
+    start = perf_counter()
+    import numba
+    import numpy
+
+    between = perf_counter()
+    import numba_pack
+
+    end = perf_counter()
+    assert numba and numpy and numba_pack
+    return {"NumPy and Numba": between - start, "numba_pack, over these": end - between}
+
+
+def time_calls(cell):
+    """The first calls of what one needs in turn, on a small batch."""
+    import numpy as np
+
+    import numba_pack as nbp
+
+    sequences = [np.ones((n, 12), np.float32) for n in (7, 26, 15)]
+    found = {}
+
+    def timed(name, function, *arguments):
+        start = perf_counter()
+        result = function(*arguments)
+        found[name] = perf_counter() - start
+        return result
+
+    packed = timed("pack_sequence", nbp.pack_sequence, sequences)
+    layer = getattr(nbp, cell)(12, 100, rng=0)
+    output, _ = timed("first call", layer, packed)
+    _, _, tape = timed("first forward for training", layer.forward, packed)
+    timed("first backward", layer.backward, tape, output)
+    return found
+
+
+def time_overhead():
+    """Calls whose work is nothing: one sequence, one step, one unit."""
+    import numpy as np
+
+    import numba_pack as nbp
+
+    x = np.ones((1, 1), np.float32)
+    packed = nbp.pack_sequence([x])
+    functions = {
+        "LSTM, packed": (nbp.LSTM(1, 1), packed),
+        "LSTM, one sequence": (nbp.LSTM(1, 1), x),
+        "LSTMCell": (nbp.LSTMCell(1, 1), x),
+        "pack_sequence": (nbp.pack_sequence, [x]),
+    }
+    found = {}
+    for name, (function, argument) in functions.items():
+        times = []
+        for _ in range(20_000):
+            start = perf_counter()
+            function(argument)
+            times.append(perf_counter() - start)
+        found[name] = statistics.median(times)
+    return found
+
+
+def main():
+    from bench.tools.environment import prepare
+
+    prepare()
+    print(json.dumps(measure(), indent=2))
+
+
+if __name__ == "__main__":
+    CHILDREN = {"import": time_import, "calls": time_calls, "overhead": time_overhead}
+    if len(sys.argv) == 1:
+        main()
+    else:
+        print(json.dumps(CHILDREN[sys.argv[1]](*sys.argv[2:])))

@@ -1,0 +1,48 @@
+"""The whole comparison with one command: measure, judge, and write tables and figures.
+
+    python -m bench.compare.report            all of it, some 12 minutes
+    python -m bench.compare.report --quick    within 2 minutes, once the kernels are compiled
+    python -m bench.compare.report --only GRU-B32
+
+A full run goes to ``bench/results``, any other to ``build/bench``, unless ``--output`` says otherwise.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from bench.tools.environment import ROOT, prepare
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a few rows, and less time for each")
+    parser.add_argument("--seconds", type=float, default=4.0, help="how long a row takes, all contenders together")
+    parser.add_argument("--only", metavar="PATTERN", help="only rows whose ids contain this")
+    parser.add_argument("--redraw", action="store_true", help="write report and figures anew from the numbers there")
+    parser.add_argument("--output", type=Path, help="folder of the results")
+    arguments = parser.parse_args()
+    partly = arguments.quick or arguments.only
+    output = arguments.output or (ROOT / "build" / "bench" if partly else ROOT / "bench" / "results")
+
+    prepare(threads=1)
+    from bench.compare import figures, tables
+
+    numbers = output / "results.json"
+    if arguments.redraw:
+        results = json.loads(numbers.read_text())
+    else:
+        from bench.compare import suite
+
+        results = suite.run(arguments.quick, arguments.only, arguments.seconds)
+        output.mkdir(parents=True, exist_ok=True)
+        numbers.write_text(json.dumps(results, indent=1) + "\n")
+        results = json.loads(numbers.read_text())  # the same, drawn now or later
+    report = tables.markdown(results, figures.draw(results, output))
+    (output / "report.md").write_text(report)
+    print(report.split("\n## Forward")[0])
+    print(f"\nThe report is {output / 'report.md'}")
+
+
+if __name__ == "__main__":
+    main()

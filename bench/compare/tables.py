@@ -1,0 +1,175 @@
+"""The results as Markdown."""
+
+import math
+
+from bench.compare.targets import OURS, PEERS, against, against_best, against_gemm, judge, rate
+from bench.tools.markdown import of_machine, of_versions, table
+
+
+def markdown(results, figures):
+    """The whole report; ``figures`` maps names of files to captions."""
+    parts = ["# numba_pack side by side with its peers", _machine(results), *_targets(results)]
+    parts += [f"![{caption}]({name})\n\n{caption}" for name, caption in figures.items()]
+    for part, title in (("forward", "## Forward"), ("training", "## Forward and backward")):
+        if results[part]:
+            parts += [title, _LAYERS_TEXT[part], _layers(results[part])]
+    if results["packing"]:
+        parts += ["## Packing", _PACKING_TEXT, _packing(results["packing"])]
+    if results["streaming"]:
+        parts += ["## One step of one sequence", _STREAMING_TEXT, _streaming(results["streaming"])]
+    if results["symbols"]:
+        parts += ["## Symbols", _SYMBOLS_TEXT, _symbols(results["symbols"])]
+    if "threads" in results:
+        parts += ["## Threads", _threads(results["threads"])]
+    if "startup" in results:
+        parts += ["## Start", _startup(results["startup"])]
+    if "ceilings" in results:
+        parts += ["## What the machine can do", _ceilings(results["ceilings"])]
+    left_out = _left_out(results)
+    if left_out:
+        parts += ["## Left out", left_out]
+    return "\n\n".join(parts) + "\n"
+
+
+_LAYERS_TEXT = {
+    "forward": (
+        "One thread. Milliseconds a call: median of the rounds, and the least in brackets. *against best*: the fastest"
+        " peer's median over numba_pack's. *of gemm*: numba_pack's useful operations a second against those of NumPy's"
+        " BLAS on 1024 x 1024 x 1024, timed in the same rounds."
+    ),
+    "training": "As above, with the gradients of all parameters; numba_pack packs its weights anew in each call.",
+}
+_PACKING_TEXT = "float32, lengths log-normal up to 50 steps. Microseconds: median, and the least in brackets."
+_STREAMING_TEXT = (
+    "A call is one step, B = 1, I = H, with the state carried over. Microseconds: median, and the least in brackets."
+)
+
+
+_SYMBOLS_TEXT = (
+    "An embedding of E columns for V symbols, the n-th drawn with a probability of 1 / n, and an LSTM over it."
+    " Milliseconds: median, and the least in brackets. *numba_pack*: the table folded into the input weights, all of"
+    " which training assigns anew in each call. *looked up*: by NumPy, and given to the LSTM as rows."
+)
+
+
+def _number(value):
+    """At least three digits that count."""
+    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"
+
+
+def _time(row, name, unit):
+    if name not in row["median"]:
+        return "-"
+    return f"{_number(row['median'][name] / unit)} ({_number(row['min'][name] / unit)})"
+
+
+def _machine(results):
+    kind = ", a quick run" if results["quick"] else ""
+    lines = [f"{results['date']}{kind}. {of_machine(results['machine'])}", of_versions(results["versions"])]
+    missing = [name for name, version in results["versions"].items() if not version]
+    lines += [f"**Not installed, so not compared: {name}.**" for name in missing]
+    return "\n\n".join(lines)
+
+
+def _targets(results):
+    """Each target with its worst row, and below the table all rows that miss one; nothing if nothing is judged."""
+    rows, missing = [], []
+    for verdict in judge(results):
+        worst, value = verdict.worst
+        beyond = [f"{name} {_number(v)}" for name, v in verdict.beyond]
+        reach = len(verdict.values) - len(beyond)
+        limit = f"{'≥' if verdict.least else '≤'} {verdict.limit:g}{verdict.unit}"
+        measured = f"{_number(value)}{verdict.unit}"
+        share = f"{reach} of {len(verdict.values)}"
+        rows.append((verdict.what, limit, measured, worst, share, "no" if beyond else "yes"))
+        if beyond:
+            missing.append(f"- {verdict.what}: {', '.join(beyond)}")
+    if not rows:
+        return []
+    header = ("what", "limit", "worst row", "which", "rows that reach it", "reached")
+    parts = ["## Targets", table(header, rows, left=(0, 3, 5))]
+    return [*parts, "Rows beyond a limit:", "\n".join(missing)] if missing else parts
+
+
+def _layers(rows):
+    peers = [peer for peer in PEERS if any(peer in row["median"] for row in rows)]
+    body = []
+    for row in rows:
+        ratio, peer = against_best(row) or (None, "")
+        body.append(
+            (
+                row["id"],
+                row["N"],
+                f"{row['N'] / (row['B'] * row['T']):.2f}",
+                *[_time(row, name, 1e-3) for name in (OURS, *peers)],
+                f"{ratio:.2f} {peer}" if ratio else "-",
+                f"{rate(row) / 1e9:.0f}",
+                f"{against_gemm(row):.2f}",
+            )
+        )
+    return table(("shape", "N", "fill", OURS, *peers, "against best", "GFLOP/s", "of gemm"), body)
+
+
+def _packing(rows):
+    body = []
+    for row in rows:
+        ratios = [against(row, name) for name in ("PyTorch packed", "memcpy")]
+        times = [_time(row, name, 1e-6) for name in (OURS, "PyTorch packed", "memcpy")]
+        shown = ["-" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
+        body.append((row["id"], f"{row['bytes'] / 1e6:.1f}", *times, *shown))
+    return table(
+        ("call", "MB written", OURS, "PyTorch", "memcpy", "against PyTorch", "of memcpy"),
+        body,
+    )
+
+
+def _streaming(rows):
+    names = list(dict.fromkeys(name for row in rows for name in row["median"]))
+    return table(("step", *names), [(row["id"], *[_time(row, name, 1e-6) for name in names]) for row in rows])
+
+
+def _symbols(rows):
+    names = (OURS, f"{OURS}, looked up", "PyTorch packed")
+    body = []
+    for row in rows:
+        ratio = against(row, "PyTorch packed")
+        times = [_time(row, name, 1e-3) for name in names]
+        body.append((row["id"], row["N"], *times, f"{ratio:.2f}" if ratio else "-"))
+    return table(("shape", "N", OURS, "looked up", "PyTorch packed", "against PyTorch"), body)
+
+
+def _threads(threads):
+    body = [
+        (name, _time(row, "1", 1e-3), _time(row, "2", 1e-3), f"{row['median']['1'] / row['median']['2']:.2f}")
+        for name, row in threads["two"].items()
+    ]
+    if not body:
+        return "This machine has one core."
+    text = "numba_pack in a process of its own. Milliseconds: median, and the least in brackets.\n\n"
+    return text + table(("shape", "one thread", "two threads", "one / two"), body)
+
+
+def _startup(startup):
+    rows = [(f"import: {name}", "", f"{seconds:.2f} s") for name, seconds in startup["import"].items()]
+    for kind in ("cold", "cached"):
+        for cell, calls in startup[kind].items():
+            rows += [(f"{name}, {cell}", kind, f"{seconds:.2f} s") for name, seconds in calls.items()]
+    rows += [(f"{name}: a call without work", "", f"{t * 1e6:.1f} µs") for name, t in startup["overhead"].items()]
+    return "Each in fresh processes.\n\n" + table(("what", "cache", "time"), rows, left=(0, 1))
+
+
+def _ceilings(ceilings):
+    rows = [(name, f"{value / 1e9:.0f} GFLOP/s") for name, value in ceilings["operations"].items()]
+    rows += [(f"reading from {level}", f"{value / 1e9:.0f} GB/s") for level, value in ceilings["bytes"].items()]
+    return "One thread. *peak*: chains of fused multiply-adds in registers.\n\n" + table(("what", "at most"), rows)
+
+
+def _left_out(results):
+    """Who took no part, why, and where."""
+    where = {}
+    for part in ("forward", "training", "packing", "streaming", "symbols"):
+        for row in results[part]:
+            for name, reason in row["left_out"].items():
+                where.setdefault((name, reason), {})[row["id"]] = None
+    rows = [(name, reason, len(ids) if len(ids) > 6 else ", ".join(ids)) for (name, reason), ids in where.items()]
+    return table(("contender", "why", "rows"), rows, left=(0, 1, 2)) if rows else ""

@@ -1,0 +1,60 @@
+"""Every public name has a docstring; that of a cell has equations and a source, and the README lists them all."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+import numba_pack as nbp
+from numba_pack import cells, losses, optim
+from numba_pack.cells import Cell
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+PUBLIC = {
+    f"{module.__name__}.{name}": getattr(module, name)
+    for module in (nbp, cells, optim, losses)
+    for name in module.__all__
+    if name != "backend"  # a string
+}
+PUBLISHED = {name: value for name, value in vars(cells).items() if isinstance(value, Cell)}
+#: the functions that formulas are written with
+FUNCTIONS = [
+    name for name in cells.__all__ if inspect.isfunction(getattr(cells, name)) and name not in ("cell", "check")
+]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_has_a_docstring(name):
+    first = (PUBLIC[name].__doc__ or "").partition("\n")[0]
+    assert first.endswith("."), f"{name}: {first!r}"
+
+
+def test_every_cell_is_exported_under_its_own_name():
+    assert PUBLISHED
+    assert {name: value.name for name, value in PUBLISHED.items()} == {name: name for name in PUBLISHED}
+    assert PUBLISHED.keys() <= set(cells.__all__)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_cell_says_its_equations_its_source_and_how_it_is_used(name):
+    text = inspect.cleandoc(PUBLISHED[name].__doc__)
+    assert "\n::\n" in text
+    assert "    h' = " in text
+    assert "\nReferences\n-----" in text
+    assert "\nExamples\n-----" in text
+    assert f"{name}(" in text.partition("\nExamples\n")[2]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_cell_prints_its_formula_its_gradient_and_what_the_tape_keeps(name):
+    told = repr(PUBLISHED[name]).splitlines()
+    assert told[0].startswith(f"{name}: ")
+    assert told[1] == "formula"
+    assert told[-1].startswith("tape: ")
+
+
+def test_the_readme_lists_every_cell_and_every_function_of_formulas():
+    section = README.partition("\n## Cells\n")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    assert PUBLISHED.keys() == {name for name in PUBLISHED if any(f"`{name}`" in row.split("|")[1] for row in rows)}
+    assert FUNCTIONS == [name for name in FUNCTIONS if f"`{name}`" in section or f"`{name}(" in section]

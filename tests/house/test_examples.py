@@ -1,0 +1,149 @@
+"""The examples run as their docstrings say, and do what they are there to show."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CHANCE = 100 / 9  # per cent: nine speakers
+
+
+def run_example(name, folder, *options):
+    """What an example prints, run in a folder of its own. It shares the Numba cache of the tests."""
+    environ = os.environ | {"MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "examples" / name), *options]
+    run = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def number(pattern, text):
+    """The number at the one group of a pattern."""
+    found = re.search(pattern, text, flags=re.MULTILINE)
+    assert found, f"{pattern!r} is not in what was printed:\n{text}"
+    return float(found[1])
+
+
+def assert_is_a_figure(path):
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert len(content) > 10_000
+
+
+def test_the_packing_example_counts_64_rows_against_45_and_draws_them(tmp_path):
+    printed = run_example("packing.py", tmp_path, "--output", "figure.png")
+    assert re.search(r"rows\s+64\s+45\b", printed)
+    assert_is_a_figure(tmp_path / "figure.png")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param((), id="bidirectional LSTM"),
+        pytest.param(("--cell", "gru", "--unidirectional"), id="GRU", marks=pytest.mark.slow),
+        pytest.param(("--cell", "rnn"), id="bidirectional RNN", marks=pytest.mark.slow),
+    ],
+)
+def test_the_vowels_example_learns_to_tell_speakers_apart(options, tmp_path):
+    printed = run_example("japanese_vowels.py", tmp_path, "--epochs", "15", "--output", "figure.png", *options)
+    assert number(r"Test accuracy after 15 epochs: ([\d.]+)%", printed) > 6 * CHANCE
+    assert re.search(r"rows\s+7,020\s+4,274\b", printed)  # 270 utterances of up to 26 frames, or as long as they are
+    assert number(r"packed input: (\d+) rows, [\d.]+ ms", printed) == 4274
+    assert 4274 < number(r"padded input: (\d+) rows, [\d.]+ ms", printed) < 7020  # padded batch by batch
+    assert_is_a_figure(tmp_path / "figure.png")
+
+
+@pytest.mark.slow
+def test_the_vowels_example_gives_the_same_for_the_same_seed(tmp_path):
+    def accuracy(seed):
+        options = ("--hidden-size", "16", "--epochs", "3", "--unidirectional", "--seed", seed)
+        return number(r"Test accuracy after 3 epochs: ([\d.]+)%", run_example("japanese_vowels.py", tmp_path, *options))
+
+    assert accuracy("1") == accuracy("1")
+
+
+def test_a_cell_of_ones_own_learns_to_tell_speakers_apart(tmp_path):
+    printed = run_example("own_cell.py", tmp_path, "--epochs", "15", "--output", "figure.png")
+    assert "    h' = o' * tanh(c')\ngradient\n" in printed
+    assert "\n    d_leak = " in printed
+    for name in ("LeakyLSTM", "LSTM"):
+        assert number(rf"^{name}: test accuracy after 15 epochs: ([\d.]+)%", printed) > 6 * CHANCE
+    assert number(r"memory of ([\d.]+) steps", printed) < number(r"memory of .* to ([\d.]+)\n", printed)
+    assert_is_a_figure(tmp_path / "figure.png")
+
+
+def test_the_picture_of_the_house_is_of_the_modules_that_there_are(tmp_path):
+    """If it is not: python examples/house.py --output examples/house.svg."""
+    run_example("house.py", tmp_path, "--output", "house.svg")
+    drawn, kept = (path.read_text(encoding="utf-8") for path in (tmp_path / "house.svg", ROOT / "examples/house.svg"))
+    assert words_of(drawn) == words_of(kept)
+    assert arcs_of(drawn) == arcs_of(kept)
+    assert {"cpu-simd", "layers-cuda", "cuda-cells"} <= arcs_of(drawn)
+
+
+def words_of(svg):
+    return re.findall(r"[\w ,]+(?=</text>)", svg)
+
+
+def arcs_of(svg):
+    return set(re.findall(r'id="(\w+-\w+)"', svg))
+
+
+def test_the_scipy_example_minimises_the_loss_and_generalises(tmp_path):
+    printed = run_example("scipy_minimize.py", tmp_path, "--iterations", "40")
+    assert number(r"loss with penalty ([\d.]+)", printed) < 0.1  # log(9) = 2.2 by guessing
+    assert number(r"Test accuracy: ([\d.]+)%", printed) > 7 * CHANCE
+
+
+def test_the_service_example_answers_both_ways_with_the_bits_of_each_request_alone(tmp_path):
+    printed = run_example("service.py", tmp_path, "--seconds", "0.5", "--hidden-size", "40")
+    answers = [int(count) for count in re.findall(r"All (\d+) answers equal, bit for bit", printed)]
+    assert len(answers) == 2
+    assert min(answers) >= 4  # at least one for each client
+    for way in ("alone", "batched"):
+        assert number(rf"{way} +(\d+)", printed) > 0
+
+
+SERVED = r"([\d.]+)% of 26753 test frames are tagged right"
+
+
+def test_the_tagger_of_pytorch_is_served_without_pytorch(tmp_path):
+    pytest.importorskip("safetensors", reason="the example reads a safetensors file")
+    printed = run_example("torch_tagger/serve.py", tmp_path)
+    assert number(SERVED, printed) > 90
+    assert "PyTorch was not imported." in printed
+
+
+def test_the_tagger_is_served_as_pytorch_has_trained_it(tmp_path):
+    pytest.importorskip("torch", reason="the example trains with PyTorch")
+    pytest.importorskip("safetensors", reason="the example writes a safetensors file")
+    trained = run_example("torch_tagger/train.py", tmp_path, "--epochs", "2", "--output", "tagger.safetensors")
+    in_torch = number(r"epoch 2: .* ([\d.]+)% of test frames", trained)
+    assert in_torch > 3 * CHANCE
+    served = number(SERVED, run_example("torch_tagger/serve.py", tmp_path, "--model", "tagger.safetensors"))
+    assert abs(served - in_torch) <= 0.02  # a few frames in which two speakers score all but alike
+
+
+def test_the_awkward_example_gives_back_what_awkward_can_use(tmp_path):
+    pytest.importorskip("awkward", reason="the example is about Awkward arrays")
+    pytest.importorskip("safetensors", reason="the example reads a safetensors file")
+    printed = run_example("awkward_arrays.py", tmp_path)
+    assert "in:  370 * var * 12 * float32" in printed
+    assert "out: 370 * var * 9 * float32" in printed
+    assert number(r"from an utterance: ([\d.]+)% right", printed) > 90
+
+
+def test_the_onnx_example_answers_ragged_requests_and_counts_the_rows_it_saves(tmp_path):
+    pytest.importorskip("onnx", reason="the example writes and reads an ONNX file")
+    printed = run_example("onnx_requests.py", tmp_path, "--requests", "5", "--hidden-size", "24")
+    assert re.search(r"node l1: GRU\(48, 24, bidirectional=True\)", printed)
+    assert 5 < number(r"packed [\d,]+: (\d+)% of the rows saved", printed) < 60
+    assert "bit for bit" in printed
+    assert number(r"numba_pack, packed +([\d.]+) ms", printed) > 0
+    if importlib.util.find_spec("onnxruntime"):
+        assert number(r"ONNX Runtime, padded +([\d.]+) ms", printed) > 0

@@ -1,0 +1,59 @@
+"""What plain ``pytest`` leaves out, ``pytest --all`` runs; and it says so."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = """
+import pytest
+
+def test_quick():
+    pass
+
+@pytest.mark.slow
+def test_slow():
+    pass
+"""
+
+
+@pytest.fixture
+def suite(tmp_path):
+    """Runs pytest on two tests, one of them slow, under the plugin and markers of this package."""
+    (tmp_path / "test_two.py").write_text(TESTS)
+    settings = f"[pytest]\npythonpath = {Path(__file__).parents[1]}\naddopts = -p plain_or_all\ntestpaths = .\n"
+    (tmp_path / "pytest.ini").write_text(settings + "markers =\n    slow: takes long\n")
+
+    def run(*arguments):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        command = [sys.executable, "-m", "pytest", *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    return run
+
+
+HINT = "1 slow tests were left out: pytest --all runs them, too."
+
+
+@pytest.mark.parametrize("arguments", [(), ("-n0",)], ids=["whole", "one-process"])
+def test_plain_pytest_leaves_out_what_is_slow_and_says_so(suite, arguments):
+    process = suite(*arguments)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "1 passed, 1 deselected" in process.stdout
+    assert HINT in process.stdout.splitlines()
+
+
+def test_all_runs_what_is_slow_too(suite):
+    process = suite("--all")
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert re.search(r"\b2 passed in", process.stdout)
+    assert "left out" not in process.stdout
+
+
+def test_the_suite_has_slow_tests_and_ci_runs_all():
+    root = Path(__file__).parents[2]
+    assert "pytest --all" in (root / ".ci" / "run").read_text()
+    assert "pytest --all" in (root / "CONTRIBUTING.md").read_text()
