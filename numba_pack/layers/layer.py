@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -47,7 +47,7 @@ class Layer(Module):
         self,
         cell: Cell,
         input_size: int,
-        hidden_size: int,
+        hidden_size: int | Sequence[int],
         num_layers: int = 1,
         bias: bool = True,
         batch_first: bool = False,
@@ -62,6 +62,17 @@ class Layer(Module):
         rng: Any = None,
         **constants: float,
     ) -> None:
+        if isinstance(hidden_size, (list, tuple)) and type(self) in (Layer, RNN, LSTM, GRU):
+            from .stack import Stack  # which is made of layers
+
+            stack: Any = self
+            kind, stack.__class__ = type(self), Stack
+            stack.__init__(
+                kind, cell, input_size, hidden_size, num_layers, dropout, return_states, rng, bias=bias,
+                batch_first=batch_first, bidirectional=bidirectional, proj_size=proj_size,
+                recurrent_dropout=recurrent_dropout, zoneout=zoneout, heads=heads, dtype=dtype, **constants,
+            )  # fmt: skip
+            return
         self.input_size = as_size(input_size, "input_size")
         self.hidden_size = as_size(hidden_size, "hidden_size")
         self.num_layers = as_size(num_layers, "num_layers", most=MOST_LAYERS)
@@ -278,8 +289,9 @@ _PARAMETERS = """
     ----------
     input_size : int
         I, the columns of the input.
-    hidden_size : int
-        H, the units of the state.
+    hidden_size : int, or list of int
+        H, the units of the state. A list has those of each layer: ``num_layers`` is then left out, and hx, the state
+        that is returned and their gradients are lists of L states, one of each layer, as it alone has it.
     num_layers : int
         L. Each layer takes the output of the one below.{nonlinearity}
     bias : bool
@@ -370,7 +382,7 @@ class RNN(Layer):
     def __init__(
         self,
         input_size: int,
-        hidden_size: int,
+        hidden_size: int | Sequence[int],
         num_layers: int = 1,
         nonlinearity: str = "tanh",
         bias: bool = True,
@@ -420,7 +432,7 @@ class LSTM(Layer):
     def __init__(
         self,
         input_size: int,
-        hidden_size: int,
+        hidden_size: int | Sequence[int],
         num_layers: int = 1,
         bias: bool = True,
         batch_first: bool = False,
@@ -467,7 +479,7 @@ class GRU(Layer):
     def __init__(
         self,
         input_size: int,
-        hidden_size: int,
+        hidden_size: int | Sequence[int],
         num_layers: int = 1,
         bias: bool = True,
         batch_first: bool = False,
