@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from numbers import Real
 from typing import Any, NamedTuple
@@ -335,7 +335,7 @@ class Cell:
 
     # -- what people call ----------------------------------------------------------------------------------------------
 
-    def __call__(self, input_size: int, hidden_size: int, **options: Any) -> Any:
+    def __call__(self, input_size: int, hidden_size: int | Sequence[int], **options: Any) -> Any:
         """Make a layer of this cell, see `numba_pack.LSTM` for its options; constants are options, too."""
         return Cell.make_layer(self, input_size, hidden_size, **options)
 

@@ -278,7 +278,7 @@ def _as_rates(value: Any, states: tuple[str, ...]) -> tuple[float, ...]:
     return tuple(_as_rate(rate, f"zoneout[{i}]") for i, rate in enumerate(value))
 
 
-def layer_of(cell: Cell, input_size: int, hidden_size: int, **options: Any) -> Layer:
+def layer_of(cell: Cell, input_size: int, hidden_size: int | Sequence[int], **options: Any) -> Layer:
     """What a call of a cell makes."""
     made = _CLASSES.get(cell)
     return made(input_size, hidden_size, **options) if made else Layer(cell, input_size, hidden_size, **options)
