@@ -899,34 +899,38 @@ def onnx_files():
                lambda: onnx.export(GRU, os.path.dirname(__file__)))  # fmt: skip
     yield Case("onnx.export, an array", TypeError, ("layer", "ndarray"), lambda: onnx.export(ROWS, nowhere))
     yield Case("onnx.export, a projection", ValueError, ("layer", "proj_size=3"), lambda: onnx.export(LSTM, nowhere))
+    yield Case("onnx.export, another cell", ValueError, ("layer", "ONNX", "SRU(3, 5)"),
+               lambda: onnx.export(nbp.cells.SRU(3, 5), nowhere))  # fmt: skip
     W, R = np.ones((1, 6, 2), F4), np.ones((1, 6, 2), F4)
-    for what, arguments, options, error, words in (
-        ("kind", ("CNN", W, R), {}, ValueError, ("kind", "CNN")),
-        ("a list", ("GRU", [[1.0]], R), {}, TypeError, ("W", "list")),
-        ("W of other gates", ("LSTM", W, R), {}, ValueError, ("W must have shape", "(1, 8, 2)", "(1, 6, 2)")),
-        ("integers", ("GRU", W.astype(int), R), {}, TypeError, ("W", "int64")),
-        ("two dtypes", ("GRU", W, R.astype(float)), {}, TypeError, ("R", "float32", "float64")),
-        ("not finite", ("GRU", W * F4(np.nan), R), {}, ValueError, ("W", "finite", "nan")),
-        ("P", ("GRU", W, R, None, np.ones((1, 6), F4)), {}, ValueError, ("P must be None", "GRU")),
-        ("direction", ("GRU", W, R), {"direction": "up"}, ValueError, ("direction", "'up'")),
-        ("activation", ("GRU", W, R), {"activations": ("Tanh", 3)}, ValueError, ("activations", "3")),
-        ("alpha", ("GRU", W, R), {"activation_alpha": (1.0,)}, ValueError, ("activation_alpha", "1.0")),
-        ("clip", ("GRU", W, R), {"clip": -1.0}, ValueError, ("clip", "above 0")),
-        ("clip of text", ("GRU", W, R), {"clip": "1"}, TypeError, ("clip", "number", "'1'")),
-        ("input_forget", ("GRU", W, R), {"input_forget": True}, ValueError, ("input_forget", "GRU")),
-        ("flag", ("GRU", W, R), {"linear_before_reset": 1}, TypeError, ("linear_before_reset", "bool")),
+    for what, operator, weights, options, error, words in (
+        ("W of other gates", "LSTM", (W, R), {}, ValueError, ("W must have shape", "(1, 8, 2)", "(1, 6, 2)")),
+        ("two dtypes", "GRU", (W, R.astype(float)), {}, TypeError, ("R", "float32", "float64")),
+        ("not finite", "GRU", (W * F4(np.nan), R), {}, ValueError, ("W", "finite", "nan")),
+        ("direction", "GRU", (W, R), {"direction": "up"}, ValueError, ("direction", "'up'")),
+        ("activation", "GRU", (W, R), {"activations": ["Tanh", "Sine"]}, ValueError, ("activations", "'Sine'")),
+        ("alpha", "GRU", (W, R), {"activation_alpha": [1.0]}, ValueError, ("activation_alpha", "1.0")),
+        ("clip", "GRU", (W, R), {"clip": -1.0}, ValueError, ("clip", "above 0")),
     ):
-        call = lambda a=arguments, o=options: onnx.ComposedLayer(*a, **o)
-        yield Case(f"ComposedLayer, {what}", error, words, call)
-    composed = onnx.ComposedLayer("GRU", W, R)
-    for what, arguments, error, words in (
-        ("float64", (PADDED.astype(float),), TypeError, ("input", "float64")),
-        ("columns", (PADDED[:, :, :1],), ValueError, ("input", "(4, 3, 2)")),
-        ("symbols", (np.zeros(3, np.int64),), TypeError, ("input", "float32", "symbols")),
-        ("tuple of states", (PADDED, (PADDED, PADDED)), TypeError, ("hx", "tuple")),
-        ("state", (PADDED, np.ones((1, 2, 2), F4)), ValueError, ("hx", "(1, 3, 2)", "(1, 2, 2)")),
+        call = lambda one=operator, given=weights, o=options: onnx_node(one, given, o)
+        yield Case(f"onnx.Backend.run_node, {what}", error, words, call)
+    rows = np.ones((2, 3), F4)
+    layer = onnx.BothWays(nbp.cells.LSTM(3, 2), nbp.cells.LSTM(3, 2, reverse=True))
+    for what, call, error, words in (
+        ("columns", lambda: layer(rows[:, :2].copy()), ValueError, ("input", "(2, 3)")),
+        ("one array for two states", lambda: layer(rows, np.ones((2, 2), F4)), TypeError, ("hx", "tuple of two")),
+        ("state of one direction", lambda: layer(rows, (rows[:1, :2],) * 2), ValueError, ("hx[0]", "(2, B, H)")),
+        ("parameters", lambda: setattr(layer, "parameters", rows), ValueError, ("parameters", "(2, 3)")),
+        ("tape", lambda: layer.backward(None), TypeError, ("tape", "NoneType")),
     ):
-        yield Case(f"ComposedLayer, called with {what}", error, words, lambda a=arguments: composed(*a))
+        yield Case(f"onnx.BothWays, {what}", error, words, call)
+
+
+def onnx_node(operator, weights, attributes):
+    """Run one node of ONNX with weights as its inputs."""
+    from onnx import helper
+
+    node = helper.make_node(operator, ["X", "W", "R"], ["Y"], **attributes)
+    return nbp.interop.onnx.Backend.run_node(node, [PADDED, *weights])
 
 
 # -- compiled code -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import sys
 import helpers
 import numpy as np
 import test_activations
-import test_composed
+import test_onnx_cells
 from helpers import assert_same_bits, infer, make_case, make_layer, of_sequences, train
 
 import numba_pack as nbp
@@ -35,12 +35,12 @@ def check_layer(cell, dtype, inputs, units):
         assert_same_bits(train(layer, case), results)
 
 
-def check_composed():
-    for kind, names, options in (
-        ("LSTM", ("Softplus", "Elu", "Softsign"), {"clip": 0.8}),
-        ("GRU", ("HardSigmoid", "ScaledTanh"), {"direction": "reverse"}),
+def check_onnx():
+    for of in (
+        test_onnx_cells.Composition("LSTM", ("Softplus", "Elu", "Softsign"), clip=True, peepholes=True),
+        test_onnx_cells.Composition("GRU", ("HardSigmoid", "ScaledTanh")),
     ):
-        test_composed.check(kind, {**test_composed.composition(names), **options}, np.float32, kind == "LSTM")
+        test_onnx_cells.test_outputs_and_states_are_those_of_the_definition(of, np.float32)
 
 
 def check_activation(name, dtype):
@@ -66,8 +66,8 @@ if __name__ == "__main__":
         for cell, dtype in LAYERS:
             for size in SIZES:
                 check_layer(cell, dtype, *size)
-    elif sys.argv[1] == "composed":
-        check_composed()
+    elif sys.argv[1] == "onnx":
+        check_onnx()
     else:
         for dtype in (np.float32, np.float64):
             for name in ("sigmoid", "tanh"):

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import helpers
 import naive
@@ -17,6 +18,9 @@ import pytest
 from helpers import CELLS, assert_results_near, assert_same_bits, make_case, make_layer
 
 import numba_pack as nbp
+import numba_pack.cpu.engine
+import numba_pack.layers.layer
+from numba_pack import cells
 
 BACKEND = os.environ.get("NUMBA_PACK_TESTED_BACKEND", "cpu")
 LENGTHS = (3, 0, 5, 1)
@@ -216,6 +220,118 @@ def test_products_by_cublas_are_the_same_products(monkeypatch):
     assert_results_near(layer, LENGTHS, helpers.train(layer, case), expected)
 
 
+# -- cells of any formula ----------------------------------------------------------------------------------------------
+
+#: cell, units, dtype and options: with and without a projection, a second product, states besides h, unit weights,
+#: constants, and products with the state
+FORMULAS = {
+    "GRU persistent": (cells.GRU, 3, np.float64, {}),
+    "PeepholeLSTM persistent": (cells.PeepholeLSTM, 3, np.float64, {}),
+    "SLSTM persistent": (cells.SLSTM, 3, np.float64, {}),
+    "SLSTM stepwise": (cells.SLSTM, 6, np.float32, {}),
+    "LSTM projected": (cells.LSTM, 6, np.float32, {"proj_size": 2}),
+    "GRUResetBefore": (cells.GRUResetBefore, 6, np.float32, {}),
+    "MGU": (cells.MGU, 3, np.float64, {}),
+    "MinGRU": (cells.MinGRU, 6, np.float32, {}),
+    "RGLRU": (cells.RGLRU, 3, np.float64, {}),
+    "QRNN projected": (cells.QRNN, 3, np.float64, {"proj_size": 2}),
+}
+
+
+class AnyCase(NamedTuple):
+    """What goes into a layer that returns all its states: packed, and states as it takes them."""
+
+    input: nbp.PackedSequence
+    hx: object
+    d_output: tuple
+    d_state: object
+
+
+def any_case(layer, lengths=LENGTHS):
+    rng, scans = np.random.default_rng(0), layer.num_layers * layer.num_directions
+    sizes = [layer.output_size, *[layer.hidden_size] * layer.cell.others]
+
+    def rows(columns):
+        return nbp.pack_sequence([helpers.normal(rng, (n, columns), layer.dtype) for n in lengths])
+
+    def state():  # above 0, as the n of an sLSTM is
+        parts = tuple(np.abs(helpers.normal(rng, (scans, len(lengths), size), layer.dtype)) for size in sizes)
+        return parts if len(parts) > 1 else parts[0]
+
+    return AnyCase(rows(layer.input_size), state(), tuple(rows(layer.num_directions * n) for n in sizes), state())
+
+
+def all_results(layer, case):
+    """Outputs, states and gradients, each a list of arrays, by name; of a plain call and of a training one."""
+    plain, plain_state = layer(case.input, case.hx)
+    outputs, state, tape = layer.forward(case.input, case.hx)
+    gradients = layer.backward(tape, case.d_output, case.d_state)
+    return {
+        "inferred": [*[part.data for part in plain], *helpers.as_tuple(plain_state)],
+        "outputs": [part.data for part in outputs],
+        "state": list(helpers.as_tuple(state)),
+        "d_input": [gradients.input.data],
+        "d_hx": list(helpers.as_tuple(gradients.hx)),
+        "d_parameters": [gradients.parameters],
+    }
+
+
+@needs_cuda
+@pytest.mark.parametrize("name", FORMULAS)
+def test_a_cell_has_the_results_and_gradients_that_it_has_on_the_cpu(name, monkeypatch):
+    cell, units, dtype, options = FORMULAS[name]
+    layer = cell(3, units, bidirectional=True, return_states=True, dtype=dtype, rng=0, **options)
+    case = any_case(layer)
+    got = all_results(layer, case)
+    for module in (numba_pack.layers.layer, numba_pack.layers.module):
+        monkeypatch.setattr(module, "engine", numba_pack.cpu.engine)
+    for what, expected in all_results(layer, case).items():
+        helpers.assert_near(layer, LENGTHS, got[what], expected, what)
+
+
+@needs_cuda
+@pytest.mark.parametrize("cell", [cells.GRUResetBefore, cells.MinGRU], ids=["GRUResetBefore", "MinGRU"])
+def test_a_sequence_alone_has_its_bits_whatever_products_the_cell_has(cell):
+    layer = cell(2, 3, rng=0)
+    sequences = [helpers.normal(np.random.default_rng(i), (n, 2), np.float32) for i, n in enumerate(LENGTHS)]
+    together = nbp.unpack_sequence(layer(nbp.pack_sequence(sequences))[0])
+    assert_same_bits(nbp.unpack_sequence(layer(nbp.pack_sequence(sequences[2:3]))[0]), together[2:3])
+
+
+@needs_cuda
+def test_a_cell_without_products_with_the_state_is_scanned_by_one_kernel(monkeypatch):
+    from numba_pack.cuda import scan, scan_back
+
+    layer = cells.MinGRU(2, 3, bidirectional=True, return_states=True)
+    case, launched = any_case(layer), []
+    kernels = {
+        "forward": scan.cell_kernel(layer.cell, layer.dtype),
+        "backward": scan_back.cell_back_kernel(layer.cell, layer.dtype, False),
+    }
+    names = {id(kernel): name for name, kernel in kernels.items()}
+    launch = type(kernels["forward"]).launch
+
+    def noted(self, *arguments, **options):
+        launched.append(names.get(id(self)))
+        launch(self, *arguments, **options)
+
+    monkeypatch.setattr(type(kernels["forward"]), "launch", noted)
+    _, _, tape = layer.forward(case.input, case.hx)
+    assert launched.count("forward") == 2  # one for each direction
+    layer.backward(tape, case.d_output, case.d_state)
+    assert launched.count("backward") == 2
+
+
+@needs_cuda
+def test_a_cell_of_four_states_on_the_device_shows_them_there():
+    layer = cells.SLSTM(2, 3, return_states=True, rng=0)
+    case = any_case(layer, (2, 1))
+    expected = all_results(layer, case)
+    d_case = AnyCase(*(on_device(part) for part in case))
+    got = {what: on_host(arrays) for what, arrays in all_results(layer, d_case).items()}
+    assert_same_bits(got, expected)
+
+
 # -- device arrays -----------------------------------------------------------------------------------------------------
 
 
@@ -340,15 +456,6 @@ def test_host_and_device_arguments_do_not_mix_and_the_layer_goes_on():
     with pytest.raises(ValueError, match="input must be C-contiguous on the device"):
         layer(on_device(np.ones((3, 2), np.float32)).T)
     assert_same_bits(on_host(layer(on_device(x), on_device(h))), layer(x, h))
-
-
-@needs_cuda
-def test_layers_that_run_on_the_cpu_only_say_so():
-    from numba_pack.layers.composed import ComposedLayer
-
-    layer = ComposedLayer("RNN", np.ones((1, 3, 2), np.float32), np.ones((1, 3, 3), np.float32))
-    with pytest.raises(TypeError, match="input must be on the host: a ComposedLayer runs on the CPU"):
-        layer(on_device(np.ones((4, 2), np.float32)))
 
 
 class Foreign:

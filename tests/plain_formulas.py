@@ -45,7 +45,7 @@ class Plain:
         return np.where(self._note(condition), x, y)
 
     def relu(self, x):
-        return self.where(x > 0, x, 0)
+        return self.where(x <= 0, 0, x)
 
     def leaky_relu(self, x, alpha=0.01):
         return self.where(x < 0, alpha * x, x)

@@ -44,7 +44,9 @@ def run_all(folder, script, cache):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "XDG_"))}
     root = Path(nbp.__file__).parent.parent
     environment |= {"PYTHONPATH": f"{folder}{os.pathsep}{root}", "NUMBA_CACHE_DIR": str(cache), "HOME": str(folder)}
-    (folder / "main.py").write_text(script)
+    main = folder / "main.py"
+    if not main.exists() or main.read_text() != script:  # Numba judges by its time
+        main.write_text(script)
     process = subprocess.run([sys.executable, "main.py"], capture_output=True, text=True, env=environment, cwd=folder)
     assert process.returncode == 0, process.stderr
     assert process.stderr == ""
@@ -143,15 +145,16 @@ print(json.dumps({"h": h[0, 0].tolist(), "found": sum(last.stats.cache_hits.valu
 
 
 @pytest.mark.slow
-def test_a_users_kept_function_of_a_changed_cell_is_compiled_anew(cache, tmp_path):
+def test_a_users_kept_function_is_found_again_and_of_a_changed_cell_compiled_anew(cache, tmp_path):
     def told(formula):
         lines = with_formula(formula).partition("with event")[0]
         (tmp_path / "own.py").write_text(lines)
         return run(tmp_path, COMPILED, cache)
 
-    before, again = told("h + sigmoid(z) * (k * n - h)"), told("h + sigmoid(z) * (k * n - h)")
-    assert (before["found"], again["found"]) == (0, 1)
-    np.testing.assert_allclose(again["h"], outputs(of_script)[-1], rtol=1e-12)
+    before = told("h + sigmoid(z) * (k * n - h)")
+    np.testing.assert_allclose(before["h"], outputs(of_script)[-1], rtol=1e-12)
+    assert before["found"] == 0
+    assert told("h + sigmoid(z) * (k * n - h)") == {**before, "found": 1}
     changed = told("h + sigmoid(n) * (k * z - h)")
     assert changed["found"] == 0
     np.testing.assert_allclose(changed["h"], outputs(lambda z, n, h, k: of_script(n, z, h, k))[-1], rtol=1e-12)

@@ -336,7 +336,7 @@ KINDS = [
     (of_a_h_k, dict(sums="a", state="h"), ValueError, "argument 'k' of of_a_h_k must be named in one of .*constants="),
     (of_a_h, dict(sums="a", of_input="a", state="h"), ValueError, "'a' must be of one kind; .* sums and in of_input"),
     (of_a_h, dict(sums="a h", state="h"), ValueError, "'h' must be of one kind; got it in sums and in state"),
-    (of_a_h, dict(sums="a a", state="h"), ValueError, "'a' must be of one kind; got it in sums and in sums"),
+    (of_a_h, dict(sums="a a", state="h"), ValueError, "'a' must be named once in sums; got it twice"),
     (of_a_h, dict(sums="a b", state="h"), ValueError, "'b', named in sums, must be an argument of of_a_h"),
     (of_a_h, dict(sums="a", state="h c"), ValueError, "'c', named in state, must be an argument of of_a_h"),
     (of_a_h, dict(sums="a", state=""), ValueError, "state must name at least one state"),

@@ -216,13 +216,11 @@ def test_a_cell_of_ones_own_is_its_formula_and_its_gradients_those_of_it(formula
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=6, derandomize=True, database=None, phases=[Phase.generate])
+@settings(deadline=None, max_examples=4, derandomize=True, database=None, phases=[Phase.generate])
 @given(formula=formulas(most_lines=8, bounded=True), H=st.integers(1, 6))
 def test_a_layer_of_a_formula_at_random_is_that_formula(formula, H):
-    formula_with_gradients = formula._replace(
-        results=[f"{x} + 0.01 * tanh({sum_of(formula)})" for x in formula.results]
-    )
-    check_own(formula_with_gradients, H=H)
+    with_all = formula._replace(results=[f"{x} + 0.3 * tanh({sum_of(formula)})" for x in formula.results])
+    check_own(with_all, H=H)
 
 
 def sum_of(formula):

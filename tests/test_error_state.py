@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import numba_pack as nbp
-from numba_pack.layers.composed import ComposedLayer
+from numba_pack.interop._onnx_cells import Composition, cell_of
 
 TINY, HUGE = 1e-50, 1e300  # neither fits float32
 
@@ -37,8 +37,10 @@ def layers_run(dtype):
         cell = make(3, 4, dtype=dtype, rng=0)
         state, tape = cell.forward(rows)
         yield cell(rows), cell.backward(tape, state)
-    composed = ComposedLayer("GRU", np.full((1, 12, 3), 1e30, "f4"), np.full((1, 12, 4), 1e-40, "f4"), clip=1e300)
-    yield composed(extreme(np.float32))
+    bounded = cell_of(Composition("GRU", ("HardSigmoid", "Elu"), clip=True))(3, 4, dtype=dtype, clip=1e30)
+    bounded.parameters = np.where(bounded.parameters > 0, 1e30, np.finfo(dtype).smallest_subnormal).astype(dtype)
+    output, state, tape = bounded.forward(rows)
+    yield output, state, bounded.backward(tape, output, state)
 
 
 def parameters_made(dtype):

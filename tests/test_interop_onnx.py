@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper  # noqa: E402
 from onnx.backend.test import loader  # noqa: E402
 
 from numba_pack.interop import onnx as interop  # noqa: E402
-from numba_pack.layers.composed import DEFAULTS, ComposedLayer  # noqa: E402
+from numba_pack.interop._onnx_cells import DEFAULTS  # noqa: E402
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 #: unsorted, two alike, two empty
@@ -139,11 +139,11 @@ MATRIX = [
     pytest.param(kind, direction, clip, names, others, states, id="-".join([
         kind, direction, *names, *[f"{key}={value:d}" for key, value in others.items()], f"clip={clip}",
         "states" if states else "zero",
-    ]))
+    ]), marks=[] if (names, clip) in ((NAMES[kind][0], None), (NAMES[kind][1], 0.3)) else [pytest.mark.slow])
     for kind in GATES
-    for direction in ("forward", "reverse", "bidirectional")
     for names, others in itertools.product(NAMES[kind], OTHERS[kind])
     for clip, states in ((None, False), (0.3, True))
+    for direction in ("forward", "reverse", "bidirectional")
 ]  # fmt: skip
 
 
@@ -229,21 +229,69 @@ PLAIN = [
     ("RNN", {"activations": ["relu"]}, "RNN(3, 19, nonlinearity='relu')"),
     ("GRU", {"linear_before_reset": 1}, "GRU(3, 19)"),
     ("LSTM", {"layout": 1, "activations": ["Sigmoid", "Tanh", "Tanh"]}, "LSTM(3, 19, batch_first=True)"),
-    ("GRU", {}, "ComposedLayer('GRU', input_size=3, hidden_size=19)"),
-    ("RNN", {"clip": 3.0}, "ComposedLayer('RNN', input_size=3, hidden_size=19, clip=3)"),
-    ("LSTM", {"direction": "reverse"},
-     "ComposedLayer('LSTM', input_size=3, hidden_size=19, direction='reverse')"),
-    ("LSTM", {"input_forget": 1}, "ComposedLayer('LSTM', input_size=3, hidden_size=19, input_forget)"),
-    ("LSTM", {"activations": ["Sigmoid", "Tanh", "Elu"]},
-     "ComposedLayer('LSTM', input_size=3, hidden_size=19, activations=('Sigmoid', 'Tanh', 'Elu'))"),
+]
+OTHER = [
+    ("GRU", {}, "GRUResetBefore(3, 19)"),
+    ("LSTM", {"direction": "reverse"}, "LSTM(3, 19, reverse=True)"),
+    ("LSTM", {"input_forget": 1}, "CIFG(3, 19)"),
+    ("RNN", {"clip": 3.0}, "RNN[clip](3, 19, clip=3.0)"),
+    ("LSTM", {"activations": ["Sigmoid", "Tanh", "Elu"], "activation_alpha": [0.5]},
+     "LSTM[Sigmoid, Tanh, Elu](3, 19, h_alpha=0.5)"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind, attributes, shown", PLAIN, ids=lambda value: str(value)[:40])
-def test_nodes_become_plain_layers_where_one_computes_the_same(kind, attributes, shown):
+@pytest.mark.parametrize("kind, attributes, shown", [*PLAIN, *OTHER], ids=lambda value: str(value)[:40])
+def test_nodes_become_plain_layers_where_one_computes_the_same_and_else_tell_their_attributes(kind, attributes, shown):
     model = interop.load(node_model(kind, weights(kind), **attributes))
     assert {name: repr(layer) for name, layer in model.layers.items()} == {"cell": shown}
-    assert isinstance(model.layers["cell"], ComposedLayer) == shown.startswith("Composed")
+    assert (type(model.layers["cell"]) in (nbp.RNN, nbp.LSTM, nbp.GRU)) == ((kind, attributes, shown) in PLAIN)
+
+
+UNLIKE = {
+    "direction": "bidirectional", "clip": 0.5,
+    "activations": ["HardSigmoid", "Tanh", "Tanh", "Sigmoid", "Tanh", "LeakyRelu"],
+    "activation_alpha": [0.25, 0.125], "activation_beta": [0.5],
+}  # fmt: skip
+
+
+def test_directions_that_are_unlike_are_two_layers_as_onnx_runtime_has_them():
+    proto = node_model("LSTM", weights("LSTM", 2), **UNLIKE)
+    model = interop.load(proto)
+    assert repr(model.layers["cell"]) == (
+        "BothWays(LSTM[HardSigmoid, Tanh, Tanh, clip](3, 19, clip=0.5, f_alpha=0.25), "
+        "LSTM[Sigmoid, Tanh, LeakyRelu, clip](3, 19, reverse=True, clip=0.5, h_alpha=0.125))"
+    )
+    _, padded, lengths = batch()
+    feeds = {"X": padded, "sequence_lens": lengths}
+    assert_near(model.run(feeds), runtime(proto, feeds), 2e-5)
+    alike = interop.load(node_model("RNN", weights("RNN", 2), direction="bidirectional", activations=["Elu"] * 2,
+                                    activation_alpha=[0.5, 0.7]))  # fmt: skip
+    assert repr(alike.layers["cell"]) == (
+        "BothWays(RNN[Elu](3, 19, f_alpha=0.5), RNN[Elu](3, 19, reverse=True, f_alpha=0.699999988079071))"
+    )
+
+
+@pytest.mark.parametrize("kind, attributes", [
+    ("GRU", {}), ("LSTM", {"direction": "reverse"}), ("LSTM", UNLIKE), ("RNN", {"activations": ["Elu"], "clip": 0.5}),
+], ids=lambda value: str(value)[:40])  # fmt: skip
+def test_a_loaded_node_is_trained(kind, attributes):
+    """To put out 0.1 at every step, which it comes nearer to."""
+    D = 2 if attributes is UNLIKE else 1
+    model = interop.load(node_model(kind, weights(kind, D, kind == "LSTM" and D == 1), **attributes))
+    layer, packed = model.layers["cell"], nbp.pack_sequence(batch()[0])
+    adam, losses = nbp.optim.Adam(lr=0.01), []
+    for _ in range(30):
+        output, _state, tape = layer.forward(packed)
+        error = output.data - np.float32(0.1)
+        losses.append(float(np.mean(error**2)))
+        layer.parameters = adam.step(layer.parameters, layer.backward(tape, error).parameters)
+    assert losses[-1] < 0.3 * losses[0]
+    lengths = {"sequence_lens": batch()[2], "X": batch()[1]}
+    assert_same_bits(model.run(lengths)["Y_h"], parts_of(layer(packed)[1])[0])
+
+
+def parts_of(state):
+    return state if isinstance(state, tuple) else (state,)
 
 
 def test_a_constant_among_the_outputs_is_not_the_callers_to_change():
@@ -540,6 +588,32 @@ def test_exported_layers_run_in_onnx_runtime_to_equal_results(
     name, layers, bidirectional, bias, batch_first, states, tmp_path
 ):
     layer = LAYERS[name](num_layers=layers, bidirectional=bidirectional, bias=bias, batch_first=batch_first)
+    check_export(layer, states, tmp_path)
+
+
+@pytest.mark.parametrize("kind, peepholes, attributes", [
+    ("GRU", False, {}), ("GRU", False, {"clip": 0.3, "activations": ["HardSigmoid", "Elu"], "activation_alpha": [0.25],
+                      "activation_beta": [0.75], "direction": "reverse"}),
+    ("LSTM", True, {"input_forget": 1, "clip": 0.3, "activations": ["Sigmoid", "ScaledTanh", "Affine"],
+                    "activation_alpha": [1.3, 0.6], "activation_beta": [0.8, 0.1]}),
+    ("LSTM", True, UNLIKE),
+], ids=lambda value: str(value)[:40])  # fmt: skip
+def test_loaded_nodes_are_exported_with_their_attributes(kind, peepholes, attributes, tmp_path):
+    D = 2 if attributes is UNLIKE else 1
+    layer = interop.load(node_model(kind, weights(kind, D, peepholes), **attributes)).layers["cell"]
+    check_export(layer, True, tmp_path)
+    assert repr(interop.load(tmp_path / "layer.onnx").layers["l0"]) == repr(layer)
+
+
+def test_cells_that_onnx_has_are_exported_in_stacks(tmp_path):
+    for cell in (nbp.cells.GRUResetBefore, nbp.cells.PeepholeLSTM, nbp.cells.CIFG):
+        check_export(cell(K, H, num_layers=2, bidirectional=True, batch_first=True, rng=0), False, tmp_path)
+
+
+def check_export(layer, states, tmp_path):
+    """The file gives equal results in ONNX Runtime, and the same bits when it is loaded again."""
+    layers, batch_first = layer.num_layers, layer.batch_first
+    has_c = isinstance(layer(np.zeros((1, K), np.float32))[1], tuple)
     interop.export(layer, tmp_path / "layer.onnx", states=states)
     proto = onnx.load(tmp_path / "layer.onnx")
     onnx.checker.check_model(proto, full_check=True)
@@ -547,12 +621,12 @@ def test_exported_layers_run_in_onnx_runtime_to_equal_results(
     packed = nbp.pack_sequence(sequences)
     shape = (layers * layer.num_directions, B, H)
     parts = {f"{part}_0": normal(np.random.default_rng(i), shape, np.float32)
-             for i, part in enumerate("hc" if name == "LSTM" else "h")} if states else {}  # fmt: skip
-    hx = (tuple(parts.values()) if name == "LSTM" else parts["h_0"]) if states else None
+             for i, part in enumerate("hc" if has_c else "h")} if states else {}  # fmt: skip
+    hx = (tuple(parts.values()) if has_c else parts["h_0"]) if states else None
     output, state = layer(packed, hx)
     padded, _ = nbp.pad_packed_sequence(output, batch_first=batch_first)
     expected = {"output": padded}
-    expected |= dict(zip(("h_n", "c_n"), state if name == "LSTM" else (state,), strict=False))
+    expected |= dict(zip(("h_n", "c_n"), state if has_c else (state,), strict=False))
 
     feeds = {"input": nbp.pad_sequence(sequences, batch_first=batch_first), "sequence_lens": lengths, **parts}
     got = runtime(proto, feeds)
@@ -585,7 +659,12 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
     path = tmp_path / "layer.onnx"
     with pytest.raises(ValueError, match=r"no projection.*proj_size=2"):
         interop.export(nbp.LSTM(3, 5, proj_size=2), path)
-    for what in (nbp.LSTMCell(3, 5), interop.load(node_model("GRU", weights("GRU"))).layers["cell"], None):
+    with pytest.raises(ValueError, match=r"layer must be of a cell that ONNX has; got SRU\(3, 5\)"):
+        interop.export(nbp.cells.SRU(3, 5), path)
+    unlike = interop.BothWays(nbp.cells.LSTM(3, 5), nbp.cells.CIFG(3, 5, reverse=True))
+    with pytest.raises(ValueError, match=r"unlike in activations alone; got BothWays\(LSTM\(3, 5\), CIFG"):
+        interop.export(unlike, path)
+    for what in (nbp.LSTMCell(3, 5), None):
         with pytest.raises(TypeError, match=f"layer must be an RNN, LSTM or GRU.*got .*{type(what).__name__}"):
             interop.export(what, path)
     with pytest.raises(TypeError, match="path must be a str or a path; got int"):
@@ -998,7 +1077,7 @@ def test_damaged_files_are_refused_or_run():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_bits_do_not_depend_on_the_other_requests(dtype):
-    """Through a model of two composed nodes, and so through what stands between them."""
+    """Through a model of two nodes that are no plain layers, and so through what stands between them."""
     constants = {f"{name}0": value for name, value in weights("GRU", 2, dtype=dtype).items()}
     second = weights("LSTM", dtype=dtype)
     constants |= {"W1": normal(np.random.default_rng(0), (1, 4 * H, 2 * H), dtype), "R1": second["R"]}

@@ -19,6 +19,7 @@ torch = pytest.importorskip("torch", reason="what is tested here is the exchange
 from torch.nn.utils import parametrize  # noqa: E402
 from torch.nn.utils.rnn import PackedSequence, pack_sequence  # noqa: E402
 
+from numba_pack.cpu import engine  # noqa: E402
 from numba_pack.interop import torch as interop  # noqa: E402
 
 KINDS = ["RNN", "LSTM", "GRU"]
@@ -302,6 +303,17 @@ def test_from_torch_takes_what_computes_the_same():
         )
 
 
+def test_what_pytorch_has_no_module_for_is_refused():
+    with pytest.raises(ValueError, match="layer must have return_states=False, for PyTorch has no such"):
+        interop.to_torch(nbp.LSTM(3, 5, return_states=True))
+    with pytest.raises(TypeError, match=r"layer must be an RNN, LSTM, GRU, .*got numba_pack\.layers\.layer\.Layer"):
+        interop.to_torch(nbp.cells.MGU(3, 5))
+
+
+def test_public_names_are_those_of_the_public_module():
+    assert {getattr(interop, name).__module__ for name in interop.__all__} == {"numba_pack.interop.torch"}
+
+
 def test_what_is_no_recurrent_module_is_refused():
     with pytest.raises(
         TypeError,
@@ -310,7 +322,7 @@ def test_what_is_no_recurrent_module_is_refused():
         interop.from_torch(torch.nn.Linear(3, 5))
     with pytest.raises(TypeError, match=r"module must have dtype torch.float32 or torch.float64; got torch.bfloat16"):
         interop.from_torch(torch.nn.LSTMCell(3, 5, dtype=torch.bfloat16))
-    with pytest.raises(TypeError, match=r"a cell of numba_pack; got torch\.nn\.modules\.rnn\.LSTM"):
+    with pytest.raises(TypeError, match=r"GRUCell of numba_pack; got torch\.nn\.modules\.rnn\.LSTM"):
         interop.to_torch(torch.nn.LSTM(3, 5))
 
 
@@ -417,14 +429,14 @@ def test_gradients_of_parameters_share_one_vector():
 
 @pytest.mark.parametrize("form", ["packed", "padded", "single"])
 def test_input_and_output_share_memory_with_the_engine(form, monkeypatch):
-    seen, infer = [], interop.engine.infer
+    seen, infer = [], engine.infer
 
     def watched(weights, batch, states):
         results = infer(weights, batch, states)
         seen.extend([batch.data, results[0]])
         return results
 
-    monkeypatch.setattr(interop.engine, "infer", watched)
+    monkeypatch.setattr(engine, "infer", watched)
     ours = interop.GRU(3, 5)
     input, data = make_input(form, 3, torch.float32)
     with torch.no_grad():
@@ -833,7 +845,7 @@ def test_what_is_kept_is_freed_by_the_backward_pass():
         output, _ = ours(torch.randn(4, 2, 3))
     assert sum(kept) > 4 * 2 * 4 * 5  # gates are among what hooks see
     node = output.grad_fn
-    while type(node).__name__ != "_ScanBackward":
+    while type(node).__name__ != "ScanBackward":
         node = node.next_functions[0][0]
     output.sum().backward()
     with pytest.raises(RuntimeError, match="freed"):
@@ -872,8 +884,8 @@ def test_torch_compile_leaves_it_as_it_is():
 
 
 def test_no_more_threads_are_used_than_pytorch_may_use(monkeypatch):
-    used = []
-    monkeypatch.setattr(interop.engine, "infer", lambda *_: used.append(nbp.get_num_threads()) or (np.zeros(0),) * 3)
+    used, infer = [], engine.infer
+    monkeypatch.setattr(engine, "infer", lambda *given: used.append(nbp.get_num_threads()) or infer(*given))
     with torch.no_grad(), nbp.threads(8):
         for n in (1, 2):
             torch.set_num_threads(n)

@@ -30,7 +30,7 @@ import copy, hashlib, os, pickle, tempfile
 import numba
 import numpy as np
 import numba_pack as nbp
-from numba_pack.layers.composed import ComposedLayer
+from numba_pack.interop._onnx_cells import Composition, cell_of
 
 found = []
 sequences = [np.linspace(-1, 1, n * 3, dtype="f4").reshape(n, 3) for n in (4, 0, 2)]
@@ -52,8 +52,7 @@ def compiled(values, offsets, weights):
     return nbp.pad_packed_sequence(output)[0], h_n
 
 found += compiled(np.ones((6, 3), "f4"), np.array([0, 2, 6]), layer.weights)
-W, R = np.ones((1, 6, 3), "f4"), np.ones((1, 6, 2), "f4")
-found += ComposedLayer("GRU", W, R, activations=("HardSigmoid", "Softsign"))(packed[0])
+found += cell_of(Composition("GRU", ("HardSigmoid", "Softsign")))(3, 2, rng=0)(packed[0])
 try:
     import safetensors
 except ImportError:

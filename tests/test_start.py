@@ -44,7 +44,7 @@ def test_after_warmup_a_call_compiles_nothing():
 
 
 def test_warmup_takes_layers_only():
-    with pytest.raises(TypeError, match=r"layers must be of RNN, LSTM and GRU; got int"):
+    with pytest.raises(TypeError, match=r"layers must be of RNN, LSTM, GRU or another cell; got int"):
         nbp.warmup(3)
 
 

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import numba_pack as nbp
+from numba_pack import cells
 from numba_pack.layers import storage
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="the files are safetensors")
@@ -27,8 +28,6 @@ LAYERS = [
     pytest.param(lambda: nbp.LSTMCell(3, 5, dtype=np.float64), id="lstm-cell"),
     pytest.param(lambda: nbp.GRUCell(3, 5), id="gru-cell"),
 ]
-#: the options of all kinds of layers
-OPTIONS = ("num_layers", "nonlinearity", "bias", "batch_first", "dropout", "bidirectional", "proj_size", "dtype")
 
 
 @pytest.fixture
@@ -39,8 +38,8 @@ def path(tmp_path):
 def assert_same_layer(one, other):
     assert type(one) is type(other)
     assert repr(one) == repr(other)
-    for option in OPTIONS:
-        assert getattr(one, option, None) == getattr(other, option, None)
+    assert one._options() == other._options()
+    assert one.dtype == other.dtype
     np.testing.assert_array_equal(one.parameters, other.parameters)
 
 
@@ -79,12 +78,10 @@ def test_keys_are_those_of_pytorch_and_options_stand_in_the_metadata(path):
     nbp.save(path, {"encoder": nbp.LSTM(3, 5)})
     with safetensors.safe_open(path, framework="np") as file:
         assert sorted(file.keys()) == [f"encoder.{name}" for name in sorted(nbp.LSTM(3, 5).state_dict())]
-        assert json.loads(file.metadata()["numba_pack"]) == {
-            "encoder": {
-                "kind": "LSTM", "input_size": 3, "hidden_size": 5, "num_layers": 1, "bias": True, "batch_first": False,
-                "dropout": 0.0, "bidirectional": False, "proj_size": 0,
-            }
-        }  # fmt: skip
+        told = json.loads(file.metadata()["numba_pack"])
+    assert told.keys() == {"encoder"}
+    assert told["encoder"].items() >= {"kind": "LSTM", "input_size": 3, "num_layers": 1, "bias": True}.items()
+    assert told["encoder"].keys() == {"kind", *nbp.LSTM(3, 5)._options()}
 
 
 def test_other_tensors_of_a_model_are_left_alone(path):
@@ -110,6 +107,117 @@ def test_arguments_are_for_the_layers_that_have_them(path):
     assert layers["c"].nonlinearity == "relu"
     nbp.save(path, nbp.GRU(3, 5))
     assert nbp.load(path, batch_first=True).batch_first
+
+
+# -- layers of other cells ---------------------------------------------------------------------------------------------
+
+PUBLISHED = {name: value for name in cells.__all__ if isinstance(value := getattr(cells, name), cells.Cell)}
+
+
+@cells.cell(sums="a", of_input="b", state="h c", unit_weights="p a_l1", constants="rate")
+def Own(a, b, h, c, p, a_l1=0.5, rate=0.25):
+    c = c + rate * (cells.tanh(a) + p * b - c)
+    return a_l1 * c, c
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_layer_of_a_published_cell_comes_back_by_its_name(name, dtype, path):
+    layer = PUBLISHED[name](
+        3, 5, num_layers=2, bidirectional=True, dropout=0.5, zoneout=0.1, return_states=True, dtype=dtype
+    )
+    nbp.save(path, {"a.b": layer, "plain": nbp.GRU(3, 5)})
+    back = nbp.load(path)["a.b"]
+    assert_same_layer(back, layer)
+    assert isinstance(back, PUBLISHED[name])
+
+
+def test_constants_and_unit_weights_come_back(path):
+    layer = Own(3, 5, num_layers=2, bias=False, recurrent_dropout=0.25, zoneout=(0.5, 0.0), rate=0.1)
+    nbp.save(path, {"own": layer, "leaky": cells.LeakyRNN(3, 5, dt=0.7)})
+    back = nbp.load(path, cells=(cell for cell in [Own]))
+    assert_same_layer(back["own"], layer)
+    assert (back["own"].rate, back["leaky"].dt) == (0.1, 0.7)
+    assert isinstance(back["own"], Own)
+    with safetensors.safe_open(path, framework="np") as file:
+        assert {"own.p_l0", "own.a_l1_l1"} <= set(file.keys())
+        told = json.loads(file.metadata()["numba_pack"])["own"]
+    assert told.items() >= {"cell": "Own", "hidden_size": 5, "bias": False, "zoneout": [0.5, 0.0], "rate": 0.1}.items()
+    assert told.keys() == {"cell", *layer._options()}
+
+
+def test_a_cell_without_products_with_the_state_may_be_projected(path):
+    layer = cells.QRNN(3, 5, num_layers=2, proj_size=2)
+    nbp.save(path, layer)
+    assert_same_layer(nbp.load(path), layer)
+
+
+@pytest.mark.parametrize("make", [nbp.LSTM, nbp.RNN, cells.SLSTM])
+def test_heads_come_back(make, path):
+    layer = make(3, 6, num_layers=2, bidirectional=True, heads=3)
+    nbp.save(path, layer)
+    assert_same_layer(nbp.load(path), layer)
+    for lie in (2, 10**30, -3, "3", True):
+        write(path, json.dumps({"": {**storage._what(layer), "heads": lie}}), layer.state_dict())
+        with pytest.raises(ValueError, match="the layer: "):
+            nbp.load(path)
+
+
+@pytest.mark.parametrize("of_the_users_own", [(), (cells.MGU,)], ids=["none", "another"])
+def test_a_cell_that_is_not_known_has_to_be_passed(of_the_users_own, path):
+    nbp.save(path, {"own": Own(3, 5)})
+    with pytest.raises(ValueError, match=r"layer 'own': its cell 'Own' is not known: pass it in cells=\[\.\.\.\]"):
+        nbp.load(path, cells=of_the_users_own)
+
+
+def test_a_cell_of_the_users_own_is_not_taken_for_a_published_one_of_its_name(path):
+    @cells.cell(sums="f", of_input="n_x", of_state="n_h", state="h")
+    def MGU(f, n_x, n_h, h):
+        return cells.relu(f + n_x + n_h) + h
+
+    nbp.save(path, MGU(3, 5))
+    with pytest.raises(ValueError, match="its cell 'MGU' is not known"):
+        nbp.load(path)
+    assert nbp.load(path, cells=[MGU]).cell is MGU
+    nbp.save(path, cells.MGU(3, 5))
+    assert nbp.load(path, cells=[MGU]).cell is cells.MGU
+
+
+def test_what_is_no_cell_is_refused(path):
+    nbp.save(path, Own(3, 5))
+    twin = cells.cell(sums="a", state="h")(lambda a, h: a)
+    for wrong, error, message in (
+        (Own, TypeError, "cells must be a list of cells; got numba_pack.cells.cell.Cell"),
+        ([nbp.LSTM], TypeError, "cells must be a list of cells, as numba_pack.cells.cell makes; got type in it"),
+        ([twin, cells.cell(sums="a", state="h")(lambda a, h: a)], ValueError, "got two that are called <lambda>"),
+    ):
+        with pytest.raises(error, match=message):
+            nbp.load(path, cells=wrong)
+
+
+def test_parameters_of_another_formula_are_refused(path):
+    def changed(**kinds):
+        names = " ".join(kinds.values()).split()
+        function = eval(f"lambda {', '.join(names)}: {kinds['state']}")
+        function.__name__ = "Own"
+        return cells.cell(**kinds)(function)
+
+    nbp.save(path, Own(4, 8))
+    for other, message in (
+        (changed(sums="a b", state="h"), "weight_hh_l0 must have shape"),
+        (changed(sums="a", of_input="b", state="h", unit_weights="p a_l1 q"), r"missing: \['q_l0'\]"),
+        (changed(sums="a", of_input="b", state="h", unit_weights="p a_l1"), "options that a Own has not: rate"),
+        (changed(of_input="b", state="h"), r"too many: \['bias_hh_l0', 'weight_hh_l0'\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            nbp.load(path, cells=[other])
+
+
+def test_no_code_that_a_file_names_is_run(path):
+    for name in ("os.system", "tests", ["MGU"], None, 3):
+        write(path, json.dumps({"": {"cell": name}}))
+        with pytest.raises(ValueError, match="is not known: pass it in cells="):
+            nbp.load(path)
 
 
 # -- PyTorch's files ---------------------------------------------------------------------------------------------------
@@ -153,8 +261,8 @@ def test_what_is_no_layer_is_not_saved(path):
         pass
 
     for layers, error, message in (
-        (np.ones(3), TypeError, "layers must be an RNN, LSTM, GRU or a cell of these; got numpy.ndarray"),
-        ({"a": nbp.GRU(3, 5), "b": None}, TypeError, r"layers\['b'\] must be an RNN.*got NoneType"),
+        (np.ones(3), TypeError, "layers must be made by RNN, LSTM, .* or a cell; got numpy.ndarray"),
+        ({"a": nbp.GRU(3, 5), "b": None}, TypeError, r"layers\['b'\] must be made by RNN.*got NoneType"),
         (Other(3, 5), TypeError, r"got .*test_storage\..*Other"),
         ({1: nbp.GRU(3, 5)}, TypeError, "layers must have names that are strings; got 1"),
         ({"": nbp.GRU(3, 5)}, ValueError, "layers must have names that are not empty"),
@@ -257,6 +365,10 @@ METADATA = {
     "options that are none": ('{"": 3}', "must be a mapping of names of layers to their options"),
     "another size": ('{"": {"hidden_size": 6}}', "its metadata tell hidden_size=6, its tensors 5"),
     "another kind": ('{"": {"kind": "GRU"}}', "its metadata tell kind='GRU', its tensors 'LSTM'"),
+    "an unknown kind": ('{"": {"kind": "LSTN"}}', "its cell 'LSTN' is not known"),
+    "no name of a kind": ('{"": {"kind": []}}', r"its cell \[\] is not known"),
+    "a cell of other sizes": ('{"": {"kind": "MGU"}}', "weight_ih_l0 must have shape"),
+    "an option of no cell": ('{"": {"kind": "PeepholeLSTM", "rng": 3}}', "missing: .*p_f_l0"),
     "an unknown option": ('{"": {"peephole": true}}', "peephole"),
     "a dtype": ('{"": {"dtype": "float32"}}', "dtype"),
     "a wrong value": ('{"": {"dropout": NaN}}', "dropout must be"),

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import numba_pack as nbp
-from numba_pack.layers.composed import ComposedLayer
+from numba_pack.cells import LSTM as LSTM_CELL
+from numba_pack.interop._both_ways import BothWays
 
 
 class Encoder(nbp.LSTM):
@@ -35,7 +36,9 @@ LAYERS = {
     "RNNCell": lambda: nbp.RNNCell(3, 4),
     "LSTMCell": lambda: nbp.LSTMCell(3, 4),
     "GRUCell": lambda: nbp.GRUCell(3, 4),
-    "ComposedLayer": lambda: ComposedLayer("RNN", np.ones((1, 4, 3)), np.ones((1, 4, 4))),
+    "Layer": lambda: LSTM_CELL(3, 4, reverse=True),
+    "BothWays": lambda: BothWays(nbp.LSTM(3, 4), LSTM_CELL(3, 4, reverse=True)),
+    "another cell": lambda: nbp.cells.LeakyRNN(3, 4),
     "subclass": lambda: Encoder(10, 3),
 }
 
@@ -131,6 +134,6 @@ def test_warmup_runs_the_layer_and_not_what_a_subclass_makes_of_it():
 
 def test_a_file_which_would_not_keep_the_class_is_refused_by_name(tmp_path):
     with pytest.raises(
-        TypeError, match=r"layers must be an RNN, LSTM, GRU or a cell of these; got test_subclasses\.Encoder"
+        TypeError, match=r"layers must be made by RNN, LSTM, .* or a cell; got test_subclasses\.Encoder"
     ):
         nbp.save(tmp_path / "encoder.safetensors", Encoder(10, 3))

@@ -13,16 +13,21 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import pickle
+import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._arguments import kind_of
 from . import derive, tape
 from .graph import Condition, Graph, Number, as_number, fused, reachable
 from .source import compiled, lines_of, readable
+
+if TYPE_CHECKING:
+    from ..layers.layer import Layer
 
 __all__ = ["Cell", "cell"]
 
@@ -43,22 +48,6 @@ class Arguments(NamedTuple):
     constants: tuple[str, ...]
     #: of a cell that is zoned out: 1 where a state takes its new value, 0 where it stays; no arguments of `cell`
     noises: tuple[str, ...] = ()
-
-
-class _Formula(Graph):
-    """The graph of one formula."""
-
-    #: what `product` is of, and the argument that it gives
-    factor: Number | None = None
-
-    def product_of(self, x: Number) -> Number:
-        """The number that is W x."""
-        if self.factor is not None and self.factor is not x:
-            raise ValueError("product must be taken once in a formula; got a second one")
-        if any(node.op == "argument" and node.value[0] == "product" for node in reachable([x])):
-            raise ValueError("x must not be made of the product itself")
-        self.factor = x
-        return self.argument("product", 0, "product")
 
 
 class _Back(NamedTuple):
@@ -99,6 +88,9 @@ class Cell:
     #: names of the options and attributes of layers; the room of layers puts them here
     names_of_layers: frozenset[str] = frozenset()
 
+    #: the function and its arguments that give this cell, where it has no name of its own in a module
+    made_by: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
+
     def __init__(self, function: Callable[..., Any], arguments: Arguments, back: Callable[..., Any] | None) -> None:
         self.__name__ = self.name = function.__name__
         self.__qualname__, self.__module__ = function.__qualname__, function.__module__
@@ -109,7 +101,7 @@ class Cell:
         self._hand = back
         #: the value of each constant, and what a unit weight begins with, where the function has a default
         self.defaults = _checked(function, arguments)
-        self._graph = _Formula()
+        self._graph = Graph()
         self._read(function, back)
 
     # -- reading -------------------------------------------------------------------------------------------------------
@@ -123,6 +115,9 @@ class Cell:
         constants = [graph.argument("constant", i, name) for i, name in enumerate(kinds.constants)]
         noises = [graph.argument("noise", i, name) for i, name in enumerate(kinds.noises)]
         given = {str(node.value[2]): node for node in (*self._gates, *self._states, *self._units, *constants, *noises)}
+        #: gradients of the state after the step, and of what `product` is of
+        self._d_states = [graph.argument("d_state", i, f"d_{name}'") for i, name in enumerate(kinds.state)]
+        self._d_factor = graph.argument("d_factor", 0, "d_factor")
         result = _called(self.name, function, given)
         outputs = list(result) if isinstance(result, tuple) else [result]
         if len(outputs) != len(kinds.state):
@@ -158,18 +153,11 @@ class Cell:
                 f"got {len(self._gates)} and {len(self._states)}"
             )
 
-    @property
-    def _d_factor(self) -> Number:
-        return self._graph.argument("d_factor", 0, "d_factor")
-
-    def _d_states(self) -> list[Number]:
-        return [self._graph.argument("d_state", i, f"d_{name}'") for i, name in enumerate(self.arguments.state)]
-
     def _read_back(self, back: Callable[..., Any], given: dict[str, Number]) -> dict[str, Number]:
         """A derivative that was written by hand."""
         if self._factors:
             raise ValueError(f"back must be left out for a formula with a product; got one for {self.name}")
-        gradients = {f"d_{name}": d for name, d in zip(self.arguments.state, self._d_states(), strict=True)}
+        gradients = {f"d_{name}": d for name, d in zip(self.arguments.state, self._d_states, strict=True)}
         found = _called(f"back of {self.name}", back, given | gradients)
         names = {str(node.value[2]) for node in (*self._gates, *self._states, *self._units)}
         if not isinstance(found, dict) or not found.keys() <= names:
@@ -217,21 +205,26 @@ class Cell:
 
     @cached_property
     def back(self) -> _Back:
-        """The derivative."""
-        before = [*self._gates, *self._units, *self._states]
-        after = list(zip(self._new, self._d_states(), strict=True))
+        """The derivative. Two threads that need it at once make it twice, to the same."""
+        copy = self._graph.copied()
+
+        def own(nodes: Iterable[Number]) -> list[Number]:
+            return [copy[node.place] for node in nodes]
+
+        before = own([*self._gates, *self._units, *self._states])
+        found: list[Number | None]
         if self._by_hand is not None:
-            found = [self._by_hand.get(str(node.value[2])) for node in before]
+            by_hand = {name: copy[node.place] for name, node in self._by_hand.items()}
+            found = [by_hand.get(str(node.value[2])) for node in before]
         else:
-            found = derive.gradients(after, before)
-            for factor in self._factors:
-                through = derive.gradients([(factor, self._d_factor)], before)
+            found = derive.gradients(list(zip(own(self._new), own(self._d_states), strict=True)), before)
+            for factor in own(self._factors):
+                through = derive.gradients([(factor, copy[self._d_factor.place])], before)
                 found = [y if x is None else x if y is None else x + y for x, y in zip(found, through, strict=True)]
-        zero = self._graph.constant(0.0)
-        found = fused([zero if node is None else node for node in found])
-        kept, kept_states, reads_h = self._kept(found)
+        zero = copy[0].graph.constant(0.0)
+        nodes = fused([zero if node is None else node for node in found])
         gates, units = len(self._gates), len(self._units)
-        return _Back(found[:gates], found[gates : gates + units], found[gates + units :], kept, kept_states, reads_h)
+        return _Back(nodes[:gates], nodes[gates : gates + units], nodes[gates + units :], *self._kept(nodes))
 
     def _kept(self, found: list[Number]) -> tuple[list[Number], tuple[int, ...], bool]:
         """What the backward pass is to be left: nodes, states besides h, and whether h is read."""
@@ -313,7 +306,7 @@ class Cell:
         for i, index in enumerate(self.back.kept_states):
             leaves[self._states[index].place] = f"states[{i}]"
         leaves |= {node.place: f"kept[{i}]" for i, node in enumerate(self.back.kept)}
-        leaves |= {node.place: f"d_states[{i}]" for i, node in enumerate(self._d_states())}
+        leaves |= {node.place: f"d_states[{i}]" for i, node in enumerate(self._d_states)}
         leaves[self._d_factor.place] = "d_factor"
         arguments = ("kept", "h", "states", "units", "constants", "d_states", "d_factor")
         return compiled(name, arguments, "d_states[0]", leaves, results)
@@ -335,9 +328,13 @@ class Cell:
 
     # -- what people call ----------------------------------------------------------------------------------------------
 
-    def __call__(self, input_size: int, hidden_size: int | Sequence[int], **options: Any) -> Any:
-        """Make a layer of this cell, see `numba_pack.LSTM` for its options; constants are options, too."""
-        return Cell.make_layer(self, input_size, hidden_size, **options)
+    def __call__(self, input_size: int, hidden_size: int | Sequence[int], **options: Any) -> Layer[Any]:
+        """Make a layer of this cell; constants are options of it, and those of `numba_pack.LSTM`.
+
+        Besides, ``reverse=True``, without ``bidirectional``, goes from the last step to the first.
+        """
+        made: Layer[Any] = Cell.make_layer(self, input_size, hidden_size, **options)
+        return made
 
     @cached_property
     def zoned(self) -> Cell:
@@ -375,8 +372,26 @@ class Cell:
         cell = getattr(layer, "cell", None)
         return isinstance(cell, Cell) and cell.base is self
 
+    def __copy__(self) -> Cell:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Cell:
+        return self
+
     def __reduce__(self) -> Any:
-        return self.__qualname__ if self.base is self else (getattr, (self.base, "zoned"))
+        if self.made_by:
+            return self.made_by
+        if self.base is not self:
+            return getattr, (self.base, "zoned")
+        found: Any = sys.modules.get(self.__module__)
+        for name in self.__qualname__.split("."):
+            found = getattr(found, name, None)
+        if found is not self:
+            raise pickle.PicklingError(
+                f"{self.name} must be defined at the top of a module to be pickled, for it is found again by its name; "
+                f"there is no {self.__qualname__} in {self.__module__}"
+            )
+        return self.__qualname__
 
     def __repr__(self) -> str:
         return "\n".join(self._told())
@@ -431,9 +446,12 @@ def _called(name: str, function: Callable[..., Any], given: dict[str, Number]) -
 
 def _checked(function: Callable[..., Any], arguments: Arguments) -> dict[str, float]:
     """The defaults of a function whose arguments are of one kind each; a ValueError if they are not."""
-    name, kind_by_name = function.__name__, {}
+    name = function.__name__
+    kind_by_name: dict[str, str] = {}
     for kind, names in arguments._asdict().items():
         for one in names:
+            if kind_by_name.get(one) == kind:
+                raise ValueError(f"{one!r} must be named once in {kind}; got it twice")
             if one in kind_by_name:
                 raise ValueError(f"{one!r} must be of one kind; got it in {kind_by_name[one]} and in {kind}")
             if one in _PARAMETERS if kind == "unit_weights" else kind == "constants" and _is_of_layers(one):
@@ -447,8 +465,8 @@ def _checked(function: Callable[..., Any], arguments: Arguments) -> dict[str, fl
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             raise ValueError(f"arguments of {name} must be given by name; got {parameter}")
-        kind = kind_by_name.pop(parameter.name, None)
-        if kind is None:
+        kind = kind_by_name.pop(parameter.name, "")
+        if not kind:
             kinds = "= ".join(Arguments._fields)
             raise ValueError(f"argument {parameter.name!r} of {name} must be named in one of {kinds}=; got it in none")
         if parameter.default is parameter.empty:

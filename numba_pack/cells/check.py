@@ -99,7 +99,7 @@ def check(cell: Cell, rng: Any = 0, **constants: float) -> Check:
     d_values[_ragged_rows(packed, offsets)] = found.input.data
     hx = (found.hx,) if alone else found.hx
     pairs = {"input": (values, d_values)}
-    pairs |= {name: pair for name, *pair in zip(cell.arguments.state, states, hx, strict=True)}
+    pairs |= dict(zip(cell.arguments.state, zip(states, hx, strict=True), strict=True))
     views, d_views = layer.views(parameters), layer.views(found.parameters)
     pairs |= {name: (view, d_views[name]) for name, view in views.items()}
     errors = {name: _error(loss, *pair) for name, pair in pairs.items()}

@@ -8,7 +8,7 @@ value need be kept (see ``tape.py``).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .graph import Number, apply, reachable
@@ -19,8 +19,8 @@ _Rule = Callable[[Number, Number], tuple["Number | None", ...]]
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
 
 
-def _choose(name: str, x: Any, y: Any, yes: Any, no: Any) -> Number:
-    return apply(f"select_{name}", x, y, yes, no)
+def _choose(name: str, *operands: Any) -> Number:
+    return apply(f"select_{name}", *operands)
 
 
 def _select(name: str) -> _Rule:
@@ -87,15 +87,10 @@ def gradients(outputs: Sequence[tuple[Number, Number]], wanted: Sequence[Number]
     for output, gradient in outputs:
         add(output, gradient)
     for node in reversed(nodes):
-        gradient = so_far.get(node.place)
-        if gradient is None or node.place not in leads or not node.operands:
+        d = so_far.get(node.place)
+        if d is None or node.place not in leads or not node.operands:
             continue
-        for operand, of_operand in zip(node.operands, _RULES[node.op](node, gradient), strict=True):
+        for operand, of_operand in zip(node.operands, _RULES[node.op](node, d), strict=True):
             if operand.place in leads:
                 add(operand, of_operand)
     return [so_far.get(node.place) for node in wanted]
-
-
-def operations() -> Mapping[str, _Rule]:
-    """Every operation that has a derivative."""
-    return _RULES

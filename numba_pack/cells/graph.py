@@ -30,6 +30,9 @@ _FOLDED: dict[str, Callable[..., float]] = {
 class Graph:
     """The expressions of one formula, each once."""
 
+    #: what `product` is of, if it is in the formula
+    factor: Number | None = None
+
     def __init__(self) -> None:
         self._known: dict[tuple[Any, ...], Number] = {}
 
@@ -41,6 +44,13 @@ class Graph:
             found = self._known[key] = Number(self, op, operands, value, len(self._known))
         return found
 
+    def copied(self) -> list[Number]:
+        """The nodes of a copy, by their places: who adds to it, disturbs no other thread."""
+        graph, nodes = Graph(), list[Number]()
+        for node in self._known.values():
+            nodes.append(graph.node(node.op, tuple(nodes[operand.place] for operand in node.operands), node.value))
+        return nodes
+
     def argument(self, kind: str, index: int, name: str) -> Number:
         """A number that the formula is given."""
         return self.node("argument", value=(kind, index, name))
@@ -48,6 +58,13 @@ class Graph:
     def constant(self, value: float) -> Number:
         """A number that is written in the formula."""
         return self.node("const", value=float(value))
+
+    def product_of(self, x: Number) -> Number:
+        """The number that is W x."""
+        if self.factor is not None and self.factor is not x:
+            raise ValueError("product must be taken once in a formula; got a second one")
+        self.factor = x
+        return self.argument("product", 0, "product")
 
 
 class Condition:
@@ -198,7 +215,8 @@ def apply(op: str, *values: Any) -> Number:
     graph = next((value.graph for value in values if isinstance(value, Number)), None)
     if graph is None:
         raise TypeError(
-            f"{op} must have a number of the formula among its arguments; got {', '.join(map(repr, values))}"
+            f"{op} must be of a number of the formula (of constants alone Python has it, too); "
+            f"got {', '.join(map(repr, values))}"
         )
     return _simplified(graph, op, tuple(as_number(graph, value) for value in values))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copyreg
 import functools
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,6 +80,8 @@ class Weights(NamedTuple):
     bias: int
     #: into how many parts of the units the product with the state is divided, each of which sees its own part of h
     heads: int
+    #: 1 or 0: whether the one direction goes from the last step to the first
+    reverse: int
 
 
 class _OfCell(type):
@@ -115,10 +118,30 @@ class WeightsType(types.NamedTuple):
         super().__init__(fields, kind)
         self.name += f" of {kind.cell.digest} {SOURCES:x}"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """On disk, where Numba keeps users' functions by their types: by the name of the cell.
+
+        Numba would pickle the class of the weights by value, and not know it again.
+        """
+        cell = self.instance_class.cell
+        return _weights_type, (self.types, cell.__module__, cell.__qualname__, cell.base is not cell, cell.digest)
+
     @property
     def key(self) -> Any:
         """What makes two of them equal."""
         return *super().key, self.name
+
+
+def _weights_type(fields: tuple[types.Type, ...], module: str, qualname: str, zoned: bool, digest: str) -> types.Type:
+    """The type of weights of a cell that this process has; else one that is equal to no other."""
+    cell: Any = sys.modules.get(module)
+    for name in qualname.split("."):
+        cell = getattr(cell, name, None)
+    if isinstance(cell, Cell):
+        cell = cell.zoned if zoned else cell
+        if cell.digest == digest:
+            return WeightsType(fields, weights_of(cell))
+    return types.Opaque(f"weights of {module}.{qualname}, {digest}")
 
 
 register_model(WeightsType)(models.TupleModel)
@@ -252,6 +275,7 @@ class Layout(NamedTuple):
     num_directions: int
     bias: int
     heads: int
+    reverse: int
     #: rows over H of ``weight_ih``, of ``weight_hh`` without those of the cell's `product`, and of those
     gates_ih: int
     gates_hh: int
@@ -265,7 +289,8 @@ class Layout(NamedTuple):
 
 def layout_of(cell: Cell, sizes: tuple[int, ...]) -> Layout:
     """The layout of the parameters of a layer; ``sizes`` are the fields of `Weights` from ``input_size`` on."""
-    return Layout(*sizes, cell.gates_ih, cell.gates_hh, cell.has_product, cell.gates, cell.turn, cell.units)
+    of_cell = (cell.gates_ih, cell.gates_hh, cell.has_product, cell.gates, cell.turn, cell.units)
+    return Layout(*sizes, *of_cell)  # type: ignore[call-arg]  # mypy counts no tuple of any length
 
 
 @functools.lru_cache(maxsize=256)
@@ -279,7 +304,7 @@ def layout_from(numbers):
     """The `Layout` of `layout_numbers`."""
     return Layout(
         numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6], numbers[7], numbers[8],
-        numbers[9], numbers[10], numbers[11], numbers[12],
+        numbers[9], numbers[10], numbers[11], numbers[12], numbers[13],
     )  # fmt: skip
 
 
@@ -288,7 +313,8 @@ def layout(weights):
     """The layout of these weights, in compiled code."""
     return Layout(
         weights.input_size, weights.hidden_size, weights.output_size, weights.num_layers, weights.num_directions,
-        weights.bias, weights.heads, _gates_ih_of(weights), gates_hh_of(weights), has_product(weights),
+        weights.bias, weights.heads, weights.reverse, _gates_ih_of(weights), gates_hh_of(weights),
+        has_product(weights),
         gates_of(weights), _turn_of(weights), units_of(weights),
     )  # fmt: skip
 

@@ -22,12 +22,11 @@ def SLSTM(i, f, z, o, h, c, n, m):
     m changes no h: c and n are both stored divided by exp(m), so that neither overflows. A first step is one with
     n = 0, as in the initial state of zeros; from then on n is 1 or more.
 
-    The paper's U is block-diagonal, with a block for each head. Here it is a whole matrix: that of the paper has zeros
-    outside the blocks, with gradients that the caller leaves alone. Rows are in the order of the package xlstm, whose
-    ``_recurrent_kernel_`` is (heads, H / heads, 4, H / heads) and whose bias is (heads, 4, H / heads). So a gate's rows
-    of ``weight_hh`` are ``scipy.linalg.block_diag(*kernel[:, :, gate].transpose(0, 2, 1))``, and ``bias_ih`` is
-    ``bias.transpose(1, 0, 2).ravel()``. What surrounds the cell there (convolution, norms, projections) is not part of
-    it. Of the paper's two forget gates, sigmoid and exp, this is the first, as in the package.
+    The layer's ``heads`` make U block-diagonal, as the paper has it. Rows are in the order of the package xlstm, whose
+    ``_recurrent_kernel_`` is (heads, H / heads, 4, H / heads) and whose bias is (heads, 4, H / heads):
+    ``weight_hh = kernel.transpose(2, 0, 3, 1).reshape(4 * H, -1)`` and ``bias_ih = bias.transpose(1, 0, 2).ravel()``.
+    What surrounds the cell there (convolution, norms, projections) is not part of it. Of the paper's two forget gates,
+    sigmoid and exp, this is the first, as in the package.
 
     References
     ----------
@@ -38,7 +37,7 @@ def SLSTM(i, f, z, o, h, c, n, m):
     --------
     >>> import numpy as np
     >>> from numba_pack.cells import SLSTM
-    >>> layer = SLSTM(3, 4, rng=0)
+    >>> layer = SLSTM(3, 4, heads=2, rng=0)
     >>> output, (h, c, n, m) = layer(np.ones((5, 3), np.float32))
     >>> output.shape, n.shape
     ((5, 4), (1, 4))

@@ -131,7 +131,7 @@ def lines_of(results: Mapping[str, Number], known: Mapping[int, str]) -> list[st
     for node in nodes:
         for operand in node.operands:
             uses[operand.place] = uses.get(operand.place, 0) + 1
-    own = {node.place: name for name, node in reversed(results.items())}
+    own = {node.place: name for name, node in reversed(list(results.items()))}
     names: dict[int, str] = {}
     lines: list[str] = []
 

@@ -17,7 +17,7 @@ from .._jit import by_address, inner, jit
 from ..batch import Batch, Record, States
 from ..cells.cell import Cell
 from ..cells.parameters import Weights, layout_numbers, weights_of
-from ..simd.memory import address, integers_at, pointer
+from ..simd.memory import address, integers_at, pointer, put_integers
 from ..simd.modes import call_kernel
 from .panels import pack_forward
 from .scan import forward_stack
@@ -51,6 +51,7 @@ class _Header(NamedTuple):
     num_directions: int
     bias: int
     heads: int
+    reverse: int
     #: of the batch: (N, I) or (N,) symbols, N, whether they are symbols, (T,), T, (B,), B
     data: int
     rows: int
@@ -158,7 +159,7 @@ def _weights(kind, head, number):
     return kind(
         _array(head.parameters, number, _EVERYTHING), _array(head.panels, number, _EVERYTHING),
         _array(head.panels, number, _EVERYTHING), 0, head.input_size, head.hidden_size, head.output_size,
-        head.num_layers, head.num_directions, head.bias, head.heads,
+        head.num_layers, head.num_directions, head.bias, head.heads, head.reverse,
     )  # fmt: skip
 
 
@@ -257,14 +258,19 @@ def _unpickled(cell: Cell, parameters: np.ndarray, constants: np.ndarray, sizes:
 
 def _reduced(weights: Weights) -> tuple[Any, ...]:
     """How weights are pickled: to be packed anew, which may be on another machine."""
-    return _unpickled, (type(weights).cell, weights.parameters, weights.constants, weights[4:])
+    kind: Any = type(weights)
+    return _unpickled, (kind.cell, weights.parameters, weights.constants, weights[4:])
 
 
 Weights.__reduce__ = _reduced  # type: ignore[assignment,method-assign]
 
 
 @inner
-def _run(kernel, block):
+def _run(kernel, head, call):
+    """Call a kernel with the block of a `_Header` and what its pass needs besides."""
+    block = np.empty(len(head) + len(call), np.int64)
+    put_integers(address(block, 0), head)
+    put_integers(address(block, len(head)), call)
     call_kernel(kernel, address(block, 0))
     if block[0] != _DONE:
         raise MemoryError("not enough memory for this batch")
@@ -277,17 +283,38 @@ def _place(drop):
 
 @inner
 def _head(parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, drop, keep, record, out, shown):
-    """A `_Header`, as a plain tuple."""
-    input_size, hidden_size, output_size, layers, directions, bias, heads = (
-        sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6]
-    )  # fmt: skip
-    return (
-        0, address(parameters, 0), address(panels, 0), input_size, hidden_size, output_size,
-        layers, directions, bias, heads, address(data, 0), data.shape[0], int(data.ndim == 1), address(batch_sizes, 0),
-        batch_sizes.size, address(order, 0), order.size, address(h_0, 0), address(others_0, 0), int(given), drop,
-        int(keep), address(record[0], 0), address(record[1], 0), address(record[2], 0), address(record[3], 0),
-        address(out, 0), shown,
-    )  # fmt: skip
+    gates, cells, outputs, unprojected = record
+    return _Header(
+        progress=0,
+        parameters=address(parameters, 0),
+        panels=address(panels, 0),
+        input_size=sizes[0],
+        hidden_size=sizes[1],
+        output_size=sizes[2],
+        num_layers=sizes[3],
+        num_directions=sizes[4],
+        bias=sizes[5],
+        heads=sizes[6],
+        reverse=sizes[7],
+        data=address(data, 0),
+        rows=data.shape[0],
+        symbols=int(data.ndim == 1),
+        batch_sizes=address(batch_sizes, 0),
+        steps=batch_sizes.size,
+        order=address(order, 0),
+        sequences=order.size,
+        h_0=address(h_0, 0),
+        others_0=address(others_0, 0),
+        given=int(given),
+        drop=drop,
+        keep=int(keep),
+        gates=address(gates, 0),
+        cells=address(cells, 0),
+        outputs=address(outputs, 0),
+        unprojected=address(unprojected, 0),
+        out=address(out, 0),
+        shown=shown,
+    )
 
 
 # Arguments are plain arrays and numbers: a named tuple costs as much to unbox as ten arrays. In all of them
@@ -310,7 +337,7 @@ def call_inference(
         parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, 0, False,
         (data, data, data, data), out, shown,
     )  # fmt: skip
-    _run(kernel, np.array((*head, first, last, address(h_n, 0), address(others_n, 0))))
+    _run(kernel, head, _Forward(first=first, last=last, h_n=address(h_n, 0), others_n=address(others_n, 0)))
 
 
 @jit
@@ -323,7 +350,7 @@ def call_forward(
         parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, _place(drop), True,
         (gates, cells, outputs, unprojected), out, shown,
     )  # fmt: skip
-    _run(kernel, np.array((*head, first, last, address(h_n, 0), address(others_n, 0))))
+    _run(kernel, head, _Forward(first=first, last=last, h_n=address(h_n, 0), others_n=address(others_n, 0)))
 
 
 @jit
@@ -337,13 +364,22 @@ def call_backward(
         parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, _place(drop), True,
         (gates, cells, outputs, unprojected), out, shown,
     )  # fmt: skip
-    tail = (
-        first, last, address(back_panels, 0), address(d_out, 0), address(d_h_n, 0), address(d_others_n, 0),
-        int(d_given), address(d_between, 0), int(input_grad), address(d_x, 0), address(d_h_0, 0),
-        address(d_others_0, 0),
-        address(d_projected, 0),
-    )  # fmt: skip
-    _run(kernel, np.array(head + tail))
+    call = _Backward(
+        first=first,
+        last=last,
+        panels=address(back_panels, 0),
+        d_out=address(d_out, 0),
+        d_h_n=address(d_h_n, 0),
+        d_others_n=address(d_others_n, 0),
+        given=int(d_given),
+        d_between=address(d_between, 0),
+        input_grad=int(input_grad),
+        d_x=address(d_x, 0),
+        d_h_0=address(d_h_0, 0),
+        d_others_0=address(d_others_0, 0),
+        d_projected=address(d_projected, 0),
+    )
+    _run(kernel, head, call)
 
 
 @jit
@@ -356,4 +392,5 @@ def call_gradients(
         parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, _place(drop), True,
         (gates, cells, outputs, unprojected), out, shown,
     )  # fmt: skip
-    _run(kernel, np.array((*head, part, parts, address(d_projected, 0), address(gradient, 0))))
+    at, into = address(d_projected, 0), address(gradient, 0)
+    _run(kernel, head, _Gradients(part=part, parts=parts, d_projected=at, gradient=into))

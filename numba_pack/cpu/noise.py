@@ -42,7 +42,7 @@ class _Block(NamedTuple):
     #: `Matrix` of the mask, and its columns
     target: int
     target_step: int
-    count: int
+    columns: int
 
 
 _FIELDS = len(_Block._fields)
@@ -57,17 +57,17 @@ def _mask_kernel(number: Any) -> Any:
         step, layer, seed, call = np.uint64(b.step), np.uint64(b.layer), np.uint64(b.seed), np.uint64(b.call)
         for r in range(b.rows):
             sequence = np.uint64(integer_at(b.order, r))
-            row = carray(pointer(b.target + r * b.target_step * size, number), b.count)
-            for four in range(b.count // 4):
+            row = carray(pointer(b.target + r * b.target_step * size, number), b.columns)
+            for four in range(b.columns // 4):
                 w0, w1, w2, w3 = philox(np.uint64(four), step, sequence, layer, seed, call)
                 row[4 * four] = kept if w0 >= threshold else zero
                 row[4 * four + 1] = kept if w1 >= threshold else zero
                 row[4 * four + 2] = kept if w2 >= threshold else zero
                 row[4 * four + 3] = kept if w3 >= threshold else zero
-            if b.count % 4:
-                words = philox(np.uint64(b.count // 4), step, sequence, layer, seed, call)
-                for lane in range(b.count % 4):
-                    row[b.count // 4 * 4 + lane] = kept if words[lane] >= threshold else zero
+            if b.columns % 4:
+                words = philox(np.uint64(b.columns // 4), step, sequence, layer, seed, call)
+                for lane in range(b.columns % 4):
+                    row[b.columns // 4 * 4 + lane] = kept if words[lane] >= threshold else zero
 
     real, size = type(number), number.itemsize
     return mask

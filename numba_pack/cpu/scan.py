@@ -484,7 +484,7 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
                 noise_rows * H_padded * size,
                 unprojected,
                 Matrix(address(zeros, 0), 0),
-                direction == 1,
+                direction + weights.reverse == 1,
                 keep,
             )
             _scan(weights, scan, steps, sums_begin, drop, index, batch.order, first)

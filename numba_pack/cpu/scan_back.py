@@ -374,7 +374,7 @@ def backward_stack(
                 Matrix(address(noise, 0), H_padded),
                 mine * H_padded * size,
                 Matrix(address(zeros, 0), 0),
-                direction == 1,
+                direction + weights.reverse == 1,
             )
             _scan_back(weights, d, steps, drop, index, batch.order, first)
             if layer > 0 or input_grad:
@@ -586,7 +586,8 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, part,
                     dtype, of_input, x, N, place.inputs, of.gates_ih, H, 0, low, high, gradient, place.weight_ih
                 )
             if of.gates_hh:
-                h = _states_before(weights, batch, states, index, Matrix(at, D * P), address(zeros, 0), direction == 1)
+                reverse = direction + weights.reverse == 1
+                h = _states_before(weights, batch, states, index, Matrix(at, D * P), address(zeros, 0), reverse)
                 if mask.size:
                     clear(address(mask, 0), mask.size * size_of(dtype))
                     of_scan = Matrix(address(mask, 0), P_padded)

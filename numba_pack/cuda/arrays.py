@@ -27,6 +27,7 @@ __all__ = [
     "is_device",
     "move_rows",
     "read_only",
+    "stacked",
     "swapped",
     "zeros",
 ]
@@ -94,6 +95,17 @@ def full(shape: tuple[int, ...], value: np.generic) -> Any:
 def zeros(shape: tuple[int, ...], dtype: Any) -> Any:
     """A device array of zeros."""
     return full(shape, np.dtype(dtype).type(0))
+
+
+def stacked(arrays: list[Any]) -> Any:
+    """One array of all; a view, if it is one alone."""
+    shape = arrays[0].shape
+    if len(arrays) == 1 and arrays[0].size:
+        return arrays[0].reshape((1, *shape))
+    values = empty((len(arrays), *shape), arrays[0].dtype)
+    for i, array in enumerate(arrays if math.prod(shape) else ()):
+        values[i].copy_to_device(array, stream=stream())
+    return values
 
 
 def swapped(array: Any) -> Any:

@@ -49,13 +49,25 @@ _local = threading.local()
 
 
 @functools.cache
-def formula(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A formula of ``cells/cell.py`` or ``cells/dropout.py`` as a kernel calls it.
+def formula(function: Callable[..., Any], dtype: np.dtype[Any] | None = None) -> Callable[..., Any]:
+    """A formula of a cell, whose numbers are of this dtype, or of ``cells/dropout.py``, as a kernel calls it.
 
     On a device it is compiled into the kernel as it is. The simulator's kernels are not compiled, and intrinsics are
     nothing to Python, so there the same formula is compiled for the CPU.
     """
-    return jit(function) if SIMULATED else function
+    if not SIMULATED:
+        return function
+
+    def call(*arguments):  # formulas of all cells bear the same names: the disk cache tells them by this closure
+        return function(*arguments)
+
+    compiled = jit(call)
+    return compiled if dtype is None else lambda *arguments: _in_dtype(compiled(*arguments), dtype.type)
+
+
+def _in_dtype(value: Any, kind: type) -> Any:
+    """Numbers that compiled code returned to Python, which it makes Python's own, as they were."""
+    return tuple(_in_dtype(part, kind) for part in value) if isinstance(value, tuple) else kind(value)
 
 
 def described() -> dict[str, str]:
@@ -187,6 +199,6 @@ def _memory_errors(shape: Any, dtype: Any) -> Iterator[None]:
 
 
 @memoized
-def nothing(dtype: np.dtype[Any], ndim: int) -> Any:
-    """An empty device array, for what is not there."""
-    return empty((0,) * ndim, dtype)
+def nothing(dtype: np.dtype[Any]) -> Any:
+    """An empty matrix on the device, for what is not there."""
+    return empty((0, 0), dtype)

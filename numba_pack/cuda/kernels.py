@@ -20,13 +20,17 @@ from unittest import mock
 import numpy as np
 from numba import cuda
 
-from ..cells.cell import CELLS
+from .. import cells
+from ..cells.cell import Cell
 from . import arrays, products, rows, scan, scan_back
 from .device import Kernel
+from .scan import is_linear
 
-__all__ = ["Resources", "every_kernel", "ptx_of", "resources_of"]
+__all__ = ["Resources", "every_kernel", "find_ptxas", "kernels_of", "ptx_of", "resources_of"]
 
 ARCHITECTURES = ((8, 0), (9, 0))
+#: all that are published here
+CELLS: list[Cell] = [getattr(cells, name) for name in cells.__all__ if isinstance(getattr(cells, name), Cell)]
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -42,17 +46,33 @@ def every_kernel() -> Iterator[tuple[str, np.dtype, Kernel]]:
         ):  # fmt: skip
             kernel = factory(dtype)
             yield kernel.function.py_func.__name__.replace("_", " "), dtype, kernel
-        for cell_name, cell in CELLS.items():
-            for persistent in (True, False):
-                form = f"{cell_name}{' persistent' if persistent else ''}"
-                yield f"scan {form}", dtype, scan.scan_kernel(cell, dtype, persistent)
-                yield f"scan back {form}", dtype, scan_back.scan_back_kernel(cell, dtype, persistent, False)
-        yield "scan back LSTM projected", dtype, scan_back.scan_back_kernel(CELLS["LSTM"], dtype, False, True)
-        yield "cell back LSTM", dtype, scan_back.cell_back_kernel(CELLS["LSTM"], dtype)
+        for cell in CELLS:
+            for form, kernel in kernels_of(cell, dtype):
+                yield f"{cell.name} {form}", dtype, kernel
     for size in (1, 2, 4, 8):
         word = np.dtype(f"u{size}")
         yield "fill", word, arrays.fill_kernel(word)
         yield "move", word, arrays.move_kernel(word)
+
+
+def kernels_of(cell: Cell, dtype: np.dtype) -> Iterator[tuple[str, Kernel]]:
+    """The kernels that a cell has of its own, by name."""
+    may_project = not cell.reads_h and not cell.has_product
+    if not is_linear(cell) or may_project:
+        yield "scan", scan.scan_kernel(cell, dtype, False)
+    if not is_linear(cell) and not cell.has_product:
+        yield "scan persistent", scan.scan_kernel(cell, dtype, True)
+        yield "scan back", scan_back.scan_back_kernel(cell, dtype, False, False)
+        yield "scan back persistent", scan_back.scan_back_kernel(cell, dtype, True, False)
+    else:
+        yield "cell", scan.cell_kernel(cell, dtype)
+        yield "cell back", scan_back.cell_back_kernel(cell, dtype, False)
+    if cell.has_product or may_project:
+        yield "scan back cut", scan_back.scan_back_kernel(cell, dtype, False, True)
+    if cell.has_product:
+        yield "product back", scan_back.product_back_kernel(cell, dtype)
+    if may_project:
+        yield "cell back projected", scan_back.cell_back_kernel(cell, dtype, True)
 
 
 def ptx_of(kernel: Kernel, architecture: tuple[int, int]) -> str:
@@ -109,12 +129,12 @@ def main() -> None:
     ptxas = find_ptxas()
     if ptxas is None:
         sys.exit("ptxas is not here: pip install nvidia-cuda-nvcc, or the CUDA toolkit")
-    print(f"{'kernel':32} {'dtype':8} {'for':6} {'registers':>9} {'spilled':>8} {'shared':>8}")
+    print(f"{'kernel':36} {'dtype':8} {'for':6} {'registers':>9} {'spilled':>8} {'shared':>8}")
     for name, dtype, kernel in every_kernel():
         for architecture in ARCHITECTURES:
             used = resources_of(ptx_of(kernel, architecture), architecture, ptxas)
             arch = f"sm_{architecture[0]}{architecture[1]}"
-            print(f"{name:32} {dtype.name:8} {arch:6} {used.registers:9} {used.spilled:8} {used.shared:8}")
+            print(f"{name:36} {dtype.name:8} {arch:6} {used.registers:9} {used.spilled:8} {used.shared:8}")
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ import numpy as np
 
 from .device import to_device
 
-__all__ = ["Layout", "layout_of"]
+__all__ = ["BatchLayout", "batch_layout"]
 
 
-class Layout(NamedTuple):
+class BatchLayout(NamedTuple):
     """The layout of a batch, and its sizes."""
 
     #: (T + 1 + 2 B,) int64, on the device
@@ -33,7 +33,7 @@ class Layout(NamedTuple):
     active: int
 
 
-def layout_of(batch_sizes: np.ndarray, order: np.ndarray) -> Layout:
+def batch_layout(batch_sizes: np.ndarray, order: np.ndarray) -> BatchLayout:
     """The layout of a batch with these batch sizes (T,) and this order (B,)."""
     T, B = len(batch_sizes), len(order)
     starts = np.zeros(T + 1, np.int64)
@@ -41,4 +41,4 @@ def layout_of(batch_sizes: np.ndarray, order: np.ndarray) -> Layout:
     ranks = np.arange(B)
     last = T - 1 - np.searchsorted(batch_sizes[::-1], ranks, side="right")  # the last step of more rows than the rank
     ends = np.where(last >= 0, starts[last] + ranks, -1)
-    return Layout(to_device(np.concatenate([starts, order, ends])), starts, T, B, int(batch_sizes[0]) if T else 0)
+    return BatchLayout(to_device(np.concatenate([starts, order, ends])), starts, T, B, int(batch_sizes[0]) if T else 0)

@@ -62,7 +62,7 @@ def product_kernel(dtype: np.dtype, a_transposed: bool, b_transposed: bool) -> K
                     if add:
                         sums[i, j] = c[c_first + m, c_column + n]
                     elif bias.size > 0:
-                        sums[i, j] = bias[bias_at + n]
+                        sums[i, j] = bias[0, bias_at + n]
         for begin in range(first, last, TERMS):
             # neighbouring threads read neighbouring elements: along the terms, or across them where they lie so
             for e in range(y * THREADS + x, TILE * TERMS, THREADS * THREADS):
@@ -99,7 +99,7 @@ def product_kernel(dtype: np.dtype, a_transposed: bool, b_transposed: bool) -> K
                     c[c_first + m, c_column + n] = sums[i, j]
 
     matrix, i = real[:, ::1], int64
-    return Kernel(product, (matrix, i, i, matrix, i, matrix, i, i, i, i, i, real[::1], i, boolean, i))
+    return Kernel(product, (matrix, i, i, matrix, i, matrix, i, i, i, i, i, matrix, i, boolean, i))
 
 
 def multiply(
@@ -108,14 +108,14 @@ def multiply(
 ) -> None:  # fmt: skip
     """C = A B, or A B.T: ``rows`` by ``columns`` of C from ``c_at`` on, ``terms`` of A from ``a_at`` on.
 
-    C begins with the ``bias (n,)``, or with what it holds if it is to ``add``, or else with zeros.
+    C begins with ``bias (1, .)`` from column ``bias_at`` on, or with what it holds if it is to ``add``, or with zeros.
     """
     if CUPY and rows * columns * terms >= LARGE:
         _by_cublas(a, a_at, b, b_transposed, c, c_at, rows, columns, terms, bias, bias_at, add)
     elif rows and columns:
         kernel = product_kernel(c.dtype, False, b_transposed)
         grid = (ceil_div(rows, TILE), ceil_div(columns, TILE))
-        bias = nothing(c.dtype, 1) if bias is None else bias
+        bias = nothing(c.dtype) if bias is None else bias
         block = (THREADS, THREADS)
         arguments = (a, *a_at, b, 0, c, *c_at, rows, columns, terms, bias, bias_at, add, terms)
         kernel.launch(grid, block, *arguments, shared=SHARED * c.dtype.itemsize)
@@ -153,7 +153,7 @@ def _by_cublas(
     with CUPY.cuda.ExternalStream(int(stream())):
         a, b, c = map(CUPY.asarray, (a, b, c))
         target = c[c_at[0] : c_at[0] + rows, c_at[1] : c_at[1] + columns]
-        start = 0 if bias is None else CUPY.asarray(bias)[bias_at : bias_at + columns]
+        start = 0 if bias is None else CUPY.asarray(bias)[0, bias_at : bias_at + columns]
         product = a[a_at[0] : a_at[0] + rows, a_at[1] : a_at[1] + terms] @ (b.T if b_transposed else b)
         target[...] = product + (target if add else start)
 
@@ -173,7 +173,7 @@ def multiply_transposed(a: Any, a_column: int, b: Any, b_column: int, rows: int,
     tiles = (ceil_div(m, TILE), ceil_div(n, TILE))
     parts, part = _parts(rows, tiles[0] * tiles[1])
     sums = empty((parts * m, n), target.dtype)
-    kernel, no_bias = product_kernel(target.dtype, True, False), nothing(target.dtype, 1)
+    kernel, no_bias = product_kernel(target.dtype, True, False), nothing(target.dtype)
     grid, block = (*tiles, parts), (THREADS, THREADS)
     arguments = (a, 0, a_column, b, b_column, sums, 0, 0, m, n, rows, no_bias, 0, False, part)
     kernel.launch(grid, block, *arguments, shared=SHARED * target.dtype.itemsize)

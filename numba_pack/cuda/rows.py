@@ -9,7 +9,7 @@ from numba import boolean, cuda, int64, uint64
 
 from ..cells.dropout import Dropout, philox
 from .device import MOST_BLOCKS, REAL, SIMULATED, Kernel, ceil_div, empty, formula, memoized
-from .layout import Layout
+from .layout import BatchLayout
 
 __all__ = ["THREADS", "drop", "last_states", "one_hot", "states_before", "transposed"]
 
@@ -17,7 +17,7 @@ __all__ = ["THREADS", "drop", "last_states", "one_hot", "states_before", "transp
 THREADS = 4 if SIMULATED else 128
 
 
-def _over_steps(layout: Layout, width: int) -> tuple[int, int]:
+def _over_steps(layout: BatchLayout, width: int) -> tuple[int, int]:
     """The grid of a kernel that does ``width`` things for each row of a step along x, and steps along y."""
     return ceil_div(layout.active * width, THREADS), min(layout.T, MOST_BLOCKS)
 
@@ -46,7 +46,7 @@ def drop_kernel(dtype: np.dtype[Any]) -> Kernel:
     return Kernel(drop_rows, (matrix, matrix, int64[::1], int64, uint64, uint64, real, uint64, uint64))
 
 
-def drop(dropout: Dropout, layer: int, layout: Layout, source: Any, target: Any) -> None:
+def drop(dropout: Dropout, layer: int, layout: BatchLayout, source: Any, target: Any) -> None:
     """``target (N, D * P)`` = the output of a layer with units dropped; both may be one array."""
     threshold = np.uint64(dropout.rate * 2.0**32)
     scale = source.dtype.type(1.0 / (1.0 - dropout.rate) if dropout.rate < 1.0 else 0.0)
@@ -79,7 +79,7 @@ def last_states_kernel(dtype: np.dtype[Any]) -> Kernel:
     return Kernel(last_states, (matrix, int64, matrix, int64[::1], int64, boolean, matrix))
 
 
-def last_states(rows: Any, column: int, first: Any, layout: Layout, reverse: bool, target: Any) -> None:
+def last_states(rows: Any, column: int, first: Any, layout: BatchLayout, reverse: bool, target: Any) -> None:
     """``target (B, P)`` = each sequence's last state, in the caller's order, from rows (N, .) of outputs or c.
 
     A sequence of length 0 keeps its first.
@@ -112,7 +112,7 @@ def states_before_kernel(dtype: np.dtype[Any]) -> Kernel:
     return Kernel(states_before, (matrix, int64, matrix, int64[::1], int64, boolean, matrix))
 
 
-def states_before(out: Any, column: int, h_0: Any, layout: Layout, reverse: bool, target: Any) -> None:
+def states_before(out: Any, column: int, h_0: Any, layout: BatchLayout, reverse: bool, target: Any) -> None:
     """``target (N, P)`` = the state before each step: a row of the output, or the first state."""
     kernel = states_before_kernel(out.dtype)
     grid = _over_steps(layout, target.shape[1])

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from .._arguments import kind_of
-from ..layers.composed import DEFAULTS, DIRECTIONS, ComposedLayer, as_activations, as_weights
-from ..layers.layer import GRU, LSTM, RNN
+from .._arguments import check_number, kind_of
+from ..layers.forms import as_array
 from ..packing.sequences import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from ._both_ways import BothWays
+from ._onnx_cells import ACTIVATIONS, DEFAULTS, GATES, PLACES, Composition, cell_of, state_dict
 from ._onnx_glue import Ragged, attributes_of
 
-__all__ = ["FROM_PYTORCH", "RECURRENT", "RecurrentNode"]
+__all__ = ["RECURRENT", "RecurrentNode"]
 
-#: PyTorch's number of each of ONNX's gates: LSTM i, o, f, c among i, f, g, o; GRU z, r, h among r, z, n
-FROM_PYTORCH = {"RNN": [0], "LSTM": [0, 3, 1, 2], "GRU": [1, 0, 2]}
-_LAYERS: dict[str, Any] = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
-RECURRENT = tuple(_LAYERS)
+RECURRENT = tuple(GATES)
+#: the number of directions
+DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
+_NAMES = {name.lower(): name for name in ACTIVATIONS}
 
 
 class RecurrentNode:
@@ -35,48 +37,50 @@ class RecurrentNode:
         self.num_directions = DIRECTIONS[self.direction]
 
     def layer(self, W: Any, R: Any, B: Any = None, P: Any = None) -> Any:
-        """The layer of these weights: an RNN, LSTM or GRU where one computes the same, else a `ComposedLayer`."""
-        said, D = self.attributes, self.num_directions
-        weights = as_weights(self.kind, D, W, R, B, P)
-        H = weights["R"].shape[2]
+        """The layer of these weights, of the cell that the attributes make; `BothWays`, if they make two."""
+        weights = _checked_weights(self.kind, self.num_directions, W, R, B, P)
+        I, H, said = weights["W"].shape[2], weights["R"].shape[2], self.attributes  # noqa: E741
         if said.get("hidden_size", H) != H:
             raise ValueError(f"hidden_size must be that of R, {H}; got {said['hidden_size']}")
-        composition: dict[str, Any] = {
-            "activations": said.get("activations", []),
-            "activation_alpha": said.get("activation_alpha", []),
-            "activation_beta": said.get("activation_beta", []),
-        }
-        nonlinearity = self._plain(P is not None, composition)
-        if nonlinearity is None:
-            return ComposedLayer(
-                self.kind, W, R, B, P, direction=self.direction, **composition, clip=said.get("clip"),
-                input_forget=bool(said.get("input_forget", 0)),
-                linear_before_reset=bool(said.get("linear_before_reset", 0)), batch_first=self.layout == 1,
-            )  # fmt: skip
-        options = {"nonlinearity": nonlinearity.lower()} if self.kind == "RNN" else {}
-        layer = _LAYERS[self.kind](
-            weights["W"].shape[2], H, bias=B is not None, bidirectional=D == 2, batch_first=self.layout == 1,
-            dtype=weights["W"].dtype, **options,
-        )  # fmt: skip
-        layer.load_state_dict(_state_dict(self.kind, weights, layer.bias))
+        options = {"bias": B is not None, "batch_first": self.layout == 1, "dtype": weights["W"].dtype}
+        cells = [(cell_of(of), numbers) for of, numbers in self._compositions(P is not None)]
+        (cell, numbers), (other, its) = cells[0], cells[-1]
+        layer: Any
+        if (cell, numbers) == (other, its):
+            layer = cell(
+                I, H, bidirectional=self.num_directions == 2, reverse=self.direction == "reverse", **options, **numbers
+            )
+        else:
+            layer = BothWays(cell(I, H, **options, **numbers), other(I, H, reverse=True, **options, **its))
+        parameters: dict[str, np.ndarray] = {}
+        for d, end in enumerate(("_l0", "_l0_reverse")[: self.num_directions]):
+            own = {name: value[d] for name, value in weights.items()}
+            found = state_dict(self.kind, cells[d][0], own["W"], own["R"], own.get("B"), own.get("P"))
+            parameters |= {name + end: value for name, value in found.items()}
+        layer.load_state_dict(parameters)
         return layer
 
-    def _plain(self, peepholes: bool, composition: dict[str, Any]) -> str | None:
-        """The activation of the state where the cell is one of the plain ones, else None."""
-        said = self.attributes
-        found = as_activations(self.kind, self.num_directions, *composition.values())
-        names = [activation.name for activation in found]
-        known = [DEFAULTS[self.kind], ("Relu",)] if self.kind == "RNN" else [DEFAULTS[self.kind]]
-        if (
-            tuple(names) not in [one * self.num_directions for one in known]
-            or self.direction == "reverse"
-            or "clip" in said
-            or peepholes
-            or said.get("input_forget", 0)
-            or (self.kind == "GRU" and not said.get("linear_before_reset", 0))
-        ):
-            return None
-        return names[-1]
+    def _compositions(self, peepholes: bool) -> list[tuple[Composition, dict[str, float]]]:
+        """Of each direction what chooses its cell, and the numbers that are the constants of that."""
+        said, clip = self.attributes, self.attributes.get("clip")
+        if clip is not None:
+            check_number("clip", clip, above=0.0)
+        chosen = as_activations(
+            self.kind, self.num_directions, said.get("activations", []), said.get("activation_alpha", []),
+            said.get("activation_beta", []),
+        )  # fmt: skip
+        found = []
+        for names, numbers in chosen:
+            of = Composition(
+                self.kind,
+                names,
+                clip=clip is not None,
+                peepholes=peepholes,
+                input_forget=self.kind == "LSTM" and bool(said.get("input_forget", 0)),
+                linear_before_reset=self.kind == "GRU" and bool(said.get("linear_before_reset", 0)),
+            )
+            found.append((of, numbers if clip is None else {**numbers, "clip": clip}))
+        return found
 
     def run(self, layer: Any, X: Any, sequence_lens: Any, states: dict[str, Any]) -> tuple[Any, Any, Any]:
         """Y, Y_h and Y_c (None where there is none) of X, which is padded or a `Ragged`."""
@@ -173,18 +177,63 @@ def _check_lengths(sequence_lens: Any, B: int, T: int) -> None:
         raise ValueError(f"sequence_lens must be from 0 to {T}; got {sequence_lens}")
 
 
-def _state_dict(kind: str, weights: dict[str, np.ndarray], bias: bool) -> dict[str, np.ndarray]:
-    """ONNX's weights in PyTorch's names and order of gates."""
-    order = np.argsort(FROM_PYTORCH[kind])
+def as_activations(
+    kind: str, num_directions: int, names: Sequence[str], alphas: Sequence[float], betas: Sequence[float]
+) -> list[tuple[tuple[str, ...], dict[str, float]]]:
+    """The activations of each direction by ONNX's names, and their alphas and betas as the cell names them.
 
-    def turned(value: np.ndarray) -> np.ndarray:
-        gates = value.reshape(len(order), -1, *value.shape[1:])
-        return gates[order].reshape(value.shape)
-
-    found: dict[str, np.ndarray] = {}
-    for end, W, R, B in zip(("_l0", "_l0_reverse"), weights["W"], weights["R"], weights["B"], strict=False):
-        found |= {"weight_ih" + end: turned(W), "weight_hh" + end: turned(R)}
-        if bias:
-            of_input, of_state = np.split(B, 2)
-            found |= {"bias_ih" + end: turned(of_input), "bias_hh" + end: turned(of_state)}
+    ``alphas`` and ``betas`` are for those that have an alpha or a beta, in their order; where they end before, the
+    others have their defaults.
+    """
+    count = len(DEFAULTS[kind])
+    names = list(names) or list(DEFAULTS[kind]) * num_directions
+    if len(names) != count * num_directions:
+        raise ValueError(f"activations must hold {count * num_directions} names; got {names}")
+    unknown = [name for name in names if not isinstance(name, str) or name.lower() not in _NAMES]
+    if unknown:
+        raise ValueError(f"activations must be of {', '.join(ACTIVATIONS)}; got {unknown[0]!r}")
+    names = [_NAMES[name.lower()] for name in names]
+    left = {"alpha": iter(alphas), "beta": iter(betas)}
+    found = []
+    for first in range(0, len(names), count):
+        own, numbers = tuple(names[first : first + count]), {}
+        for place, name in zip(PLACES, own, strict=False):
+            for label, default in ACTIVATIONS[name].defaults.items():
+                value = next(left[label], default)
+                if value is None:
+                    raise ValueError(f"activation_{label} must hold a value for {name}, which has no default; got none")
+                check_number(f"activation_{label}", value, above=-np.inf)
+                numbers[f"{place}_{label}"] = float(value)
+        found.append((own, numbers))
+    for label, rest in left.items():
+        extra = list(rest)
+        if extra:
+            raise ValueError(
+                f"activation_{label} must hold no more values than {', '.join(names)} take; got {extra[0]} besides"
+            )
     return found
+
+
+def _checked_weights(kind: str, D: int, W: Any, R: Any, B: Any, P: Any) -> dict[str, np.ndarray]:
+    """ONNX's weights by name, without those that are absent, in the machine's byte order."""
+    for name, value in (("W", W), ("R", R)):
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"{name} must be a NumPy array; got {kind_of(value)}")
+        if value.ndim != 3 or 0 in value.shape:
+            raise ValueError(f"{name} must have three dimensions, none of them 0; got shape {value.shape}")
+    if W.dtype not in (np.float32, np.float64):
+        raise TypeError(f"W must have dtype float32 or float64; got {W.dtype}")
+    dtype, H, gates = W.dtype.newbyteorder("="), R.shape[2], len(GATES[kind])
+    expected = {
+        "W": (W, (D, gates * H, W.shape[2]), f"(D, {gates} * H, I)"),
+        "R": (R, (D, gates * H, H), f"(D, {gates} * H, H)"),
+        "B": (B, (D, 2 * gates * H), f"(D, {2 * gates} * H)"),
+        "P": (P, (D, 3 * H), "(D, 3 * H)"),
+    }
+    weights = {}
+    for name, (value, shape, letters) in expected.items():
+        if value is not None:
+            weights[name] = as_array(value, name, shape, dtype, letters)
+            if not np.isfinite(weights[name]).all():
+                raise ValueError(f"{name} must be finite; got {value[~np.isfinite(value)][0]}")
+    return weights

@@ -26,15 +26,16 @@ except ImportError as error:
 from onnx import TensorProto, helper, numpy_helper
 
 from .._arguments import kind_of, quiet
-from ..layers.composed import ComposedLayer
-from ..layers.layer import GRU, LSTM, RNN
+from ..layers.layer import GRU, LSTM, RNN, Layer
 from ..layers.storage import as_path, check_file, write
 from ..packing.checks import MEMORY_BYTES, as_flag
 from ..packing.sequences import PackedSequence, check_packed
+from ._both_ways import BothWays
+from ._onnx_cells import ACTIVATIONS, PLACES, Composition, composition_of, onnx_weights
 from ._onnx_glue import GLUE, Ragged, array_of, attributes_of, room
-from ._onnx_nodes import FROM_PYTORCH, RECURRENT, RecurrentNode
+from ._onnx_nodes import RECURRENT, RecurrentNode
 
-__all__ = ["Backend", "ComposedLayer", "Model", "export", "load"]
+__all__ = ["Backend", "BothWays", "Model", "export", "load"]
 
 #: the versions of the recurrent operators that there are, but for the first
 _VERSIONS = (7, 14, 22)
@@ -266,10 +267,12 @@ class Model:
         The names of the inputs.
     outputs : tuple of str
         The names of the outputs.
-    layers : dict of str to RNN, LSTM, GRU or ComposedLayer
+    layers : dict of str to Layer or BothWays
         By the name of the node or, if it has none of its own, of its first output. They belong to the model: parameters
-        assigned to them are those that it computes with. Default activations, no clip, no peepholes, no input_forget,
-        linear_before_reset (GRU) and a direction other than reverse give an RNN, LSTM or GRU, which can be trained.
+        assigned to them are those that it computes with, so a loaded model can be trained further. A node that is an
+        RNN, LSTM or GRU of this package is one; others are layers of a cell that their attributes make, or that
+        ``numba_pack.cells`` has. What such a layer prints tells the attributes; its alphas and betas are options, as
+        ``f_alpha``, and so is clip. A bidirectional node whose directions have unlike activations is a `BothWays`.
         Nodes whose weights are inputs of the model are not among them.
     """
 
@@ -527,8 +530,9 @@ def export(layer: Any, path: str | os.PathLike[str], states: bool = False) -> No
 
     Parameters
     ----------
-    layer : RNN, LSTM or GRU
-        With any number of layers and directions, but no projection.
+    layer : RNN, LSTM or GRU, or of another cell that ONNX has
+        With any number of layers and directions, but no projection. The other cells are those that `load` makes, and of
+        ``numba_pack.cells`` PeepholeLSTM, CIFG and GRUResetBefore.
     path : str or path
         Of the file, which is replaced if it exists, as a whole or not at all.
     states : bool
@@ -547,26 +551,64 @@ def export(layer: Any, path: str | os.PathLike[str], states: bool = False) -> No
     --------
     See `load`.
     """
-    if type(layer) not in (RNN, LSTM, GRU):
+    if type(layer) not in (RNN, LSTM, GRU, Layer, BothWays):
         raise TypeError(f"layer must be an RNN, LSTM or GRU of numba_pack; got {kind_of(layer, RNN, LSTM, GRU)}")
     if getattr(layer, "proj_size", 0):
         raise ValueError(f"layer must have no projection, which ONNX does not know; got proj_size={layer.proj_size}")
     write(as_path(path, "path"), _model(layer, as_flag(states, "states")).SerializeToString())
 
 
+def _directions(layer: Any) -> tuple[Layer[Any], ...]:
+    """A layer for each direction, which knows its cell and constants: the same one, if they are alike."""
+    return layer.layers if isinstance(layer, BothWays) else (layer,) * layer.num_directions
+
+
+def _compositions(layer: Any) -> list[Composition]:
+    """What the cell of each direction is composed of, which must be alike but for the activations."""
+    found, options = [], set()
+    for one in _directions(layer):
+        of = composition_of(one.cell)
+        if of is None:
+            raise ValueError(f"layer must be of a cell that ONNX has; got {layer!r}")
+        found.append(of)
+        options.add((of._replace(activations=()), getattr(one, "clip", None)))
+    if len(options) > 1:
+        raise ValueError(f"layer must have directions that are unlike in activations alone; got {layer!r}")
+    return found
+
+
+def _attributes(layer: Any, compositions: Sequence[Composition]) -> dict[str, Any]:
+    """The attributes that make the cells of a layer."""
+    of, directions = compositions[0], _directions(layer)
+    way = "bidirectional" if len(directions) == 2 else "reverse" if directions[0].reverse else "forward"
+    found: dict[str, Any] = {"hidden_size": layer.hidden_size, "direction": way}
+    if of.operator == "GRU":
+        found["linear_before_reset"] = int(of.linear_before_reset)
+    if of.input_forget:
+        found["input_forget"] = 1
+    if of.clip:
+        found["clip"] = directions[0].clip  # type: ignore[attr-defined]
+    found["activations"] = [name for one in compositions for name in one.activations]
+    for label in ("alpha", "beta"):
+        found[f"activation_{label}"] = [
+            getattr(direction, f"{place}_{label}")
+            for direction, one in zip(directions, compositions, strict=True)
+            for place, name in zip(PLACES, one.activations, strict=False)
+            if label in ACTIVATIONS[name].defaults
+        ]
+    return {name: value for name, value in found.items() if value != []}
+
+
 def _model(layer: Any, states: bool) -> onnx.ModelProto:
-    kind, L, D, H = type(layer).__name__, layer.num_layers, layer.num_directions, layer.hidden_size
+    compositions = _compositions(layer)
+    kind, L, D, H = compositions[0].operator, layer.num_layers, layer.num_directions, layer.hidden_size
     real = helper.np_dtype_to_tensor_dtype(layer.dtype)
     time_and_batch = ["B", "T"] if layer.batch_first else ["T", "B"]
     parts = ["h", "c"] if kind == "LSTM" else ["h"]
     inputs = [("input", real, [*time_and_batch, layer.input_size]), ("sequence_lens", TensorProto.INT32, ["B"])]
     inputs += [(f"{part}_0", real, [L * D, "B", H]) for part in parts if states]
     outputs = [("output", real, [*time_and_batch, D * H]), *[(f"{part}_n", real, [L * D, "B", H]) for part in parts]]
-    attributes: dict[str, Any] = {"hidden_size": H, "direction": "bidirectional" if D == 2 else "forward"}
-    if kind == "GRU":
-        attributes["linear_before_reset"] = 1
-    if kind == "RNN":
-        attributes["activations"] = [layer.nonlinearity.capitalize()] * D
+    attributes = _attributes(layer, compositions)
 
     constants = {"rows": np.array([0, 0, D * H])} | ({"first_axis": np.array([0])} if states else {})
     nodes, below = [], "input"
@@ -574,7 +616,8 @@ def _model(layer: Any, states: bool) -> onnx.ModelProto:
         nodes.append(helper.make_node("Transpose", [below], ["time_first"], perm=[1, 0, 2]))
         below = "time_first"
     for k in range(L):
-        constants |= {f"{name}_l{k}": value for name, value in _weights(layer, kind, k).items()}
+        weights = _weights(layer, kind, k)
+        constants |= {f"{name}_l{k}": value for name, value in weights.items()}
         first = [f"{part}_0_l{k}" if states else "" for part in parts]
         if states:
             constants |= {f"begin_l{k}": np.array([k * D]), f"end_l{k}": np.array([(k + 1) * D])}
@@ -582,6 +625,7 @@ def _model(layer: Any, states: bool) -> onnx.ModelProto:
                 takes = [f"{part}_0", f"begin_l{k}", f"end_l{k}", "first_axis"]
                 nodes.append(helper.make_node("Slice", takes, [name]))
         takes = [below, f"W_l{k}", f"R_l{k}", f"B_l{k}" if layer.bias else "", "sequence_lens", *first]
+        takes += [f"P_l{k}"] * ("P" in weights)
         gives = [f"Y_l{k}", *[f"{part}_n_l{k}" for part in parts]]
         below = "output" if k == L - 1 and not layer.batch_first else f"output_l{k}"
         nodes += [
@@ -606,18 +650,9 @@ def _model(layer: Any, states: bool) -> onnx.ModelProto:
 
 
 def _weights(layer: Any, kind: str, k: int) -> dict[str, np.ndarray]:
-    """W (D, G, I), R (D, G, H) and, if the layer has biases, B (D, 2 G) of one layer, in ONNX's order of gates."""
-    parameters, order = layer.state_dict(), FROM_PYTORCH[kind]
-    ends = [f"_l{k}{suffix}" for suffix in ("", "_reverse")[: layer.num_directions]]
-
-    def turned(name: str) -> np.ndarray:
-        value = parameters[name]
-        return value.reshape(len(order), -1, *value.shape[1:])[order].reshape(value.shape)
-
-    weights = {
-        "W": np.stack([turned("weight_ih" + end) for end in ends]),
-        "R": np.stack([turned("weight_hh" + end) for end in ends]),
-    }
-    if layer.bias:
-        weights["B"] = np.stack([np.concatenate([turned("bias_ih" + end), turned("bias_hh" + end)]) for end in ends])
-    return weights
+    """W (D, G, I), R (D, G, H), and B (D, 2 G) and P (D, 3 H) if there are any, of one layer of the stack."""
+    parameters, each = layer.state_dict(), []
+    for one, end in zip(_directions(layer), (f"_l{k}", f"_l{k}_reverse"), strict=False):
+        own = {name.removesuffix(end): value for name, value in parameters.items() if name.endswith(end)}
+        each.append(onnx_weights(kind, one.cell, own))
+    return {name: np.stack([weights[name] for weights in each]) for name in each[0]}

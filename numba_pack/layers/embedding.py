@@ -12,7 +12,7 @@ from .module import as_floats
 
 __all__ = ["fold_embedding"]
 
-AnyLayer = TypeVar("AnyLayer", bound=Layer)
+AnyLayer = TypeVar("AnyLayer", bound=Layer[Any])
 
 
 @quiet
@@ -28,14 +28,14 @@ def fold_embedding(layer: AnyLayer, table: Any) -> AnyLayer:
 
     Parameters
     ----------
-    layer : RNN, LSTM or GRU
+    layer : RNN, LSTM, GRU, or a layer of any cell
         A layer that takes embeddings, of ``E = layer.input_size`` columns. It is not changed.
     table : array_like, shape (V, E)
         The embedding of each of V symbols: finite floats, such as the ``weight`` of a ``torch.nn.Embedding``.
 
     Returns
     -------
-    RNN, LSTM or GRU
+    RNN, LSTM, GRU, or a layer of that cell
         A copy, as `copy.copy` makes it, whose ``input_size`` is V, and whose ``weight_ih_l0`` (and
         ``weight_ih_l0_reverse``) is ``weight_ih_l0 @ table.T``, of shape (G, V): computed in float64 and rounded to the
         dtype of the layer. Its class is that of the layer, even if that is derived from these.
@@ -68,7 +68,9 @@ def fold_embedding(layer: AnyLayer, table: Any) -> AnyLayer:
     True
     """
     if not isinstance(layer, Layer):
-        raise TypeError(f"layer must be an RNN, LSTM or GRU; got {kind_of(layer, RNN, LSTM, GRU)}")
+        raise TypeError(
+            f"layer must be an RNN, LSTM, GRU or a layer of another cell; got {kind_of(layer, RNN, LSTM, GRU, Layer)}"
+        )
     table = as_floats(table, "table")
     if table.ndim != 2 or table.shape[1] != layer.input_size or len(table) == 0:
         raise ValueError(f"table must have shape (V, input_size) = (V, {layer.input_size}); got {table.shape}")

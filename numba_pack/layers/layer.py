@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 
@@ -24,23 +24,24 @@ from ..cells.lstm import LSTM as LSTM_CELL
 from ..packing.checks import as_flag, as_size
 from ..packing.sequences import PackedSequence
 from .engine import engine
-from .forms import Form, form_of
+from .forms import Form, Symbols, form_of
 from .module import RNN_CELLS, Module, as_generator, as_nonlinearity
-from .tape import Gradients, Tape, as_tape
+from .tape import Given, Gradients, Input, State, Tape, as_tape
 
 __all__ = ["GRU", "LSTM", "RNN", "Layer"]
+
+Class = TypeVar("Class", bound=type)
 
 #: far more than anybody has; beyond it, not the memory but the names of the parameters would be the trouble
 MOST_LAYERS = 4096
 
 
-class Layer(Module):
+class Layer(Module, Generic[State]):
     """A layer of any cell: what RNN, LSTM and GRU share, and what a call of a `Cell` makes."""
 
     _fixed = Module._fixed | {
         "num_layers", "batch_first", "dropout", "bidirectional", "proj_size", "num_directions", "output_size",
-        "recurrent_dropout", "zoneout", "return_states",
-        "heads",
+        "recurrent_dropout", "zoneout", "return_states", "heads", "reverse",
     }  # fmt: skip
 
     def __init__(
@@ -60,6 +61,8 @@ class Layer(Module):
         heads: int = 1,
         dtype: Any = np.float32,
         rng: Any = None,
+        *,
+        reverse: bool = False,
         **constants: float,
     ) -> None:
         if isinstance(hidden_size, (list, tuple)) and type(self) in (Layer, RNN, LSTM, GRU):
@@ -70,7 +73,8 @@ class Layer(Module):
             stack.__init__(
                 kind, cell, input_size, hidden_size, num_layers, dropout, return_states, rng, bias=bias,
                 batch_first=batch_first, bidirectional=bidirectional, proj_size=proj_size,
-                recurrent_dropout=recurrent_dropout, zoneout=zoneout, heads=heads, dtype=dtype, **constants,
+                recurrent_dropout=recurrent_dropout, zoneout=zoneout, heads=heads, dtype=dtype, reverse=reverse,
+                **constants,
             )  # fmt: skip
             return
         self.input_size = as_size(input_size, "input_size")
@@ -85,6 +89,10 @@ class Layer(Module):
         for size in (self.hidden_size, self.proj_size):
             if size % self.heads:
                 raise ValueError(f"heads must divide hidden_size and proj_size, {size}; got {heads}")
+        #: whether the one direction goes from the last step to the first
+        self.reverse = as_flag(reverse, "reverse")
+        if self.reverse and self.bidirectional:
+            raise ValueError("reverse must be False for a bidirectional layer, which has both directions; got True")
         if self.proj_size >= self.hidden_size:
             raise ValueError(f"proj_size must be less than hidden_size, {hidden_size}; got {proj_size}")
         if self.proj_size and (cell.reads_h or cell.has_product):
@@ -122,11 +130,17 @@ class Layer(Module):
         other._set(np.zeros(other._lay_out(), self.dtype))
         return other
 
-    def __copy__(self) -> Layer:
+    def __copy__(self) -> Layer[State]:
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__, _training_calls=copy.copy(self._training_calls))
         return other
 
+    # an output is typed as that of a layer without ``return_states``
+
+    @overload
+    def __call__(self, input: Given, hx: State | None = None) -> tuple[Given, State]: ...
+    @overload
+    def __call__(self, input: Symbols, hx: State | None = None) -> tuple[np.ndarray, State]: ...
     def __call__(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
         """Run the layer: inference, without dropout, and nothing is kept.
 
@@ -159,7 +173,11 @@ class Layer(Module):
         results = engine.infer(self._packed(), form.batch, self._first_states(form, hx)[0], self.return_states)
         return self._output(form, results.out, results.shown), self._state_back(form, results.h_n, results.others_n)
 
-    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any, Tape]:
+    @overload
+    def forward(self, input: Given, hx: State | None = None) -> tuple[Given, State, Tape[Given, State]]: ...
+    @overload
+    def forward(self, input: Symbols, hx: State | None = None) -> tuple[np.ndarray, State, Tape[None, State]]: ...
+    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any, Tape[Any, Any]]:
         """Run the layer for training: with dropout, and with a tape for `backward`.
 
         Parameters
@@ -188,7 +206,9 @@ class Layer(Module):
         state = self._state_back(form, results.h_n, results.others_n)
         return self._output(form, out, results.shown), state, Tape(self, form, saved, shared)
 
-    def backward(self, tape: Tape, d_output: Any = None, d_state: Any = None, input_grad: bool = True) -> Gradients:
+    def backward(
+        self, tape: Tape[Input, State], d_output: Any = None, d_state: Any = None, input_grad: bool = True
+    ) -> Gradients[Input, State]:
         """Differentiate a call of `forward`.
 
         Parameters
@@ -278,10 +298,13 @@ def _as_rates(value: Any, states: tuple[str, ...]) -> tuple[float, ...]:
     return tuple(_as_rate(rate, f"zoneout[{i}]") for i, rate in enumerate(value))
 
 
-def layer_of(cell: Cell, input_size: int, hidden_size: int | Sequence[int], **options: Any) -> Layer:
+def layer_of(
+    cell: Cell, input_size: int, hidden_size: int | Sequence[int], *, reverse: bool = False, **options: Any
+) -> Layer[Any]:
     """What a call of a cell makes."""
-    made = _CLASSES.get(cell)
-    return made(input_size, hidden_size, **options) if made else Layer(cell, input_size, hidden_size, **options)
+    if cell in _CLASSES and reverse is False:  # these have the options of PyTorch, and no others
+        return _CLASSES[cell](input_size, hidden_size, **options)
+    return Layer(cell, input_size, hidden_size, reverse=reverse, **options)
 
 
 _PARAMETERS = """
@@ -345,10 +368,10 @@ _PROJECTION = """
         P, if greater than 0: h is projected to P outputs by ``weight_hr``. Less than H."""
 
 
-def _documented(function: str, nonlinearity: str = "", projection: str = "") -> Any:
+def _documented(function: str, nonlinearity: str = "", projection: str = "") -> Callable[[Class], Class]:
     """Put the parameters, which all layers share, into a class's docstring, in place of its line ``{parameters}``."""
 
-    def decorate(cls: type) -> type:
+    def decorate(cls: Class) -> Class:
         text = _PARAMETERS.format(function=function, nonlinearity=nonlinearity, projection=projection).strip()
         if cls.__doc__:  # python -OO strips it
             cls.__doc__ = cls.__doc__.replace("{parameters}", text)
@@ -358,7 +381,7 @@ def _documented(function: str, nonlinearity: str = "", projection: str = "") -> 
 
 
 @_documented("rnn", nonlinearity=_NONLINEARITY)
-class RNN(Layer):
+class RNN(Layer[np.ndarray]):
     """A simple recurrent net: h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or with relu in place of tanh.
 
     {parameters}
@@ -404,7 +427,7 @@ class RNN(Layer):
 
 
 @_documented("lstm", projection=_PROJECTION)
-class LSTM(Layer):
+class LSTM(Layer[tuple[np.ndarray, np.ndarray]]):
     """Long short-term memory.
 
     With i, f, g, o the four parts of ``W_ih x + b_ih + W_hh h + b_hh``:
@@ -453,7 +476,7 @@ class LSTM(Layer):
 
 
 @_documented("gru")
-class GRU(Layer):
+class GRU(Layer[np.ndarray]):
     """A gated recurrent unit.
 
     With r, z, n the three parts of the products: r = sigmoid(x_r + h_r), z = sigmoid(x_z + h_z),
@@ -498,8 +521,8 @@ class GRU(Layer):
         )  # fmt: skip
 
 
-_CLASSES: dict[Cell, Callable[..., Layer]] = {LSTM_CELL: LSTM, GRU_CELL: GRU} | {
+_CLASSES: dict[Cell, Callable[..., Layer[Any]]] = {LSTM_CELL: LSTM, GRU_CELL: GRU} | {
     cell: partial(RNN, nonlinearity=nonlinearity) for nonlinearity, cell in RNN_CELLS.items()
 }
-Cell.make_layer = staticmethod(layer_of)  # type: ignore[assignment]
+Cell.make_layer = staticmethod(layer_of)
 Cell.names_of_layers = frozenset(signature(Layer).parameters) | Layer._fixed | set(dir(Layer))

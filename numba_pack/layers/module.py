@@ -45,6 +45,7 @@ _DEFAULTS = {
     "zoneout": 0.0,
     "return_states": False,
     "heads": 1,
+    "reverse": False,
 }
 
 
@@ -120,7 +121,7 @@ def _version_of(pickled: np.ndarray) -> _Version:
 class Module(Fixed):
     """The cell, sizes and parameters of a layer or of one step; see `LSTM` and `LSTMCell` for what users call."""
 
-    _fixed = frozenset({"cell", "input_size", "hidden_size", "bias", "dtype"})
+    _fixed = frozenset({"cell", "input_size", "hidden_size", "output_size", "bias", "dtype"})
 
     #: the cell whose steps these are
     cell: Cell
@@ -131,6 +132,7 @@ class Module(Fixed):
     num_directions: int
     bias: bool
     heads: int = 1
+    reverse: bool = False
     dtype: np.dtype[Any]
 
     def __init__(self, cell: Cell, constants: Mapping[str, Any], dtype: Any, rng: np.random.Generator) -> None:
@@ -363,12 +365,14 @@ class Module(Fixed):
 
     def _options(self) -> dict[str, Any]:
         """What says what this computes, as arguments of its class or cell: all but dtype and rng."""
-        return {name: getattr(self, name) for name in option_names(type(self))}
+        return {name: getattr(self, name) for name in option_names(type(self), self.cell)}
 
 
-def option_names(kind: type[Module]) -> list[str]:
-    """The arguments that say what a layer or a step of this kind computes: all but dtype and rng."""
-    return [name for name in signature(kind).parameters if name not in ("dtype", "rng")]
+def option_names(kind: type[Module], cell: Cell | None = None) -> list[str]:
+    """The arguments that say what a layer or a step computes, constants of its cell among them; not dtype and rng."""
+    named = [p.name for p in signature(kind).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    constants = cell.base.arguments.constants if cell else ()
+    return [*(name for name in named if name not in ("cell", "dtype", "rng")), *constants]
 
 
 def _parts(value: Any) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 
@@ -14,14 +14,14 @@ from ..packing.checks import as_flag, as_size
 from .engine import engine
 from .forms import OneStep
 from .module import RNN_CELLS, Module, as_generator, as_nonlinearity
-from .tape import Gradients, Tape, as_tape
+from .tape import Gradients, State, Tape, as_tape
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
 
 _NO_DROPOUT = Dropout(0.0, np.uint32(0), np.uint32(0))
 
 
-class Step(Module):
+class Step(Module, Generic[State]):
     """Everything but names and formulas, which the three share."""
 
     num_layers = num_directions = 1
@@ -35,7 +35,7 @@ class Step(Module):
     def _named(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
         return {name.removesuffix("_l0"): shape for name, shape in shapes.items()}
 
-    def __call__(self, input: np.ndarray, hx: Any = None) -> Any:
+    def __call__(self, input: np.ndarray, hx: State | None = None) -> State:
         """One step, of inference.
 
         Parameters
@@ -59,7 +59,7 @@ class Step(Module):
         results = engine.infer(self._packed(), form.batch, self._states(form, hx, "hx"))
         return self._state_back(form, results.h_n, results.others_n)
 
-    def forward(self, input: np.ndarray, hx: Any = None) -> tuple[Any, Tape]:
+    def forward(self, input: np.ndarray, hx: State | None = None) -> tuple[State, Tape[np.ndarray, State]]:
         """One step, for training.
 
         Parameters
@@ -83,7 +83,7 @@ class Step(Module):
         results, saved = engine.record(self._packed(), form.batch, self._states(form, hx, "hx"), _NO_DROPOUT)
         return self._state_back(form, results.h_n, results.others_n), Tape(self, form, saved)
 
-    def backward(self, tape: Tape, d_state: Any) -> Gradients:
+    def backward(self, tape: Tape[np.ndarray, State], d_state: Any) -> Gradients[np.ndarray, State]:
         """Differentiate a call of `forward`.
 
         Parameters
@@ -110,7 +110,7 @@ class Step(Module):
         return Gradients(form.back(found.data), self._state_back(form, found.h_0, found.others_0), found.parameters)
 
 
-class RNNCell(Step):
+class RNNCell(Step[np.ndarray]):
     """One step of an `RNN`: h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or with relu in place of tanh.
 
     Parameters
@@ -156,7 +156,7 @@ class RNNCell(Step):
         super().__init__(RNN_CELLS[nonlinearity], input_size, hidden_size, bias, dtype, rng)
 
 
-class LSTMCell(Step):
+class LSTMCell(Step[tuple[np.ndarray, np.ndarray]]):
     """One step of an `LSTM`, whose equations and sources are there.
 
     Parameters
@@ -192,7 +192,7 @@ class LSTMCell(Step):
         super().__init__(LSTM, input_size, hidden_size, bias, dtype, rng)
 
 
-class GRUCell(Step):
+class GRUCell(Step[np.ndarray]):
     """One step of a `GRU`, whose equations and sources are there.
 
     Parameters

@@ -32,10 +32,10 @@ __all__ = ["Stack"]
 class _Version:
     """One state of the parameters: the whole vector, and the layers whose own vectors are parts of it."""
 
-    def __init__(self, parameters: np.ndarray, layers: Sequence[Layer]) -> None:
+    def __init__(self, parameters: np.ndarray, layers: Sequence[Layer[Any]]) -> None:
         parameters.flags.writeable = False
         self.parameters = parameters
-        self.layers: list[Layer] = []
+        self.layers: list[Layer[Any]] = []
         at = 0
         for layer in layers:
             layer, size = copy.copy(layer), sum(map(math.prod, layer._shapes.values()))
@@ -47,14 +47,14 @@ class _Version:
         return _version_of, (self.parameters, [_bare(layer) for layer in self.layers])
 
 
-def _bare(layer: Layer) -> Layer:
+def _bare(layer: Layer[Any]) -> Layer[Any]:
     """A copy that waits for its parameters."""
     layer = copy.copy(layer)
     del vars(layer)["_version"]
     return layer
 
 
-def _version_of(pickled: np.ndarray, layers: list[Layer]) -> _Version:
+def _version_of(pickled: np.ndarray, layers: list[Layer[Any]]) -> _Version:
     return _Version(pickled.copy(), layers)  # whose memory may be shared with another process
 
 
@@ -75,7 +75,7 @@ class _Saved(NamedTuple):
         return int(kept)
 
 
-class Stack(Layer):
+class Stack(Layer[Any]):
     """Layers of one kind and of different widths: what `RNN`, `LSTM`, `GRU` and cells make of a list of widths.
 
     It has what a layer has: its call, `forward` and `backward`, all parameters as one flat vector, a state dict with
@@ -104,7 +104,7 @@ class Stack(Layer):
 
     def __init__(
         self,
-        kind: type[Layer],
+        kind: type[Layer[Any]],
         cell: Cell,
         input_size: int,
         hidden_size: Sequence[int],
@@ -129,7 +129,7 @@ class Stack(Layer):
             if backend == "cuda":
                 raise ValueError(f"dropout must be 0 for a list of widths where the backend is cuda; got {dropout}")
         generator, own = as_generator(rng), dict(vars(self))  # which is what the class of an RNN notes
-        layers: list[Layer] = []
+        layers: list[Layer[Any]] = []
         for i, width in enumerate(hidden_size):
             as_size(width, f"hidden_size[{i}]")
             layer = object.__new__(kind)
@@ -157,7 +157,7 @@ class Stack(Layer):
         self._put_together(layers)
         self._training_calls = Calls(int(generator.integers(2**32, dtype=np.uint32)), seeded=rng is not None)
 
-    def _put_together(self, layers: Sequence[Layer]) -> None:
+    def _put_together(self, layers: Sequence[Layer[Any]]) -> None:
         """Note the layers, and their parameters as one vector."""
         self._shapes = {}
         for i, layer in enumerate(layers):
@@ -177,7 +177,7 @@ class Stack(Layer):
         return other
 
     @property
-    def layers(self) -> tuple[Layer, ...]:
+    def layers(self) -> tuple[Layer[Any], ...]:
         """Each layer, from the first on, with the parameters as they are: copies, which stay what they are."""
         return tuple(map(copy.copy, self._version.layers))
 
@@ -230,7 +230,7 @@ class Stack(Layer):
             batch = batch._replace(data=results.out, symbols=False)
         return layers[-1]._output(form, results.out, results.shown), state
 
-    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any, Tape]:
+    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any, Tape[Any, Any]]:
         """Run the layers for training: with dropout, and with a tape for `backward`.
 
         Parameters
@@ -269,7 +269,9 @@ class Stack(Layer):
         all_saved: Any = _Saved(saved, dropped)
         return layers[-1]._output(form, out, results.shown), state, Tape(self, form, all_saved, shared)
 
-    def backward(self, tape: Tape, d_output: Any = None, d_state: Any = None, input_grad: bool = True) -> Gradients:
+    def backward(
+        self, tape: Tape[Any, Any], d_output: Any = None, d_state: Any = None, input_grad: bool = True
+    ) -> Gradients[Any, Any]:
         """Differentiate a call of `forward`.
 
         Parameters
@@ -327,7 +329,7 @@ class Stack(Layer):
             )
         return found
 
-    def _first_states_of(self, layers: Sequence[Layer], form: Form, hx: Any) -> tuple[list[States], Any]:
+    def _first_states_of(self, layers: Sequence[Layer[Any]], form: Form, hx: Any) -> tuple[list[States], Any]:
         """The first states of each layer, and for each whether they are shared: see `Module._first_states`."""
         found = [
             layer._first_states(form, first, f"hx[{i}]")

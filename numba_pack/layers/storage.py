@@ -2,8 +2,9 @@
 
 A layer's parameters are tensors of the file; if the layer has a name, theirs begin with it and a dot, as in the state
 dict of a PyTorch model. The metadata have one entry, ``numba_pack``: JSON, ``{name: {"kind": "LSTM", "input_size": 3,
-...}}``, where a layer without a name has the name ``""``. A file of other origin need not have it: all but three
-options follow from names and shapes.
+...}}``, where a layer without a name has the name ``""``. The kind is what `numba_pack` or `numba_pack.cells` calls it;
+a layer of a cell of the user's own has ``"cell": name`` in its place. Formulas are not in files, and no code that a
+file names is run. A file of other origin need not have metadata: all but three options follow from names and shapes.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Mapping
-from types import ModuleType
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from types import MappingProxyType, ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import cells as published
 from .._arguments import kind_of
-from ..cells.gru import GRU as GRU_CELL
-from ..cells.lstm import LSTM as LSTM_CELL
-from ..cells.parameters import named_shapes
-from ..cells.rnn import RNNTanh
-from .layer import GRU, LSTM, RNN
+from ..cells.cell import Cell
+from ..cells.parameters import Weights, named_shapes
+from .layer import GRU, LSTM, RNN, Layer
 from .module import Module, as_generator, option_names
 from .one_step import GRUCell, LSTMCell, RNNCell
 from .parametrized import computed_from
@@ -33,13 +34,16 @@ from .parametrized import computed_from
 __all__ = ["as_path", "check_file", "load", "save", "write"]
 
 _KINDS: dict[str, type[Module]] = {kind.__name__: kind for kind in (RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell)}
-#: the name of a kind without Cell, by the rows of its weights in H
-_BY_GATES = {1: "RNN", 3: "GRU", 4: "LSTM"}
-#: a cell of that kind
-_CELLS = {1: RNNTanh, 3: GRU_CELL, 4: LSTM_CELL}
+#: the name of a kind without Cell, and a cell that has its parameters, by the rows of its weights in H
+_BY_GATES = {1: ("RNN", published.RNNTanh), 3: ("GRU", published.GRU), 4: ("LSTM", published.LSTM)}
+#: those that `numba_pack.cells` names
+_PUBLISHED: dict[str, Cell] = {
+    name: value for name in published.__all__ if isinstance(value := getattr(published, name), Cell)
+}
 _PARAMETER = re.compile(
     r"(?:(?P<layer>.+)\.)?(?P<name>(?:weight_(?:ih|hh|hr)|bias_(?:ih|hh))(?:_l\d+(?:_reverse)?)?)", re.DOTALL
 )
+_UNIT_WEIGHT = re.compile(r"(?:(?P<layer>.+)\.)?(?P<name>(?P<unit>[^.]+)_l\d+(?:_reverse)?)", re.DOTALL)
 _DTYPES = {"F32": np.dtype(np.float32), "F64": np.dtype(np.float64)}
 
 
@@ -102,8 +106,9 @@ def save(path: str | os.PathLike[str], layers: Any) -> None:
     ----------
     path : str or path
         Of the file, which is replaced if it exists, as a whole or not at all.
-    layers : RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell, or mapping of str to such
-        The names of a mapping come before those of the parameters: ``encoder.weight_ih_l0``.
+    layers : RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell, a layer of any cell, or mapping of str to such
+        The names of a mapping come before those of the parameters: ``encoder.weight_ih_l0``. Of a cell, its name alone
+        is written, not its formula.
 
     Raises
     ------
@@ -143,16 +148,27 @@ def save(path: str | os.PathLike[str], layers: Any) -> None:
             name.encode()
         except UnicodeEncodeError as error:
             raise ValueError(f"layers must have names that are text; got {name!r}: {error}") from error
-        if _KINDS.get(type(layer).__name__) is not type(layer):
+        what = _what(layer)
+        if not what:
             at = f"layers[{name!r}]" if name else "layers"
             raise TypeError(
-                f"{at} must be an RNN, LSTM, GRU or a cell of these; got {kind_of(layer, *_KINDS.values())}"
+                f"{at} must be made by RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell or a cell; "
+                f"got {kind_of(layer, *_KINDS.values(), Layer)}"
             )
         tensors.update({f"{name}.{key}" if name else key: value for key, value in layer.state_dict().items()})
-        options = {option: getattr(layer, option) for option in option_names(type(layer))}
-        metadata[name] = {"kind": type(layer).__name__, **options}
+        metadata[name] = {**what, **layer._options()}
     text = json.dumps(metadata, default=lambda number: number.item())  # of NumPy, as options may be
     write(path, safetensors.numpy.save(tensors, {"numba_pack": text}))
+
+
+def _what(layer: Any) -> dict[str, str]:
+    """What a file tells of the class of a layer and of its cell; nothing if it would not keep them."""
+    if _KINDS.get(type(layer).__name__) is type(layer):
+        return {"kind": type(layer).__name__}
+    if type(layer) is not Layer:
+        return {}
+    cell: Cell = layer.cell.base
+    return {"kind" if _PUBLISHED.get(cell.name) is cell else "cell": cell.name}
 
 
 # -- in ----------------------------------------------------------------------------------------------------------------
@@ -161,6 +177,7 @@ def save(path: str | os.PathLike[str], layers: Any) -> None:
 def load(
     path: str | os.PathLike[str],
     *,
+    cells: Iterable[Cell] = (),
     nonlinearity: str | None = None,
     batch_first: bool | None = None,
     dropout: float | None = None,
@@ -175,6 +192,9 @@ def load(
     Parameters
     ----------
     path : str or path
+    cells : iterable of Cell
+        Those of your own that layers in the file are of. They are found by their names, and so are, without being
+        given, those of `numba_pack.cells`.
     nonlinearity : {"tanh", "relu"}, optional
         Of RNN and RNNCell; has to be given if the file does not say.
     batch_first : bool, optional
@@ -186,14 +206,15 @@ def load(
 
     Returns
     -------
-    RNN, LSTM, GRU, RNNCell, LSTMCell or GRUCell, or dict of str to such
+    RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell, a layer of another cell, or dict of str to such
         A dict if the layers have names.
 
     Raises
     ------
     TypeError, ValueError
         If it is not a path; if the file is damaged, or holds no layers; if parameters do not belong together, are
-        neither float32 nor float64, or are missing, with what PyTorch computes them from in their place.
+        neither float32 nor float64, or are missing, with what PyTorch computes them from in their place; if the cell of
+        a layer is not known.
     OSError
         If it cannot be opened.
     ImportError
@@ -208,21 +229,32 @@ def load(
     >>> nbp.save(path, nbp.LSTM(3, 5, num_layers=2, batch_first=True))
     >>> nbp.load(path)
     LSTM(3, 5, num_layers=2, batch_first=True)
+
+    A layer of a cell of one's own:
+
+    >>> from numba_pack.cells import cell, tanh
+    >>> @cell(sums="a", state="h")
+    ... def Elman(a, h):
+    ...     return tanh(a)
+    >>> nbp.save(path, Elman(3, 5))
+    >>> nbp.load(path, cells=[Elman])
+    Elman(3, 5)
     >>> folder.cleanup()
     """
     given = {"nonlinearity": nonlinearity, "batch_first": batch_first, "dropout": dropout}
     given = {name: value for name, value in given.items() if value is not None}
     path = as_path(path, "path")
     rng = None if rng is None else as_generator(rng)
-    tensors, text = _read(path)
+    told, tensors = _read(path, _by_name(cells))
     try:
-        told = _metadata(text)
         missing = told.keys() - tensors.keys()
         if missing:
             raise ValueError(f"there are no parameters of {', '.join(map(_called, sorted(missing)))}")
         if not tensors:
             raise ValueError("there are no parameters of recurrent layers")
-        layers = {name: _layer(name, tensors[name], told.get(name, {}), given, rng) for name in {**told, **tensors}}
+        layers = {
+            name: _layer(name, tensors[name], told.get(name, _Told()), given, rng) for name in {**told, **tensors}
+        }
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return layers[""] if layers.keys() == {""} else layers
@@ -232,58 +264,104 @@ def _called(name: str) -> str:
     return f"layer {name!r}" if name else "the layer"
 
 
-def _read(path: str) -> tuple[dict[str, dict[str, np.ndarray]], str]:
-    """The tensors of each recurrent layer, by its name and theirs, and the text of our metadata."""
+class _Told(NamedTuple):
+    """What the metadata tell of a layer."""
+
+    #: None for one of `_KINDS`
+    cell: Cell | None = None
+    #: and, of one of `_KINDS`, its "kind"
+    options: Mapping[str, Any] = MappingProxyType({})
+
+
+def _by_name(cells: Any) -> dict[str, Cell]:
+    """The cells that the caller gives."""
+    found: dict[str, Cell] = {}
+    try:
+        given = list(cells)
+    except TypeError:
+        raise TypeError(f"cells must be a list of cells; got {kind_of(cells)}") from None
+    for cell in given:
+        if not isinstance(cell, Cell):
+            raise TypeError(f"cells must be a list of cells, as numba_pack.cells.cell makes; got {kind_of(cell)} in it")
+        if found.setdefault(cell.name, cell) is not cell:
+            raise ValueError(f"cells must have a name of its own each; got two that are called {cell.name}")
+    return found
+
+
+def _read(path: str, cells: Mapping[str, Cell]) -> tuple[dict[str, _Told], dict[str, dict[str, np.ndarray]]]:
+    """What our metadata tell of each layer, and its tensors by their names."""
     safetensors = _safetensors()
     layers: dict[str, dict[str, np.ndarray]] = {}
     check_file(path, "path")
     try:
         with safetensors.safe_open(path, framework="np") as file:
+            told = _metadata((file.metadata() or {}).get("numba_pack", "{}"), cells)
             for key in file.keys():  # noqa: SIM118 (it is no mapping)
                 of = computed_from(key)
                 if of:
                     raise ValueError(f"{key!r} is no parameter: {of}")
-                match = _PARAMETER.fullmatch(key)
+                match = _PARAMETER.fullmatch(key) or _unit_weight(key, told)
                 if match:
                     dtype = file.get_slice(key).get_dtype()
                     if dtype not in _DTYPES:
                         raise ValueError(f"{key!r} must be F32 or F64; it is {dtype}")
                     layers.setdefault(match["layer"] or "", {})[match["name"]] = file.get_tensor(key)
-            return layers, (file.metadata() or {}).get("numba_pack", "{}")
+            return told, layers
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: not a safetensors file, or a damaged one: {error}") from error
     except (ValueError, OverflowError) as error:  # shapes that NumPy cannot have among them
         raise ValueError(f"{path}: {error}") from error
 
 
-def _metadata(text: str) -> dict[str, dict[str, Any]]:
-    """The options of each layer by its name."""
+def _unit_weight(key: str, told: Mapping[str, _Told]) -> re.Match[str] | None:
+    """Whether a tensor is a unit weight of a layer whose cell is told."""
+    match = _UNIT_WEIGHT.fullmatch(key)
+    cell = told.get(match["layer"] or "", _Told()).cell if match else None
+    return match if match and cell and match["unit"] in cell.arguments.unit_weights else None
+
+
+def _metadata(text: str, cells: Mapping[str, Cell]) -> dict[str, _Told]:
+    """The cell and the options of each layer by its name."""
     try:
         told = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the metadata 'numba_pack' must be JSON: {error}") from error
     if not isinstance(told, dict) or not all(isinstance(options, dict) for options in told.values()):
         raise ValueError("the metadata 'numba_pack' must be a mapping of names of layers to their options")
-    return told
+    return {name: _told(name, options, cells) for name, options in told.items()}
 
 
-def _layer(name: str, tensors: dict[str, np.ndarray], told: dict[str, Any], given: dict[str, Any], rng: Any) -> Module:
+def _told(layer: str, options: dict[str, Any], cells: Mapping[str, Cell]) -> _Told:
+    key = "cell" if "cell" in options else "kind"
+    name = options.get(key)
+    if key == "kind" and (name is None or name in list(_KINDS)):
+        return _Told(None, options)
+    known = cells if key == "cell" else {**cells, **_PUBLISHED}
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(f"{_called(layer)}: its cell {name!r} is not known: pass it in cells=[...]")
+    return _Told(known[name], {option: value for option, value in options.items() if option != key})
+
+
+def _layer(name: str, tensors: dict[str, np.ndarray], told: _Told, given: dict[str, Any], rng: Any) -> Module:
     """The layer of these tensors, with the options that they, the metadata and the caller tell."""
     try:
-        found, dtype = _found(tensors), _dtype(tensors)
-        for option, value in found.items():
-            if told.get(option, value) != value:
-                raise ValueError(f"its metadata tell {option}={told[option]!r}, its tensors {value!r}")
-        kind = _KINDS[found.pop("kind")]
-        known = {"kind", *found}
-        unknown = told.keys() - known - set(option_names(kind))
+        heads = told.options.get("heads", 1)
+        heads = heads if type(heads) is int and heads > 0 else 1
+        kind, cell = (Layer, told.cell) if told.cell else _kind(tensors, heads)
+        found, dtype, names = _found(kind, cell, tensors, heads), _dtype(tensors), option_names(kind, told.cell)
+        for option, value in {"kind": kind.__name__, **found}.items():
+            if told.options.get(option, value) != value:
+                raise ValueError(f"its metadata tell {option}={told.options[option]!r}, its tensors {value!r}")
+        options = {option: value for option, value in told.options.items() if option != "kind"}
+        unknown = options.keys() - set(names)
         if unknown:
-            raise ValueError(f"its metadata tell options that a {kind.__name__} has not: {', '.join(sorted(unknown))}")
-        options = {**found, **{option: value for option, value in told.items() if option not in known}}
-        options |= {option: value for option, value in given.items() if option in option_names(kind)}
-        if "nonlinearity" in option_names(kind) and "nonlinearity" not in options:
+            called = told.cell.name if told.cell else kind.__name__
+            raise ValueError(f"its metadata tell options that a {called} has not: {', '.join(sorted(unknown))}")
+        options |= found | {option: value for option, value in given.items() if option in names}
+        if "nonlinearity" in names and "nonlinearity" not in options:
             raise ValueError("the file does not tell its nonlinearity: pass nonlinearity='tanh' or 'relu'")
-        layer = kind(**options, dtype=dtype, rng=rng)
+        make: Callable[..., Module] = partial(Layer, told.cell) if told.cell else kind
+        layer = make(**options, dtype=dtype, rng=rng)
         layer.load_state_dict(tensors)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{_called(name)}: {error}") from error
@@ -297,36 +375,51 @@ def _dtype(tensors: dict[str, np.ndarray]) -> np.dtype[Any]:
     return dtypes.pop()
 
 
-def _found(tensors: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The kind and the options of a layer that follow from names and shapes, which are checked."""
-    cell = "weight_hh" in tensors
-    end = "" if cell else "_l0"
-    _, input_size = _matrix(tensors, "weight_ih" + end)
-    rows, outputs = _matrix(tensors, "weight_hh" + end)
+def _kind(tensors: dict[str, np.ndarray], heads: int) -> tuple[type[Module], Cell]:
+    """Which of `_KINDS` has these tensors, and a cell that has its parameters."""
+    step = "weight_hh" in tensors
+    end = "" if step else "_l0"
+    _matrix(tensors, "weight_ih" + end)
+    rows, columns = _matrix(tensors, "weight_hh" + end)
     projected = "weight_hr_l0" in tensors
-    hidden_size = _matrix(tensors, "weight_hr_l0")[1] if projected else outputs
+    hidden_size = _matrix(tensors, "weight_hr_l0")[1] if projected else columns * heads
     gates, rest = divmod(rows, hidden_size or 1)
     if rest or gates not in _BY_GATES or (projected and gates != 4):
         raise ValueError(
             f"weight_hh{end} must have H rows (RNN), 3 H (GRU) or 4 H (LSTM, the only one that may have a weight_hr) "
             f"where H = {hidden_size}; it has {rows}"
         )
+    name, cell = _BY_GATES[gates]
+    return _KINDS[name + "Cell" * step], cell
+
+
+def _found(kind: type[Module], cell: Cell, tensors: dict[str, np.ndarray], heads: int) -> dict[str, Any]:
+    """The options of a layer or a step that follow from names and shapes, which are checked."""
+    end = "_l0" if issubclass(kind, Layer) else ""
+    rows, input_size = _matrix(tensors, "weight_ih" + end)
+    hidden_size = outputs = rows // cell.gates_ih
+    if cell.gates_hh or cell.has_product:
+        hidden_size = outputs = _matrix(tensors, "weight_hh" + end)[1] * heads
+    if "weight_hr_l0" in tensors:
+        outputs, hidden_size = _matrix(tensors, "weight_hr_l0")
     found: dict[str, Any] = {
-        "kind": _BY_GATES[gates] + "Cell" * cell,
         "input_size": input_size,
         "hidden_size": hidden_size,
-        "num_layers": max(1, sum(re.fullmatch(r"weight_hh_l\d+", name) is not None for name in tensors)),
+        "num_layers": max(1, sum(re.fullmatch(r"weight_ih_l\d+", name) is not None for name in tensors)),
         "bias": "bias_ih" + end in tensors,
-        "bidirectional": "weight_hh_l0_reverse" in tensors,
-        "proj_size": outputs if projected else 0,
+        "bidirectional": "weight_ih_l0_reverse" in tensors,
+        "proj_size": outputs if "weight_hr_l0" in tensors else 0,
     }
-    sizes = (
-        input_size, hidden_size, outputs, found["num_layers"], 1 + found["bidirectional"], int(found["bias"]), 1,
-    )  # fmt: skip
-    shapes = named_shapes(_CELLS[gates], sizes)
-    _check_shapes({name.removesuffix("_l0") if cell else name: shape for name, shape in shapes.items()}, tensors)
-    known = ("kind", *option_names(_KINDS[found["kind"]]))
-    return {option: value for option, value in found.items() if option in known}
+    sizes = {
+        **found,
+        "output_size": outputs,
+        "num_directions": 1 + found["bidirectional"],
+        "heads": heads,
+        "reverse": 0,
+    }
+    shapes = named_shapes(cell, tuple(int(sizes[name]) for name in Weights._fields[4:]))
+    _check_shapes({name if end else name.removesuffix("_l0"): shape for name, shape in shapes.items()}, tensors)
+    return {option: value for option, value in found.items() if option in option_names(kind)}
 
 
 def _matrix(tensors: dict[str, np.ndarray], name: str) -> tuple[int, int]:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from .._arguments import kind_of
+from ..packing.sequences import PackedSequence
 from .engine import engine
 from .forms import Form
 
 if TYPE_CHECKING:
     from .module import Module
 
-__all__ = ["Gradients", "Tape", "as_tape"]
+__all__ = ["Given", "Gradients", "Input", "State", "Tape", "as_tape"]
+
+#: the forms of input that results come back in
+Given = TypeVar("Given", PackedSequence, np.ndarray)
+#: the gradient of the input, in its form
+Input = TypeVar("Input")
+#: a state: an array, or a tuple of them if the cell has more than one
+State = TypeVar("State")
 
 
-class Tape:
+class Tape(Generic[Input, State]):
     """What `forward` keeps for one `backward`.
 
     It holds the input (a copy, if it is symbols) and the initial state (no copy): do not change them before `backward`.
@@ -57,16 +65,14 @@ def _used() -> ValueError:
     return ValueError("tape must not have been used: backward uses it up; got one that it was called with before")
 
 
-def as_tape(value: Any, place: str) -> Tape:
+def as_tape(value: Any, place: str) -> Tape[Any, Any]:
     """A tape; ``place`` tells where `forward` returned it."""
     if not isinstance(value, Tape):
         raise TypeError(f"tape must be what forward returned {place}; got {kind_of(value, Tape)}")
     return value
 
 
-class Gradients(NamedTuple):
-    """What `backward` returns: the gradient of the loss with respect to each argument of `forward`, in its form."""
-
+class _Gradients(NamedTuple):
     #: like the input; None if that was symbols, or ``input_grad`` False
     input: Any
     #: like the state that `forward` returned, whether a first state was given or zero: an array, or a tuple as (h, c);
@@ -74,3 +80,12 @@ class Gradients(NamedTuple):
     hx: Any
     #: laid out like ``layer.parameters``
     parameters: np.ndarray
+
+
+class Gradients(_Gradients, Generic[Input, State]):  # a named tuple itself may be generic from Python 3.11 on
+    """What `backward` returns: the gradient of the loss with respect to each argument of `forward`, in its form."""
+
+    __slots__ = ()
+    if TYPE_CHECKING:
+        input: Input
+        hx: State

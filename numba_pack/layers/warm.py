@@ -17,7 +17,7 @@ from .stack import Stack
 __all__ = ["warmup"]
 
 
-def warmup(*layers: Layer, training: bool = False) -> None:
+def warmup(*layers: Layer[Any], training: bool = False) -> None:
     """Compile what these layers run, or load it from the cache, by running each on a few zeros, and on symbols.
 
     Compiled code is kept on disk, in ``NUMBA_CACHE_DIR`` if that is set, else beside the package, or else in the user's
@@ -26,9 +26,9 @@ def warmup(*layers: Layer, training: bool = False) -> None:
 
     Parameters
     ----------
-    *layers : RNN, LSTM, GRU, or what the ``layers`` of an ONNX model hold
-        What is compiled depends on the kind of layer and its dtype, not on its sizes. If no layer is given, one of each
-        kind is compiled, in float32.
+    *layers : RNN, LSTM, GRU, or layers of any cell
+        What is compiled depends on the cell of a layer and its dtype, not on its sizes. If no layer is given, an LSTM,
+        a GRU and an RNN are compiled, in float32.
     training : bool
         Whether `forward` and `backward` are wanted, too.
 
@@ -43,9 +43,8 @@ def warmup(*layers: Layer, training: bool = False) -> None:
     >>> nbp.warmup(nbp.GRU(3, 2))
     """
     as_flag(training, "training")
-    for layer in layers or (LSTM(1, 1), GRU(1, 1), RNN(1, 1)):
-        if not isinstance(layer, Layer):
-            raise TypeError(f"layers must be of RNN, LSTM and GRU; got {kind_of(layer, RNN, LSTM, GRU)}")
+    given = layers or (LSTM(1, 1), GRU(1, 1), RNN(1, 1))
+    for layer in [part for one in given for part in _parts(one)]:
         kind: Any = Stack if isinstance(layer, Stack) else Layer  # and not its class, which may have other arguments
         packed = pack_ragged(np.zeros((1, layer.input_size), layer.dtype), np.array([0, 1]))
         layer = copy.copy(layer)  # which has the same weights
@@ -55,3 +54,13 @@ def warmup(*layers: Layer, training: bool = False) -> None:
             if training:
                 output, _, tape = kind.forward(layer, input)
                 kind.backward(layer, tape, output)
+
+
+def _parts(layer: Any) -> tuple[Layer[Any], ...]:
+    """The layer itself, or the two of an ONNX node whose directions are unlike."""
+    parts = (layer,) if isinstance(layer, Layer) else getattr(layer, "layers", None)
+    if not isinstance(parts, tuple) or not all(isinstance(part, Layer) for part in parts):
+        raise TypeError(
+            f"layers must be of RNN, LSTM, GRU or another cell; got {kind_of(layer, RNN, LSTM, GRU, Layer)}"
+        )
+    return parts

@@ -13,7 +13,18 @@ from numba.np.arrayobj import make_array
 
 from .lanes import I64, _element, _pointer
 
-__all__ = ["address", "call_address", "clear", "copy", "float_of", "integer_at", "integers_at", "keep_alive", "pointer"]
+__all__ = [
+    "address",
+    "call_address",
+    "clear",
+    "copy",
+    "float_of",
+    "integer_at",
+    "integers_at",
+    "keep_alive",
+    "pointer",
+    "put_integers",
+]
 
 
 @intrinsic
@@ -50,6 +61,20 @@ def integers_at(typingctx, at, count):
         return context.make_tuple(builder, sig.return_type, values)
 
     return types.UniTuple(types.intp, number)(types.intp, count), codegen
+
+
+@intrinsic
+def put_integers(typingctx, at, values):
+    """Write a tuple of integers as int64 from address ``at`` on: what `integers_at` reads."""
+
+    def codegen(context, builder, sig, args):
+        start = builder.inttoptr(args[0], I64.as_pointer())
+        for i, (value, kind) in enumerate(zip(cgutils.unpack_tuple(builder, args[1]), values, strict=True)):
+            number = context.cast(builder, value, kind, types.int64)
+            builder.store(number, builder.gep(start, [ir.Constant(I64, i)]))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, values), codegen
 
 
 @intrinsic

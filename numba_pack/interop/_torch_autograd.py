@@ -1,0 +1,253 @@
+"""The layers as functions of PyTorch's autograd: what a call computes with, what it saves, and its gradients.
+
+`Scan` runs the engine on rows and keeps the record; in the backward pass `ScanBack` runs the engine back. Within
+transforms of `torch.func`, `Planned` and `PlannedBack` do, which keep nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+import torch
+
+from ..batch import Batch, Record, States, no_states
+from ..cells.dropout import Dropout
+from ..cells.parameters import Weights
+from ..cpu import engine
+from ..cpu.threads import get_num_threads, threads
+from ._torch_tensors import as_array
+
+__all__ = ["Call", "Plan", "Planned", "Scan", "refuse_derivatives"]
+
+_TWICE = (
+    "the gradients of numba_pack's RNN, LSTM and GRU cannot be differentiated again, nor can results be in forward "
+    "mode; where second derivatives are needed, use the modules of torch.nn"
+)
+_BATCHED = (
+    "the gradients of numba_pack's modules cannot be asked for with is_grads_batched=True or vectorize=True; "
+    "use torch.func.jacrev or torch.func.vmap"
+)
+
+
+def refuse_derivatives(*_: Any) -> NoReturn:
+    raise RuntimeError(_TWICE)
+
+
+def _engine_threads() -> Any:
+    """A scope in which no more threads are used than PyTorch may use."""
+    return threads(min(get_num_threads(), torch.get_num_threads()))
+
+
+class Call(NamedTuple):
+    """What a call of a layer computes with, besides tensors."""
+
+    weights: Weights
+    #: (T,)
+    batch_sizes: np.ndarray
+    #: (B,) in sorted order, the numbers of the sequences in the caller's
+    order: np.ndarray
+    dropout: Dropout
+
+    def batch(self, data: Any) -> Batch:
+        """The rows (N, I) of a tensor as the engine takes them."""
+        return Batch(as_array(data), self.batch_sizes, self.order, data.shape[0])
+
+    def states(self, h: Any, c: Any) -> States:
+        """States, or gradients of states, each (L * D, B, *) or None for zero."""
+        weights, nothing = self.weights, no_states(self.weights.parameters.dtype)
+        if h is None and c is None:
+            return nothing
+
+        def given(part: Any, size: int) -> np.ndarray:
+            shape = (weights.num_layers * weights.num_directions, len(self.order), size)
+            return np.zeros(shape, weights.parameters.dtype) if part is None else as_array(part)
+
+        has_c = engine.cell_of(weights).states > 1
+        return States(
+            given(h, weights.output_size), given(c, weights.hidden_size)[None] if has_c else nothing.others, True
+        )
+
+    def infer(self, data: Any, h_0: Any, c_0: Any) -> tuple[Any, ...]:
+        """Output (N, D * P), h_n (L * D, B, P) and c_n (L * D, B, H; empty where there is none)."""
+        with _engine_threads():
+            results = engine.infer(self.weights, self.batch(data), self.states(h_0, c_0))
+        return _tensors(*results[:3])
+
+    def record(self, data: Any, h_0: Any, c_0: Any) -> tuple[tuple[Any, ...], engine.Saved]:
+        """As `infer`, with dropout, and what the backward pass needs."""
+        with _engine_threads():
+            results, saved = engine.record(self.weights, self.batch(data), self.states(h_0, c_0), self.dropout)
+        return _tensors(*results[:3]), saved
+
+
+def _tensors(rows: np.ndarray, h: np.ndarray, others: np.ndarray) -> tuple[Any, ...]:
+    """Rows, h and c, or their gradients, as tensors; c has no layers where there is none."""
+    c = others.reshape(len(others) * others.shape[1], *others.shape[2:])
+    return torch.from_numpy(rows), torch.from_numpy(h), torch.from_numpy(c)
+
+
+class Scan(torch.autograd.Function):
+    """Output, h_n and c_n of rows (N, I), h_0, c_0 and the parameters, which are those of ``call.weights``.
+
+    What the backward pass needs is kept as PyTorch keeps tensors: it is freed after that pass, a change in place is
+    noticed, and checkpointing can do without it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, data: Any, h_0: Any, c_0: Any, *parameters: Any) -> tuple[Any, ...]:
+        results, saved = call.record(data, h_0, c_0)
+        ctx.call, ctx.used, ctx.shapes = call, False, [array.shape for array in saved.record]
+        ctx.set_materialize_grads(False)
+        # as bytes, since the engine takes the memory back as such
+        record = (torch.from_numpy(array.reshape(-1).view(np.uint8)) for array in saved.record)
+        ctx.save_for_backward(*record, results[0], data, h_0, c_0, *parameters)
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, d_out: Any, d_h: Any, d_c: Any) -> tuple[Any, ...]:
+        if torch._C._are_functorch_transforms_active():  # `torch.vmap` over `torch.autograd.grad`
+            call, tensors = ctx.call, ctx.saved_tensors[len(ctx.shapes) + 1 :]
+            plan = Plan(lambda _: call.weights, call.batch_sizes, call.order, call.dropout.rate)
+            seed = torch.tensor([int(call.dropout.seed), int(call.dropout.call)])
+            return None, *_only(tensors, PlannedBack.apply(plan, seed, d_out, d_h, d_c, *tensors))
+        return ScanBack.apply(ctx, d_out, d_h, d_c, *ctx.saved_tensors)
+
+    jvp = staticmethod(refuse_derivatives)
+
+
+def _replayed(scan: Any, saved_tensors: tuple[Any, ...]) -> engine.Saved:
+    """What the engine kept in a scan; if an earlier backward pass has used that up, the scan runs again for it."""
+    call: Call = scan.call
+    out, data, h_0, c_0 = saved_tensors[len(scan.shapes) :][:4]
+    if scan.used:
+        return call.record(data, h_0, c_0)[1]
+    scan.used, dtype = True, call.weights.parameters.dtype
+    record = [part.numpy().view(dtype).reshape(shape) for part, shape in zip(saved_tensors, scan.shapes, strict=False)]
+    return engine.Saved(
+        call.weights, call.batch(data), call.states(h_0, c_0), call.dropout, Record(*record), as_array(out)
+    )
+
+
+def _parameter_gradients(gradient: np.ndarray, parameters: list[Any]) -> list[Any]:
+    """The parts of a flat gradient: tensors that share its memory."""
+    parts, end = [], 0
+    for parameter in parameters:
+        begin, end = end, end + parameter.numel()
+        parts.append(torch.from_numpy(gradient[begin:end].reshape(parameter.shape)))
+    return parts
+
+
+class ScanBack(torch.autograd.Function):
+    """The gradients of a `Scan`: a function of its own, so that PyTorch knows that they depend on something."""
+
+    @staticmethod
+    def forward(_: Any, scan: Any, d_out: Any, d_h: Any, d_c: Any, *saved_tensors: Any) -> tuple[Any, ...]:
+        if any(torch._C._functorch.is_legacy_batchedtensor(d) for d in (d_out, d_h, d_c) if d is not None):
+            raise RuntimeError(_BATCHED)
+        call, input_grad = scan.call, scan.needs_input_grad[1]
+        saved = _replayed(scan, saved_tensors)
+        d_rows = np.zeros_like(saved.out) if d_out is None else as_array(d_out)
+        with _engine_threads():
+            found = engine.replay_back(saved, d_rows, call.states(d_h, d_c), input_grad)
+        d_data, d_h_0, d_c_0 = _tensors(*found[:3])
+        h_0, c_0, *parameters = saved_tensors[len(scan.shapes) :][2:]
+        return (
+            None,
+            d_data if input_grad else None,
+            None if h_0 is None else d_h_0,
+            None if c_0 is None else d_c_0,
+            *_parameter_gradients(found.parameters, parameters),
+        )
+
+    backward = jvp = staticmethod(refuse_derivatives)
+
+
+# -- torch.func --------------------------------------------------------------------------------------------------------
+
+
+class Plan:
+    """A `Call` but for what depends on tensors, which may stand for others in a transform of `torch.func`.
+
+    It is no tuple, in which such transforms would look for tensors.
+    """
+
+    def __init__(self, weights: Any, batch_sizes: np.ndarray, order: np.ndarray, rate: float) -> None:
+        self.weights, self.batch_sizes, self.order, self.rate = weights, batch_sizes, order, rate
+
+    def call(self, seed: Any, parameters: Any) -> Call:
+        """What to compute with; the seed of dropout is a tensor of two integers."""
+        first, second = map(np.uint32, seed.tolist())
+        return Call(self.weights(parameters), self.batch_sizes, self.order, Dropout(self.rate, first, second))
+
+
+def _only(tensors: Any, gradients: Any) -> tuple[Any, ...]:
+    """The gradients of those tensors that there are."""
+    return tuple(None if tensor is None else part for tensor, part in zip(tensors, gradients, strict=True))
+
+
+def _one_by_one(function: Any, info: Any, in_dims: tuple[Any, ...], arguments: tuple[Any, ...]) -> Any:
+    """`vmap`: the examples one after the other."""
+    if not info.batch_size:
+        raise RuntimeError("numba_pack's modules cannot be mapped over no examples")
+    results = [
+        function.apply(
+            *(
+                argument if axis is None else argument.select(axis, example)
+                for argument, axis in zip(arguments, in_dims, strict=True)
+            )
+        )
+        for example in range(info.batch_size)
+    ]
+    stacked = tuple(map(torch.stack, zip(*results, strict=True)))
+    return stacked, (0,) * len(stacked)
+
+
+class Planned(torch.autograd.Function):
+    """`Scan` within transforms of `torch.func`: nothing is kept, and for the backward pass it runs again."""
+
+    @staticmethod
+    def forward(plan: Plan, seed: Any, data: Any, h_0: Any, c_0: Any, *parameters: Any) -> tuple[Any, ...]:
+        call = plan.call(seed, parameters)
+        return call.record(data, h_0, c_0)[0] if plan.rate else call.infer(data, h_0, c_0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.plan, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
+        seed, *tensors = ctx.saved_tensors
+        return None, None, *_only(tensors, PlannedBack.apply(ctx.plan, seed, *gradients, *tensors))
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
+        return _one_by_one(Planned, info, in_dims, arguments)
+
+    jvp = staticmethod(refuse_derivatives)
+
+
+class PlannedBack(torch.autograd.Function):
+    """The gradients of a `Planned` with respect to all of its tensors, whether they are given or not."""
+
+    @staticmethod
+    def forward(
+        plan: Plan, seed: Any, d_out: Any, d_h: Any, d_c: Any, data: Any, h_0: Any, c_0: Any, *parameters: Any
+    ) -> tuple[Any, ...]:
+        call = plan.call(seed, parameters)
+        saved = call.record(data, h_0, c_0)[1]
+        d_rows = np.zeros_like(saved.out) if d_out is None else as_array(d_out)
+        with _engine_threads():
+            found = engine.replay_back(saved, d_rows, call.states(d_h, d_c), True)
+        return *_tensors(*found[:3]), *_parameter_gradients(found.parameters, list(parameters))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        pass
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
+        return _one_by_one(PlannedBack, info, in_dims, arguments)
+
+    backward = jvp = staticmethod(refuse_derivatives)

@@ -1,0 +1,386 @@
+"""RNN, LSTM and GRU: PyTorch's modules with another `forward`.
+
+It turns padded, packed or single input into rows, packs the parameters if they have changed, and calls the functions
+of ``_torch_autograd.py``. All else, such as names, options, checks and pickling, is inherited.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import warnings
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+import torch
+from torch.autograd import forward_ad
+
+from .. import cells
+from .._arguments import kind_of
+from ..cells.dropout import Dropout
+from ..cells.parameters import Weights, named_shapes
+from ..cpu import engine
+from ..packing.sequences import PackedSequence, check_packed
+from ._torch_autograd import Call, Plan, Planned, Scan, refuse_derivatives
+from ._torch_tensors import DTYPES, TRACED, as_array, refuse_tracing
+
+__all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
+
+#: by PyTorch's name of what a module computes
+_CELLS = {"RNN_TANH": cells.RNNTanh, "RNN_RELU": cells.RNNRelu, "LSTM": cells.LSTM, "GRU": cells.GRU}
+_NO_DROPOUT = Dropout(0.0, np.uint32(0), np.uint32(0))
+
+
+class _Prepared(NamedTuple):
+    """A module's parameters as the engine takes them, as they were at some call."""
+
+    weights: Weights
+    #: the parameters that ``weights`` were packed from, one by one
+    parameters: list[np.ndarray]
+
+    def holds(self, arrays: list[np.ndarray]) -> bool:
+        """Whether these are the same bits.
+
+        PyTorch's own count of changes would be quicker to ask, but does not see what is written through ``.data`` or
+        through an array. Biases come first, since as a rule they tell already.
+        """
+        pairs = zip(reversed(self.parameters), reversed(arrays), strict=True)
+        return all(np.array_equal(kept.view(np.int32), array.view(np.int32)) for kept, array in pairs)
+
+
+def _prepare(cell: cells.Cell, sizes: tuple[int, ...], arrays: list[np.ndarray]) -> _Prepared:
+    """Pack parameters, which may be infinite or NaN as PyTorch's may, in the order and shapes of a layer's."""
+    dtype = arrays[0].dtype
+    for (name, shape), array in zip(named_shapes(cell, sizes).items(), arrays, strict=True):
+        if (array.shape, array.dtype) != (shape, dtype):
+            raise RuntimeError(f"{name} must have shape {shape} and dtype {dtype}; got {array.shape}, {array.dtype}")
+    vector, parts, end = np.concatenate([array.ravel() for array in arrays]), [], 0
+    for array in arrays:
+        begin, end = end, end + array.size
+        parts.append(vector[begin:end].reshape(array.shape))
+    return _Prepared(engine.prepare(cell, vector, np.empty(0, dtype), sizes), parts)
+
+
+#: `Recurrent._forward` as `torch.compile` leaves it alone; made when that is in use, since to import it takes seconds
+_eager: Any = None
+
+
+class Recurrent(torch.nn.RNNBase):
+    """What the three modules share: `forward`. They hold nothing that PyTorch's do not, but for a cache."""
+
+    _prepared: _Prepared | None = None
+
+    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
+        """Run the layer.
+
+        Parameters
+        ----------
+        input : torch.nn.utils.rnn.PackedSequence, or Tensor, shape (T, B, I), (B, T, I) with batch_first, or (T, I)
+        hx : Tensor, or tuple of two for an LSTM, optional
+            h_0 (L * D, B, P) and c_0 (L * D, B, H), without B for input (T, I). Zeros if omitted.
+
+        Returns
+        -------
+        output
+            In the form of the input, with D * P columns.
+        state
+            In the form of hx.
+        """
+        global _eager
+        if _eager is None and "torch._dynamo" in sys.modules:
+            told = {"reason": TRACED} if "reason" in inspect.signature(torch.compiler.disable).parameters else {}
+            _eager = torch.compiler.disable(Recurrent._forward, **told)
+        return (_eager or Recurrent._forward)(self, input, hx)
+
+    def _forward(self, input: Any, hx: Any) -> tuple[Any, Any]:
+        if isinstance(input, torch.nn.utils.rnn.PackedSequence):
+            refuse_tracing(input.data)
+            return self._forward_packed(input, hx)
+        refuse_tracing(input)
+        if isinstance(input, torch.Tensor) and not input.is_nested:
+            if input.layout != torch.strided:
+                as_array(input)  # which says so
+            return self._forward_padded(input, hx)
+        what = "a nested tensor" if isinstance(input, torch.Tensor) else kind_of(input)
+        raise TypeError(
+            f"input must be a Tensor or PyTorch's PackedSequence, as torch.nn.utils.rnn.pack_sequence makes; got {what}"
+        )
+
+    def _forward_packed(self, packed: Any, hx: Any) -> tuple[Any, Any]:
+        data = self._autocast(packed.data)
+        self.check_input(data, packed.batch_sizes)
+        sizes = _integers(packed.batch_sizes)  # what is checked here is not the caller's to change
+        if packed.sorted_indices is None:
+            order = inverse = np.arange(sizes[0] if len(sizes) else 0)
+        else:
+            order, inverse = _integers(packed.sorted_indices), _integers(packed.unsorted_indices)
+        rows = np.broadcast_to(np.float32(0), tuple(data.shape))  # whose number alone is checked
+        check_packed(PackedSequence(rows, sizes, order, inverse), "input")
+        out, state = self._run(data, sizes, order, self._first_states(hx, len(order)))
+        return type(packed)(out, *packed[1:]), state
+
+    def _forward_padded(self, input: Any, hx: Any) -> tuple[Any, Any]:
+        if input.dim() not in (2, 3):
+            raise ValueError(f"{self._get_name()}: Expected input to be 2D or 3D, got {input.dim()}D tensor instead")
+        single = input.dim() == 2
+        swapped = self.batch_first and not single
+        steps = self._autocast(input.unsqueeze(1) if single else input.transpose(0, 1) if swapped else input)
+        self.check_input(steps, None)
+        T, B = steps.shape[:2]
+        sizes = np.full(T if B else 0, B)
+        rows = steps.reshape(T * B, self.input_size)
+        out, state = self._run(rows, sizes, np.arange(B), self._first_states(hx, B, single))
+        output = out.view(T, B, out.shape[1])
+        if single:
+            return output.squeeze(1), tuple(part.squeeze(1) for part in state) if self._has_c else state.squeeze(1)
+        return output.transpose(0, 1) if swapped else output, state
+
+    def _autocast(self, tensor: Any) -> Any:
+        """Within a scope of `torch.autocast`, where any dtype may come, the tensor in the dtype of the parameters."""
+        return tensor.to(self.weight_ih_l0.dtype) if torch.is_autocast_enabled("cpu") else tensor
+
+    @property
+    def _cell(self) -> cells.Cell:
+        return _CELLS[self.mode]
+
+    @property
+    def _has_c(self) -> bool:
+        return self._cell.states > 1
+
+    def _first_states(self, hx: Any, B: int, single: bool = False) -> tuple[Any, Any]:
+        """h_0 and c_0, checked, each (L * D, B, *), or None for zeros."""
+        if hx is None:
+            return None, None
+        parts = tuple(hx) if self._has_c and isinstance(hx, (tuple, list)) else (hx,)
+        names = ("hidden[0]", "hidden[1]") if self._has_c else ("hidden",)
+        if len(parts) != len(names) or not all(isinstance(part, torch.Tensor) for part in parts):
+            for part in parts:
+                refuse_tracing(part)
+            got = ", ".join(kind_of(part) for part in parts)
+            raise TypeError(
+                f"hx must be {'a tuple of two tensors' if self._has_c else 'a tensor'}; got {kind_of(hx)}"
+                + (f" of {got}" if isinstance(hx, (tuple, list)) else "")
+            )
+        dims, scans = 2 if single else 3, self.num_layers * (2 if self.bidirectional else 1)
+        states = []
+        for name, part, size in zip(names, parts, (self.proj_size or self.hidden_size, self.hidden_size), strict=False):
+            if part.dim() != dims:
+                raise RuntimeError(f"Expected {name} to be {dims}-D, as the input is, got {part.dim()}-D tensor")
+            part = self._autocast(part.unsqueeze(1) if single else part)
+            self.check_hidden_size(part, (scans, B, size), f"Expected {name} size {{}}, got {{}}")
+            if part.dtype != self.weight_ih_l0.dtype:
+                raise RuntimeError(f"Expected {name} to be of {self.weight_ih_l0.dtype}, got {part.dtype}")
+            states.append(part)
+        return states[0], states[1] if self._has_c else None
+
+    def _run(self, data: Any, batch_sizes: np.ndarray, order: np.ndarray, states: tuple[Any, Any]) -> tuple[Any, Any]:
+        """The output (N, D * P) and the last state of rows (N, I)."""
+        # by name: parameters may be computed, as by torch.nn.utils.parametrize, or exchanged, as by functional_call
+        parameters = [getattr(self, name) for name in self._flat_weights_names]
+        tensors = (data, *states, *parameters)
+        if torch._C._are_functorch_transforms_active():
+            rate = self.dropout if self.training and self.num_layers > 1 else 0.0
+            seed = torch.randint(2**32, (2,)) if rate else torch.zeros(2, dtype=torch.int64)
+            plan = Plan(self._weights, batch_sizes, order, rate)
+            out, h_n, c_n = Planned.apply(plan, seed, *tensors)
+            return out, (h_n, c_n) if self._has_c else h_n
+        # the level tells at once, as long as PyTorch has it by this name
+        if getattr(forward_ad, "_current_level", 0) >= 0 and any(
+            tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors
+        ):
+            refuse_derivatives()
+        call = Call(self._weights(parameters), batch_sizes, order, self._next_dropout())
+        if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
+            out, h_n, c_n = Scan.apply(call, *tensors)
+        elif call.dropout.rate:
+            (out, h_n, c_n), _ = call.record(data, *states)
+        else:
+            out, h_n, c_n = call.infer(data, *states)
+        return out, (h_n, c_n) if self._has_c else h_n
+
+    def _weights(self, parameters: Any) -> Weights:
+        """The parameters as the engine takes them: packed again only if they have changed."""
+        arrays = [as_array(parameter) for parameter in parameters]
+        prepared = self._prepared
+        if prepared is None or not prepared.holds(arrays):
+            sizes = {
+                "output_size": self.proj_size or self.hidden_size, "num_directions": 2 if self.bidirectional else 1,
+                "heads": 1,
+                "reverse": 0,
+            }  # fmt: skip
+            named = (int(sizes[name] if name in sizes else getattr(self, name)) for name in Weights._fields[4:])
+            prepared = self._prepared = _prepare(self._cell, tuple(named), arrays)
+        return prepared.weights
+
+    def _next_dropout(self) -> Dropout:
+        """What this call drops. The seed comes from PyTorch's generator: `torch.manual_seed` makes it reproducible."""
+        if not (self.training and self.dropout and self.num_layers > 1):
+            return _NO_DROPOUT
+        seed, call = torch.randint(2**32, (2,)).tolist()
+        return Dropout(self.dropout, np.uint32(seed), np.uint32(call))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_prepared": None}
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """What `torch.jit.script` calls first."""
+        raise RuntimeError(TRACED)
+
+    @property
+    def qconfig(self) -> None:
+        """How to quantize this module, which PyTorch's quantization tells every module of a model: never kept."""
+        raise AttributeError("qconfig")
+
+    @qconfig.setter
+    def qconfig(self, _: Any) -> None:
+        warnings.warn(
+            f"{kind_of(self)} stays as it is: PyTorch's quantization does not know numba_pack's modules; where "
+            "they are to be quantized, do that with those of torch.nn, before `accelerate`",
+            stacklevel=2,
+        )
+
+
+def _integers(tensor: Any) -> np.ndarray:
+    """A copy of an index tensor, also within transforms of `torch.func`, as long as they do not map over it."""
+    if not torch._C._are_functorch_transforms_active():
+        array: np.ndarray = tensor.numpy().copy()
+        return array
+    if torch._C._functorch.is_batchedtensor(tensor):
+        raise RuntimeError("the lengths of packed input cannot be mapped over; map over its data alone")
+    return np.array(tensor.tolist(), np.int64 if tensor.dtype == torch.int64 else np.float32)
+
+
+def _check_place(device: Any, dtype: Any) -> None:
+    """Refuse to make a module that could not run."""
+    device = torch.get_default_device() if device is None else torch.device(device)
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    if device.type != "cpu":
+        raise ValueError(f"device must be the CPU, where numba_pack's modules run; got {device}")
+    if dtype not in DTYPES:
+        raise TypeError(f"dtype must be torch.float32 or torch.float64; got {dtype}")
+
+
+class RNN(Recurrent, torch.nn.RNN):
+    """`torch.nn.RNN`, run by this library: see `LSTM`.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional, device, dtype
+        Those of `torch.nn.RNN`; the device must be the CPU, the dtype float32 or float64.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import numba_pack as nbp
+    >>> output, h_n = nbp.interop.torch.RNN(3, 5, nonlinearity="relu")(torch.ones(7, 2, 3))
+    >>> output.shape, h_n.shape
+    (torch.Size([7, 2, 5]), torch.Size([1, 2, 5]))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        _check_place(device, dtype)
+        super().__init__(
+            input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional,
+            device=device, dtype=dtype,
+        )  # fmt: skip
+
+
+class LSTM(Recurrent, torch.nn.LSTM):
+    """`torch.nn.LSTM`, run by this library, forward and backward; packed, padded and single sequences.
+
+    It is one, too, with its names of parameters, its options and its checks. What differs: it runs on the CPU alone and
+    in float32 or float64; gradients cannot be differentiated again, nor results in forward mode; it cannot be traced,
+    scripted, exported or quantized, and `torch.compile` leaves it as it is. `torch.func.grad`, `torch.vmap` and what is
+    made of them go through it, one example after the other. Dropout draws from PyTorch's generator, but other numbers.
+    In a scope of `torch.autocast` it computes in the dtype of its parameters. Sequences of length 0 are allowed. It
+    uses no more threads than both `torch.get_num_threads` and `numba_pack.get_num_threads` tell.
+
+    Parameters may be changed in any way and at any time: a call packs them again if they are not what they were.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype
+        Those of `torch.nn.LSTM`; the device must be the CPU, the dtype float32 or float64.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As PyTorch does; if the device or the dtype is another.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import numba_pack as nbp
+    >>> lstm = nbp.interop.torch.LSTM(3, 5, bidirectional=True)
+    >>> packed = torch.nn.utils.rnn.pack_sequence([torch.ones(n, 3) for n in (4, 2)])
+    >>> output, (h_n, c_n) = lstm(packed)
+    >>> output.data.sum().backward()
+    >>> output.data.shape, h_n.shape, lstm.weight_hh_l0.grad.shape
+    (torch.Size([6, 10]), torch.Size([2, 2, 5]), torch.Size([20, 5]))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        _check_place(device, dtype)
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size,
+            device=device, dtype=dtype,
+        )  # fmt: skip
+
+
+class GRU(Recurrent, torch.nn.GRU):
+    """`torch.nn.GRU`, run by this library: see `LSTM`.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        Those of `torch.nn.GRU`; the device must be the CPU, the dtype float32 or float64.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import numba_pack as nbp
+    >>> output, h_n = nbp.interop.torch.GRU(3, 5, batch_first=True)(torch.ones(2, 7, 3))
+    >>> output.shape, h_n.shape
+    (torch.Size([2, 7, 5]), torch.Size([1, 2, 5]))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        _check_place(device, dtype)
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device=device, dtype=dtype
+        )

@@ -1,0 +1,65 @@
+"""Tensors as arrays that share their memory, and what is refused where there is no memory."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+
+from .._arguments import kind_of
+
+__all__ = ["DTYPES", "TORCH_DTYPES", "TRACED", "as_array", "refuse_tracing", "unreadable"]
+
+DTYPES = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
+TORCH_DTYPES = {dtype: torch_dtype for torch_dtype, dtype in DTYPES.items()}
+
+TRACED = (
+    "numba_pack's modules cannot be traced, scripted or exported; "
+    "do that with those of torch.nn, which the modules of a model are before `accelerate`"
+)
+
+
+def refuse_tracing(value: Any) -> None:
+    """Refuse where PyTorch records what is computed, since what runs here would go in as a constant."""
+    fx, proxies = sys.modules.get("torch.fx"), sys.modules.get("torch.fx.experimental.proxy_tensor")
+    if (
+        torch.jit.is_tracing()
+        or (proxies is not None and proxies.get_proxy_mode() is not None)
+        or (fx is not None and isinstance(value, fx.Proxy))
+        or type(value).__module__.startswith("torch._subclasses.")  # such as FakeTensor
+        or (isinstance(value, torch.Tensor) and torch._is_functional_tensor(value))
+    ):
+        raise RuntimeError(TRACED)
+
+
+def unreadable(tensor: Any) -> str:
+    """Why there is no array of a tensor's values; empty if there is."""
+    if tensor.is_nested:
+        return "is a nested tensor"
+    if tensor.device.type == "meta" or type(tensor).__module__.startswith("torch._subclasses."):
+        return "has no values"
+    if tensor.layout != torch.strided:
+        return f"is {tensor.layout}, not dense"
+    if type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        return f"is a {kind_of(tensor)}"
+    return ""
+
+
+def as_array(tensor: Any) -> np.ndarray:
+    """The memory of a tensor, as an array; a copy only where rows are not contiguous."""
+    if tensor.dtype not in DTYPES or tensor.device.type != "cpu":
+        raise RuntimeError(
+            "numba_pack computes in torch.float32 and torch.float64, on the CPU; "
+            f"got a tensor of {tensor.dtype} on {tensor.device}"
+        )
+    try:
+        array: np.ndarray = tensor.detach().contiguous().numpy()
+    except (RuntimeError, TypeError) as error:
+        if tensor.is_neg():  # a view of what has the other sign
+            return as_array(tensor.resolve_neg())
+        refuse_tracing(tensor)
+        fault = unreadable(tensor) or str(error)
+        raise RuntimeError(f"numba_pack computes with tensors in the CPU's memory; this one {fault}") from error
+    return array
