@@ -16,7 +16,7 @@ import inspect
 import pickle
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -328,7 +328,7 @@ class Cell:
 
     # -- what people call ----------------------------------------------------------------------------------------------
 
-    def __call__(self, input_size: int, hidden_size: int, **options: Any) -> Layer[Any]:
+    def __call__(self, input_size: int, hidden_size: int | Sequence[int], **options: Any) -> Layer[Any]:
         """Make a layer of this cell; constants are options of it, and those of `numba_pack.LSTM`.
 
         Besides, ``reverse=True``, without ``bidirectional``, goes from the last step to the first.

@@ -34,6 +34,8 @@ class Dropout(NamedTuple):
     recurrent: float = 0.0
     #: whether the cell is zoned out, see `Cell.zoned`
     zoned: bool = False
+    #: number of the first scan: of a layer that is called as one of a `Stack`, D for each layer below it
+    scan: int = 0
 
 
 class _Fork(threading.local):

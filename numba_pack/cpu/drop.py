@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from .._jit import by_address, inner
+from .._jit import by_address, inner, jit
+from ..batch import Batch
 from ..cells.dropout import Dropout, drop_row
 from ..simd.memory import address, call_address, float_of, integer_at, integers_at, keep_alive
+from ..simd.modes import call_kernel
 from .noise import noise_kernel
 
-__all__ = ["drop_layer", "drop_of", "drops"]
+__all__ = ["drop_layer", "drop_of", "drop_rows", "drops"]
 
 
 class _Block(NamedTuple):
@@ -64,7 +66,7 @@ def drop_of(dropout: Dropout, dtype: np.dtype[Any]) -> np.ndarray:
     """A dropout as the kernels take it; empty for none.
 
     The address of the function, the bits of the rate, seed and call, and the address of that of ``noise.py`` and the
-    bits of the rate of recurrent dropout. Addresses of what is not used are 0.
+    bits of the rate of recurrent dropout, and the number of the first scan. Addresses of what is not used are 0.
     """
     inside = dropout.recurrent > 0 or dropout.zoned
     if dropout.rate == 0 and not inside:
@@ -72,8 +74,29 @@ def drop_of(dropout: Dropout, dtype: np.dtype[Any]) -> np.ndarray:
     rates = np.array([dropout.rate, dropout.recurrent]).view(np.int64)
     return np.array([
         _kernel(dtype).address if dropout.rate > 0 else 0, rates[0], dropout.seed, dropout.call,
-        noise_kernel(dtype).address if inside else 0, rates[1],
+        noise_kernel(dtype).address if inside else 0, rates[1], dropout.scan,
     ])  # fmt: skip
+
+
+@jit
+def _call(kernel, block):
+    call_kernel(kernel, address(block, 0))
+    keep_alive((block,))
+
+
+def drop_rows(
+    dropout: Dropout, layer: int, batch: Batch, first: int, last: int, source: np.ndarray, target: np.ndarray
+) -> None:
+    """target = source with units dropped: the output (N, C) of ``layer``, for the sequences ``first`` to ``last``."""
+    sizes = np.clip(batch.batch_sizes - first, 0, last - first)
+    begins = np.cumsum(batch.batch_sizes) - batch.batch_sizes + first
+    columns = source.shape[1]
+    block = _Block(
+        int(np.float64(dropout.rate).view(np.int64)), int(dropout.seed), int(dropout.call), layer, len(sizes),
+        sizes.ctypes.data, batch.order.ctypes.data + first * batch.order.itemsize, source.ctypes.data, columns,
+        begins.ctypes.data, target.ctypes.data, columns, begins.ctypes.data,
+    )  # fmt: skip
+    _call(_kernel(source.dtype).address, np.array(block, np.int64))
 
 
 @inner

@@ -19,18 +19,20 @@ from ..cells.dropout import Dropout
 from ..cells.parameters import Weights, layout_numbers
 from ..simd.lanes import lanes_of
 from . import threads
-from .drop import drop_of
+from .drop import drop_of, drop_rows
 from .kernels import call_backward, call_forward, call_gradients, call_inference, kernel, packed_weights
 from .panels import back_panels_size, pack_back
 from .scan import BLOCK_BYTES
 from .workspace import WORKSPACE
 
-__all__ = ["Saved", "cell_of", "infer", "prepare", "record", "replay_back"]
+__all__ = ["Saved", "cell_of", "drop", "infer", "prepare", "record", "replay_back"]
 
 #: floating-point operations that are worth a thread of their own
 WORTH_A_THREAD = 1e7
 #: assumed cost of a cell's own arithmetic for one unit, counted in products
 OF_A_CELL = 32
+#: what dropping a unit is taken to cost, in operations
+OF_A_DROP = 16
 #: bytes that inference may use beyond input and output, all threads together
 SCRATCH_BYTES = 24 << 20
 
@@ -143,6 +145,13 @@ def record(
     given = _given("forward", saved)
     divide(batch, workers, workers, lambda first, last: call_forward(*given, first, last, out, shown, h_n, others_n))
     return results, saved
+
+
+def drop(batch: Batch, dropout: Dropout, layer: int, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The target, made the source (N, C) with units dropped as those of the output of ``layer`` are; it may be that."""
+    workers = max(1, min(threads.get_num_threads(), int(OF_A_DROP * source.size / WORTH_A_THREAD)))
+    divide(batch, workers, workers, lambda first, last: drop_rows(dropout, layer, batch, first, last, source, target))
+    return target
 
 
 def _given(name: str, saved: Saved) -> tuple[Any, ...]:

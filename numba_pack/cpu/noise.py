@@ -106,7 +106,7 @@ def masks_state(drop):
 def state_mask(drop, index, order, first, rows, target, count):
     """The mask of h in the scan of that number, (rows, count), scaled."""
     threshold = int(float_of(integer_at(drop, 5)) * 2.0**32)
-    _draw(drop, threshold, 1, RECURRENT + index, 0, order, first, rows, target, count)
+    _draw(drop, threshold, 1, RECURRENT + integer_at(drop, 6) + index, 0, order, first, rows, target, count)
 
 
 @inner
@@ -147,5 +147,5 @@ def draw_noises(weights, drop, constants, index, t, order, first, rows, target, 
         at = constants + (constants_of(weights) - noises_of(weights) + noise) * size_of(dtype)
         threshold = int(carray(pointer(at, dtype), 1)[0] * 2.0**32)
         into = Matrix(target.at + noise * apart, target.step)
-        layer = ZONEOUT + noise * SCANS + index
+        layer = ZONEOUT + noise * SCANS + integer_at(drop, 6) + index
         _draw(drop, threshold, 0, layer, t, order, first, rows, into, weights.hidden_size)

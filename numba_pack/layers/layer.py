@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
 from typing import Any, Generic, TypeVar, overload
@@ -48,7 +48,7 @@ class Layer(Module, Generic[State]):
         self,
         cell: Cell,
         input_size: int,
-        hidden_size: int,
+        hidden_size: int | Sequence[int],
         num_layers: int = 1,
         bias: bool = True,
         batch_first: bool = False,
@@ -65,6 +65,18 @@ class Layer(Module, Generic[State]):
         reverse: bool = False,
         **constants: float,
     ) -> None:
+        if isinstance(hidden_size, (list, tuple)) and type(self) in (Layer, RNN, LSTM, GRU):
+            from .stack import Stack  # which is made of layers
+
+            stack: Any = self
+            kind, stack.__class__ = type(self), Stack
+            stack.__init__(
+                kind, cell, input_size, hidden_size, num_layers, dropout, return_states, rng, bias=bias,
+                batch_first=batch_first, bidirectional=bidirectional, proj_size=proj_size,
+                recurrent_dropout=recurrent_dropout, zoneout=zoneout, heads=heads, dtype=dtype, reverse=reverse,
+                **constants,
+            )  # fmt: skip
+            return
         self.input_size = as_size(input_size, "input_size")
         self.hidden_size = as_size(hidden_size, "hidden_size")
         self.num_layers = as_size(num_layers, "num_layers", most=MOST_LAYERS)
@@ -286,7 +298,9 @@ def _as_rates(value: Any, states: tuple[str, ...]) -> tuple[float, ...]:
     return tuple(_as_rate(rate, f"zoneout[{i}]") for i, rate in enumerate(value))
 
 
-def layer_of(cell: Cell, input_size: int, hidden_size: int, *, reverse: bool = False, **options: Any) -> Layer[Any]:
+def layer_of(
+    cell: Cell, input_size: int, hidden_size: int | Sequence[int], *, reverse: bool = False, **options: Any
+) -> Layer[Any]:
     """What a call of a cell makes."""
     if cell in _CLASSES and reverse is False:  # these have the options of PyTorch, and no others
         return _CLASSES[cell](input_size, hidden_size, **options)
@@ -298,8 +312,9 @@ _PARAMETERS = """
     ----------
     input_size : int
         I, the columns of the input.
-    hidden_size : int
-        H, the units of the state.
+    hidden_size : int, or list of int
+        H, the units of the state. A list has those of each layer: ``num_layers`` is then left out, and hx, the state
+        that is returned and their gradients are lists of L states, one of each layer, as it alone has it.
     num_layers : int
         L. Each layer takes the output of the one below.{nonlinearity}
     bias : bool
@@ -390,7 +405,7 @@ class RNN(Layer[np.ndarray]):
     def __init__(
         self,
         input_size: int,
-        hidden_size: int,
+        hidden_size: int | Sequence[int],
         num_layers: int = 1,
         nonlinearity: str = "tanh",
         bias: bool = True,
@@ -440,7 +455,7 @@ class LSTM(Layer[tuple[np.ndarray, np.ndarray]]):
     def __init__(
         self,
         input_size: int,
-        hidden_size: int,
+        hidden_size: int | Sequence[int],
         num_layers: int = 1,
         bias: bool = True,
         batch_first: bool = False,
@@ -487,7 +502,7 @@ class GRU(Layer[np.ndarray]):
     def __init__(
         self,
         input_size: int,
-        hidden_size: int,
+        hidden_size: int | Sequence[int],
         num_layers: int = 1,
         bias: bool = True,
         batch_first: bool = False,

@@ -301,7 +301,7 @@ class Module(Fixed):
 
     # -- states --------------------------------------------------------------------------------------------------------
 
-    def _first_states(self, form: Form, hx: Any) -> tuple[States, tuple[bool, ...]]:
+    def _first_states(self, form: Form, hx: Any, name: str = "hx") -> tuple[States, tuple[bool, ...]]:
         """The first states as the engines take them, and for each whether one is shared by all sequences."""
         if hx is None:
             return no_states(self.dtype), ()
@@ -313,7 +313,7 @@ class Module(Fixed):
             for i in np.flatnonzero(shared):
                 parts[i] = np.repeat(parts[i], form.B, axis=1)
             hx = parts[0] if self.cell.states == 1 else tuple(parts)
-        return self._states(form, hx, "hx"), shared
+        return self._states(form, hx, name), shared
 
     def _states(self, form: Form, hx: Any, name: str, parts_may_be_none: bool = False) -> States:
         """A state of the caller's, or the gradient of one, as the engines take it; of a tuple some may be None."""

@@ -12,6 +12,7 @@ from ..cells.dropout import Calls
 from ..packing.checks import as_flag
 from ..packing.ragged import pack_ragged
 from .layer import GRU, LSTM, RNN, Layer
+from .stack import Stack
 
 __all__ = ["warmup"]
 
@@ -44,14 +45,15 @@ def warmup(*layers: Layer[Any], training: bool = False) -> None:
     as_flag(training, "training")
     given = layers or (LSTM(1, 1), GRU(1, 1), RNN(1, 1))
     for layer in [part for one in given for part in _parts(one)]:
+        kind: Any = Stack if isinstance(layer, Stack) else Layer  # and not its class, which may have other arguments
         packed = pack_ragged(np.zeros((1, layer.input_size), layer.dtype), np.array([0, 1]))
         layer = copy.copy(layer)  # which has the same weights
         layer._training_calls = Calls(0, seeded=True)  # so that the layer drops what it would have dropped without this
         for input in (packed, pack_ragged(np.zeros(1, np.int64), np.array([0, 1]))):
-            Layer.__call__(layer, input)  # subclasses may have other arguments
+            kind.__call__(layer, input)
             if training:
-                output, _, tape = Layer.forward(layer, input)
-                Layer.backward(layer, tape, output)
+                output, _, tape = kind.forward(layer, input)
+                kind.backward(layer, tape, output)
 
 
 def _parts(layer: Any) -> tuple[Layer[Any], ...]:
