@@ -1402,7 +1402,7 @@ def compiled_layers():
     for what, (call, words) in typed.items():
         yield Case(f"lstm, {what}", TypeError, words, lambda c=call: c(nbp.lstm))
         yield Case(f"@njit lstm, {what}", TypingError, words, lambda c=call: c(compiled_lstm))
-    for name in ("rnn", "lstm", "gru"):
+    for name in ("run", "rnn", "lstm", "gru"):
         forward, backward = getattr(nbp, f"{name}_forward"), getattr(nbp, f"{name}_backward")
         for value in (None, ROWS, tuple(PACKED)):
             kind = type(value).__name__
