@@ -17,6 +17,7 @@ from helpers import CELLS, DTYPES, assert_same_bits, make_case, make_layer
 import numba_pack as nbp
 from numba_pack.batch import States
 from numba_pack.cells.dropout import Dropout
+from numba_pack.cells.parameters import layout_numbers
 from numba_pack.cpu import engine, kernels
 from numba_pack.cpu.drop import drop_of
 from numba_pack.cpu.panels import back_panels_size, pack_back
@@ -24,6 +25,7 @@ from numba_pack.layers.forms import form_of
 from numba_pack.packing import rows as moves
 from numba_pack.simd.lanes import lanes_of
 
+NOT_SHOWN = 0  # no address: the states besides h are not put out
 GUARD = 64  # elements on either side: more than any vector, or panel of vectors, holds
 
 
@@ -101,7 +103,7 @@ def run_between_guards(layer, lengths, shift, symbols):
         return guards.around(array, shift)
 
     def states_of(given):
-        return States(guarded(given.h), guarded(given.c), given.given)
+        return States(guarded(given.h), guarded(given.others), given.given)
 
     def empty_like(arrays):
         return [guarded(np.zeros_like(array)) for array in arrays]
@@ -113,34 +115,36 @@ def run_between_guards(layer, lengths, shift, symbols):
     inside = weights._replace(parameters=guarded(weights.parameters), panels=guarded(weights.panels))
     states, d_states, d_out = states_of(states), states_of(d_states), guarded(d_out)
 
-    expected = engine.infer(weights, form.batch, layer._states(form, case.hx, "hx"))
-    outputs = empty_like(expected)
-    head = (*inside[:3], *batch[:3], *states)
-    kernels.call_inference(kernels.kernel("forward", weights), *head, 0, B, *outputs)
-    assert_same_bits(outputs, list(expected), f"inference of {layer}")
+    expected = engine.infer(weights, form.batch, layer._states(form, case.hx, "hx"))[:3]
+    out, h_n, others_n = empty_like(expected)
+    head = (inside.parameters, inside.panels, inside.sizes, *batch[:3], *states)
+    kernels.call_inference(kernels.kernel("forward", weights), *head, 0, B, out, NOT_SHOWN, h_n, others_n)
+    assert_same_bits([out, h_n, others_n], list(expected), f"inference of {layer}")
     guards.check()
 
-    out, h_n, c_n, saved = engine.record(weights, form.batch, layer._states(form, case.hx, "hx"), dropout)
-    record, outputs = empty_like(saved.record), empty_like((out, h_n, c_n))
-    kernels.call_forward(kernels.kernel("forward", weights), *head, drop, *record, 0, last, *outputs)
-    assert_same_bits(outputs, [out, h_n, c_n], f"forward pass of {layer}")
+    expected, saved = engine.record(weights, form.batch, layer._states(form, case.hx, "hx"), dropout)
+    record, (out, h_n, others_n) = empty_like(saved.record), empty_like(expected[:3])
+    forward = kernels.kernel("forward", weights)
+    kernels.call_forward(forward, *head, drop, *record, 0, last, out, NOT_SHOWN, h_n, others_n)
+    assert_same_bits([out, h_n, others_n], list(expected[:3]), f"forward pass of {layer}")
     guards.check()
 
     gradients = engine.replay_back(saved, d_out.copy(), layer._states(form, case.d_state, "d_state"), not symbols)
     L, D, P, N = layer.num_layers, layer.num_directions, layer.output_size, len(packed.data)
-    panels = guarded(np.zeros(back_panels_size(weights), layer.dtype))
-    pack_back(inside, panels, not symbols)
+    numbers = layout_numbers(layer.cell, weights[4:])
+    panels = guarded(np.zeros(back_panels_size(weights.parameters, numbers), layer.dtype))
+    pack_back(inside.parameters, numbers, panels, not symbols)
     guards.check()
     d_between = guarded(np.zeros(min(2, L - 1) * N * D * P, layer.dtype))
     d_projected = guarded(np.zeros((L * D if layer.hidden_size != P else 0) * N * P, layer.dtype))
     d_x, d_h, d_c = empty_like(gradients[:3])
     kernels.call_backward(
-        kernels.kernel("backward", weights), *head, drop, *record, outputs[0], 0, last, panels, d_out, *d_states,
+        kernels.kernel("backward", weights), *head, drop, *record, out, NOT_SHOWN, 0, last, panels, d_out, *d_states,
         d_between, not symbols, d_x, d_h, d_c, d_projected,
     )  # fmt: skip
     guards.check()
     gradient = guarded(np.zeros(weights.parameters.size, layer.dtype))
-    given = (kernels.kernel("gradients", weights), *head, drop, *record, outputs[0], d_projected)
+    given = (kernels.kernel("gradients", weights), *head, drop, *record, out, NOT_SHOWN, d_projected)
     for part in range(3):
         kernels.call_gradients(*given, part, 3, gradient)
     guards.check()
@@ -216,11 +220,11 @@ except IndexError:
 
 weights, rows = nbp.RNN(1, 1)._packed(), np.zeros((2, 1), "f4")
 order = np.array([0])  # of two sequences
-states = rows[None], rows[None], False
+states = rows[None], np.empty((0, 1, 1, 1), "f4"), False
 try:
     kernels.call_inference(
-        kernels.kernel("forward", weights), *weights[:3], rows, np.array([2]), order, *states, 0, 2, rows, rows[None],
-        rows[None],
+        kernels.kernel("forward", weights), weights.parameters, weights.panels, weights.sizes, rows, np.array([2]),
+        order, *states, 0, 2, rows, 0, rows[None], np.empty((0, 1, 1, 1), "f4"),
     )
 except MemoryError:  # all that a kernel can say is that it did not come to its end
     print("not done")
