@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numba import njit
 
+from numba_pack import cells
 from numba_pack.cells import activations
 from numba_pack.simd.lanes import lanes_of, load, store, width
 from numba_pack.simd.memory import address
@@ -197,17 +198,15 @@ def test_slopes_are_those_at_the_point_with_the_value_given(form, dtype):
 
 def test_the_step_of_a_cell_is_the_same_formula_on_scalars():
     """What a CUDA thread runs: the formulas, on numbers of its own."""
-    from numba_pack.cells.cell import CELLS
-
-    step = CELLS["LSTM"].step
+    step = cells.LSTM.step
 
     @njit
     def one(i, f, g, o, c):
-        return step((i, f, g, o), c, c)
+        return step((i, f, g, o), (c, c), (), ())
 
     i, f, g, o, c = np.linspace(-1, 1, 5)
-    gates, h_after, c_after = one(i, f, g, o, c)
+    kept, _, (h_after, c_after) = one(i, f, g, o, c)
     expected = exact("sigmoid", f) * c + exact("sigmoid", i) * np.tanh(g)
     assert c_after == pytest.approx(float(expected), rel=0, abs=8 * np.finfo(float).eps)
     assert h_after == pytest.approx(float(exact("sigmoid", o) * np.tanh(expected)), rel=0, abs=8 * np.finfo(float).eps)
-    assert gates[0] == pytest.approx(float(exact("sigmoid", i)), rel=0, abs=4 * np.finfo(float).eps)
+    assert float(exact("sigmoid", i)) in [pytest.approx(value, rel=0, abs=4 * np.finfo(float).eps) for value in kept]
