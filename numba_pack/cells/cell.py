@@ -550,6 +550,7 @@ def cell(
         z' = sigmoid(z)
         h' = z' * (n - h) + h
     gradient
+        z' = sigmoid(z)
         d_n = d_h' * z'
         d_h = d_h' - d_n
         d_z = d_h' * (n - h) * (z' - z' * z')
