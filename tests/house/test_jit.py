@@ -91,8 +91,8 @@ def test_a_cached_function_of_former_sources_is_compiled_anew(user):
     source = user.package / "cpu" / "kernels.py"
     text = source.read_text()
     edited = text.replace("    rows: int\n", "    rows: int\n    more: int\n")
-    edited = edited.replace("data.shape[0], int(data", "data.shape[0], 7, int(data")
-    assert len(edited) == len(text) + len("    more: int\n, 7")
+    edited = edited.replace("        rows=data.shape[0],\n", "        rows=data.shape[0],\n        more=7,\n")
+    assert len(edited) == len(text) + len("    more: int\n        more=7,\n")
     source.write_text(edited)
     after, loaded = user()
     assert (after, loaded) == (before, 0)
