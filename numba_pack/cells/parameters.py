@@ -119,12 +119,13 @@ class WeightsType(types.NamedTuple):
         self.name += f" of {kind.cell.digest} {SOURCES:x}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """On disk, where Numba keeps users' functions by their types: by the name of the cell.
+        """On disk, where Numba keeps users' functions by their types: by the name of the cell, and all that tells code.
 
         Numba would pickle the class of the weights by value, and not know it again.
         """
         cell = self.instance_class.cell
-        return _weights_type, (self.types, cell.__module__, cell.__qualname__, cell.base is not cell, cell.digest)
+        told = (cell.__module__, cell.__qualname__, cell.base is not cell, cell.digest, SOURCES)
+        return _weights_type, (self.types, *told)
 
     @property
     def key(self) -> Any:
@@ -132,16 +133,18 @@ class WeightsType(types.NamedTuple):
         return *super().key, self.name
 
 
-def _weights_type(fields: tuple[types.Type, ...], module: str, qualname: str, zoned: bool, digest: str) -> types.Type:
-    """The type of weights of a cell that this process has; else one that is equal to no other."""
+def _weights_type(
+    fields: tuple[types.Type, ...], module: str, qualname: str, zoned: bool, digest: str, sources: int
+) -> types.Type:
+    """The type of weights of a cell that this process has, of these sources; else one that is equal to no other."""
     cell: Any = sys.modules.get(module)
     for name in qualname.split("."):
         cell = getattr(cell, name, None)
-    if isinstance(cell, Cell):
+    if isinstance(cell, Cell) and sources == SOURCES:
         cell = cell.zoned if zoned else cell
         if cell.digest == digest:
             return WeightsType(fields, weights_of(cell))
-    return types.Opaque(f"weights of {module}.{qualname}, {digest}")
+    return types.Opaque(f"weights of {module}.{qualname}, {digest}, {sources:x}")
 
 
 register_model(WeightsType)(models.TupleModel)
