@@ -35,7 +35,9 @@ VARIANTS = {
     ),
 }
 QUICK = [
-    pytest.param(VARIANTS[name], id=name, marks=() if name.startswith(("LSTM", "GRU")) else pytest.mark.slow)
+    pytest.param(
+        VARIANTS[name], id=name, marks=() if name in ("LSTM, recurrent dropout", "GRU, all three") else pytest.mark.slow
+    )
     for name in VARIANTS
 ]
 
