@@ -102,7 +102,7 @@ def _scratch(weights: Weights, batch: Batch) -> int:
 def _results(weights: Weights, batch: Batch, show: bool) -> Results:
     dtype, B, P = weights.parameters.dtype, len(batch.order), weights.output_size
     H, D = weights.hidden_size, weights.num_directions
-    scans, others = weights.num_layers * D, cell_of(weights).states - 1
+    scans, others = weights.num_layers * D, cell_of(weights).others
     return Results(
         np.empty((batch.rows, D * P), dtype),
         np.empty((scans, B, P), dtype),
@@ -199,7 +199,7 @@ def replay_back(
     P, D, L = weights.output_size, weights.num_directions, weights.num_layers
     d_x = np.empty(batch.data.shape if input_grad else (0, 0), dtype)
     d_h_0 = np.empty((L * D, B, P), dtype)
-    d_others_0 = np.empty((cell_of(weights).states - 1, L * D, B, weights.hidden_size), dtype)
+    d_others_0 = np.empty((cell_of(weights).others, L * D, B, weights.hidden_size), dtype)
     d_between = WORKSPACE.take(min(2, L - 1) * N * D * P, dtype)
     d_projected = WORKSPACE.take((L * D if weights.hidden_size != P else 0) * N * P, dtype)
     numbers = layout_numbers(cell_of(weights), weights[4:])

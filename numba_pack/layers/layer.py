@@ -1,7 +1,7 @@
-"""RNN, LSTM and GRU over packed, padded and single sequences.
+"""Layers of any cell, RNN, LSTM and GRU among them, over packed, padded and single sequences.
 
 What is here checks arguments, turns the input into the form that the kernels take, and names the results. It knows no
-gate: the formulas are in ``cells/cell.py``, the scans over time in ``cpu/`` and ``cuda/``.
+gate: each formula is in a file of ``cells/``, the scans over time in ``cpu/`` and ``cuda/``.
 """
 
 from __future__ import annotations
@@ -258,7 +258,7 @@ class Layer(Module, Generic[State]):
         """The output, with ``return_states`` a tuple of all states at each step, in the form of the input."""
         if not self.return_states:
             return form.back(out)
-        return (form.back(out), *(form.back(shown[i]) for i in range(self.cell.states - 1)))
+        return (form.back(out), *(form.back(shown[i]) for i in range(self.cell.others)))
 
     def _d_output(self, form: Form, d_output: Any) -> tuple[Any, Any]:
         """The gradient of the output as rows, and that of the other states where they are returned, or None."""
@@ -266,7 +266,7 @@ class Layer(Module, Generic[State]):
         sizes = [D * self.output_size]
         parts: tuple[Any, ...] = (d_output,)
         if self.return_states and d_output is not None:
-            sizes += [D * self.hidden_size] * (self.cell.states - 1)
+            sizes += [D * self.hidden_size] * self.cell.others
             if not isinstance(d_output, (tuple, list)) or isinstance(d_output, PackedSequence):
                 got = kind_of(d_output, PackedSequence)
                 raise TypeError(f"d_output must be a tuple, as the output with return_states; got {got}")

@@ -348,7 +348,7 @@ class Module(Fixed):
         """A state, or the gradient of one, as the caller takes it."""
         if self.cell.states == 1:
             return form.state_back(h)
-        return (form.state_back(h), *(form.state_back(others[i]) for i in range(self.cell.states - 1)))
+        return (form.state_back(h), *(form.state_back(others[i]) for i in range(self.cell.others)))
 
     def __repr__(self) -> str:
         options = [f"{self.input_size}, {self.hidden_size}"]
