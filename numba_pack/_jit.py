@@ -4,9 +4,10 @@
 are compiled lazily, cached on disk (``_cache.py``), release the GIL, and divide as IEEE 754 does
 (``error_model="numpy"``: a branch for division by zero would also keep LLVM from vectorising).
 
-``inner`` marks a function that only compiled code calls. It stays plain Python until an entry that uses it is
-compiled, and its code becomes part of that entry. Entries built over ``inner`` functions are found again in
-the disk cache by a new process; entries built over other ``@njit`` dispatchers held in closures are not.
+``inner`` marks a function that only compiled code calls. It stays plain Python until an entry that uses it is compiled,
+and its code becomes part of that entry (``_inner.py``); so does that of what ``overload`` gives. Entries built over
+``inner`` functions are found again in the disk cache by a new process; entries built over other ``@njit`` dispatchers
+held in closures are not.
 
 ``by_address`` makes a C function, which compiled code calls by its address. Numba compiles an ``inner`` function once
 more for every level of functions around it; what is large and used everywhere is better called by its address.
@@ -29,6 +30,7 @@ from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Any
 
+import numba.extending
 from numba.core import config, sigutils
 from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
@@ -37,8 +39,9 @@ from numba.extending import register_jitable
 
 from ._cache import SOURCES, Cache, tell
 from ._forks import starting
+from ._inner import InnerCompiler
 
-__all__ = ["SOURCES", "by_address", "inner", "jit"]
+__all__ = ["SOURCES", "by_address", "inner", "jit", "overload"]
 
 
 @contextlib.contextmanager
@@ -139,4 +142,11 @@ def by_address(signature: Any, key: Any = None) -> Callable[[Any], Any]:
     return make
 
 
-inner = register_jitable(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+#: no way in from Python, and no machine code
+_INNER: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": InnerCompiler}
+inner = register_jitable(error_model="numpy", **_INNER)
+
+
+def overload(function: Any, **options: Any) -> Any:
+    """Numba's ``overload``, whose functions are as ``inner`` ones."""
+    return numba.extending.overload(function, jit_options=_INNER, **options)

@@ -21,11 +21,11 @@ import numpy as np
 from llvmlite import ir
 from numba import typeof, types
 from numba.core.errors import TypingError
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
 from .._arguments import check_no_mask, dtype_of, kind_of, quiet
 from .._backend import device, on_device
-from .._jit import inner, jit
+from .._jit import inner, jit, overload
 from .dlpack import as_numpy
 from .foreign import Ragged, arrays_of_lists, library_of, refuse_missing
 

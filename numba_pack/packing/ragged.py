@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numba import types
 from numba.core.errors import TypingError
-from numba.extending import overload
 
-from .._jit import inner
+from .._jit import inner, overload
 from .checks import as_integers, as_rows, lengths_between, offsets_fault, refuse
 from .foreign import in_form_of
 from .rows import buffer_of, row_bytes_of

@@ -25,10 +25,10 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
 from .._backend import device
-from .._jit import inner, jit
+from .._jit import inner, jit, overload
 from .checks import address_of, lengths_fault, refuse, steps_fault
 
 __all__ = [

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import literal_unroll, types
 from numba.core.errors import TypingError
-from numba.extending import overload, overload_attribute
+from numba.extending import overload_attribute
 
 from .._arguments import kind_of, name_of
 from .._backend import device, on_device
-from .._jit import inner
+from .._jit import inner, overload
 from .checks import (
     INT64,
     NO_LIMIT,

@@ -29,6 +29,8 @@ VARIANTS = {
     "LSTM, zoneout of h and c": lambda **to: nbp.LSTM(K, H, 2, bidirectional=True, zoneout=(0.3, 0.2), rng=0, **to),
     "projected LSTM, recurrent dropout": lambda **to: nbp.LSTM(K, H, proj_size=2, recurrent_dropout=0.4, rng=0, **to),
     "GRU, all three": lambda **to: nbp.GRU(K, H, 2, dropout=0.3, recurrent_dropout=0.2, zoneout=0.3, rng=0, **to),
+    "peephole LSTM, recurrent dropout": lambda **to: cells.PeepholeLSTM(K, H, recurrent_dropout=0.4, rng=0, **to),
+    "projected peephole LSTM": lambda **to: cells.PeepholeLSTM(K, H, proj_size=2, rng=0, **to),
     "linear, zoneout": lambda **to: cells.MinGRU(K, H, zoneout=0.3, rng=0, **to),
     "with a product of its own, both": lambda **to: cells.GRUResetBefore(
         K, H, recurrent_dropout=0.2, zoneout=0.3, rng=0, **to

@@ -1,0 +1,252 @@
+"""Layer normalisation of the products of a step, forward and backward; only cells that are normalised compile it.
+
+Each of the products, with the state, the cell's own `product` and with the input, is a row y of n sums, and becomes
+``gain y'`` with ``y' = (y - mean(y)) s`` and ``s = 1 / sqrt(var(y) + eps)``. With d the gradient of that, that of y is
+
+    s (g d - mean(g d) - y' mean(g d y'))
+
+Behind the blocks of a row of gates stand the products in that order, and then NUMBERS numbers: for each product s and,
+after the backward scan, s times either mean. In training y is replaced by y', and at last by its gradient. In inference
+the products with the input stand where their sums do.
+
+J. L. Ba, J. R. Kiros and G. E. Hinton, Layer normalization, arXiv:1607.06450 (2016).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import carray
+
+from .._jit import inner, overload
+from ..cells.parameters import gates_hh_of, gates_ih_of, gates_of, has_product, kept_of, layout, normed
+from ..simd.lanes import (
+    fma,
+    like,
+    load,
+    load_first,
+    nothing,
+    size_of,
+    store,
+    store_first,
+    sum_of,
+    width,
+)
+from ..simd.memory import pointer
+from .panels import padded
+from .tile import Matrix
+
+__all__ = [
+    "NUMBERS", "OF_INPUT", "OF_PRODUCT", "OF_STATE", "for_normed", "normalise", "normalise_back",
+    "normalised_gradient", "products_gradient", "products_of", "row_width", "sums_of",
+]  # fmt: skip
+
+#: the kinds of products, in the order of a row
+OF_STATE, OF_PRODUCT, OF_INPUT = range(3)
+#: for each of them three
+NUMBERS = 9
+#: added to the variance, as in PyTorch's LayerNorm
+EPSILON = 1e-5
+
+
+def for_normed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function of compiled code one that does nothing, and is not compiled, for cells that are not normalised.
+
+    Its first argument is the weights.
+    """
+
+    @functools.wraps(function)
+    def stub(*args: Any) -> Any:
+        raise NotImplementedError
+
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    nothing_at_all = eval(f"lambda {', '.join(names)}: None")
+
+    def chosen(weights: Any, *rest: Any) -> Any:
+        return function if weights.instance_class.cell.normed else nothing_at_all
+
+    overload(stub, strict=False)(chosen)
+    return stub
+
+
+@inner
+def _part_of_row(weights, kind):
+    """The first column of the products of a kind, counted from the first of all, and how many there are."""
+    H, gates = weights.hidden_size, gates_hh_of(weights)
+    if kind == OF_STATE:
+        return 0, gates * H
+    if kind == OF_PRODUCT:
+        return gates * H, has_product(weights) * H
+    return (gates + has_product(weights)) * H, gates_ih_of(weights) * H
+
+
+@inner
+def row_width(weights, keep):
+    """W: a row of gates and, if normalised, of products, with some room behind it.
+
+    So rows do not fall into the same few sets of the cache.
+    """
+    dtype = weights.parameters.dtype
+    blocks = kept_of(weights) if keep else gates_of(weights) + has_product(weights)
+    columns = blocks * weights.hidden_size
+    if normed(weights):
+        first, count = _part_of_row(weights, OF_INPUT)
+        columns += first + (count + NUMBERS if keep else 0)
+    return padded(dtype, columns) + width(dtype)
+
+
+@inner
+def products_of(weights, row, norms, kind, keep):
+    """The products of a kind of a row of gates, whose products begin at column ``norms``; a `Matrix`."""
+    size = size_of(weights.parameters.dtype)
+    column = norms + _part_of_row(weights, kind)[0]
+    if kind == OF_INPUT and not keep:
+        column = layout(weights).turn * weights.hidden_size
+    return Matrix(row.at + column * size, row.step)
+
+
+@inner
+def sums_of(weights, row, kind):
+    """The sums that the products of a kind are part of: the gates that they begin at."""
+    column = 0
+    if kind == OF_INPUT:
+        column = layout(weights).turn
+    if kind == OF_PRODUCT:
+        column = gates_of(weights) - 1
+    return Matrix(row.at + column * weights.hidden_size * size_of(weights.parameters.dtype), row.step)
+
+
+@inner
+def _numbers_of(weights, row, norms, kind, r):
+    """The three numbers of a product of row r."""
+    dtype = weights.parameters.dtype
+    first, count = _part_of_row(weights, OF_INPUT)
+    at = row.at + (r * row.step + norms + first + count + 3 * kind) * size_of(dtype)
+    return carray(pointer(at, dtype), 3)
+
+
+@inner
+def _total(dtype, at, count):
+    """The sum of ``count`` numbers."""
+    lanes, size = width(dtype), size_of(dtype)
+    a, b, c, d = nothing(dtype), nothing(dtype), nothing(dtype), nothing(dtype)
+    whole = count // (4 * lanes) * (4 * lanes)
+    for u in range(0, whole, 4 * lanes):
+        here = at + u * size
+        a, b = a + load(dtype, here), b + load(dtype, here + lanes * size)
+        c, d = c + load(dtype, here + 2 * lanes * size), d + load(dtype, here + 3 * lanes * size)
+    for u in range(whole, count, lanes):
+        a = a + load_first(dtype, at + u * size, count - u)
+    return sum_of((a + b) + (c + d))
+
+
+@inner
+def _centred(dtype, at, count):
+    """Subtract their mean from ``count`` numbers, and return the sum of the squares of what they become."""
+    lanes, size = width(dtype), size_of(dtype)
+    mean = like(nothing(dtype), _total(dtype, at, count) / count)
+    a, b = nothing(dtype), nothing(dtype)
+    whole = count // (2 * lanes) * (2 * lanes)
+    for u in range(0, whole, 2 * lanes):
+        here, there = at + u * size, at + (u + lanes) * size
+        x, y = load(dtype, here) - mean, load(dtype, there) - mean
+        store(here, x)
+        store(there, y)
+        a, b = fma(x, x, a), fma(y, y, b)
+    for u in range(whole, count, lanes):
+        store_first(at + u * size, load_first(dtype, at + u * size, count - u) - mean, count - u)
+        x = load_first(dtype, at + u * size, count - u)  # zero beyond the last
+        a = fma(x, x, a)
+    return sum_of(a + b)
+
+
+@for_normed
+def normalise(weights, row, norms, gains, bias, rows, kind, keep):
+    """Normalise the products of a kind in some rows of gates, and add them to their sums.
+
+    ``row`` is the first row of gates, a `Matrix`, ``gains`` the address of those of the row's products. The sums of
+    products with the input start from ``bias``, the address of a row of them; the others from what they are.
+    """
+    dtype = weights.parameters.dtype
+    size, (first, count) = size_of(dtype), _part_of_row(weights, kind)
+    products, sums = products_of(weights, row, norms, kind, keep), sums_of(weights, row, kind)
+    gains += first * size
+    bias += layout(weights).turn * weights.hidden_size * size
+    for r in range(rows):
+        y, target = products.at + r * products.step * size, sums.at + r * sums.step * size
+        start = bias if kind == OF_INPUT else target
+        scale = 1.0 / np.sqrt(_centred(dtype, y, count) / count + EPSILON)
+        of_all = like(nothing(dtype), scale)
+        if keep:
+            _numbers_of(weights, row, norms, kind, r)[0] = scale
+        for u in range(0, count, width(dtype)):
+            at, left = u * size, count - u
+            normal = load_first(dtype, y + at, left) * of_all
+            if keep:
+                store_first(y + at, normal, left)
+            total = fma(load_first(dtype, gains + at, left), normal, load_first(dtype, start + at, left))
+            store_first(target + at, total, left)
+
+
+@for_normed
+def normalise_back(weights, row, norms, gains, rows, kind, d_sums):
+    """Leave the numbers that the gradients of products are made with, of a kind in some rows.
+
+    ``d_sums`` is a `Matrix` of the gradients of the sums that they are part of; the rest as for `normalise`.
+    """
+    dtype = weights.parameters.dtype
+    size, (first, count) = size_of(dtype), _part_of_row(weights, kind)
+    products = products_of(weights, row, norms, kind, True)
+    gains += first * size
+    for r in range(rows):
+        normal, of_sums = products.at + r * products.step * size, d_sums.at + r * d_sums.step * size
+        numbers = _numbers_of(weights, row, norms, kind, r)
+        of_gradient, of_both = nothing(dtype), nothing(dtype)
+        for u in range(0, count, width(dtype)):
+            at, left = u * size, count - u
+            d = load_first(dtype, gains + at, left) * load_first(dtype, of_sums + at, left)
+            of_gradient = of_gradient + d
+            of_both = fma(d, load_first(dtype, normal + at, left), of_both)
+        numbers[1] = numbers[0] * (sum_of(of_gradient) / count)
+        numbers[2] = numbers[0] * (sum_of(of_both) / count)
+
+
+@inner
+def _gradient(dtype, normal, d_sums, gains, numbers, into, count):
+    """The gradient of ``count`` products of a row whose numbers are there; all but those are addresses."""
+    size, zero = size_of(dtype), nothing(dtype)
+    scale, of_gradient, of_both = like(zero, numbers[0]), like(zero, numbers[1]), like(zero, numbers[2])
+    for u in range(0, count, width(dtype)):
+        at, left = u * size, count - u
+        d = load_first(dtype, gains + at, left) * load_first(dtype, d_sums + at, left)
+        d = fma(scale, d, -of_gradient)
+        store_first(into + at, fma(-of_both, load_first(dtype, normal + at, left), d), left)
+
+
+@for_normed
+def normalised_gradient(weights, row, norms, gains, rows, kind, d_sums, d_products):
+    """After `normalise_back` the gradients of the products themselves, into a `Matrix`, which may be ``d_sums``."""
+    dtype = weights.parameters.dtype
+    size, (first, count) = size_of(dtype), _part_of_row(weights, kind)
+    products = products_of(weights, row, norms, kind, True)
+    for r in range(rows):
+        normal, of_sums = products.at + r * products.step * size, d_sums.at + r * d_sums.step * size
+        numbers, into = _numbers_of(weights, row, norms, kind, r), d_products.at + r * d_products.step * size
+        _gradient(dtype, normal, of_sums, gains + first * size, numbers, into, count)
+
+
+@for_normed
+def products_gradient(weights, row, norms, gains, rows, kind, low, high):
+    """Turn normalised products into their gradients in place: those of the units ``low`` to ``high`` of each gate."""
+    dtype, H = weights.parameters.dtype, weights.hidden_size
+    size, (first, count) = size_of(dtype), _part_of_row(weights, kind)
+    products, sums = products_of(weights, row, norms, kind, True), sums_of(weights, row, kind)
+    for r in range(rows):
+        numbers = _numbers_of(weights, row, norms, kind, r)
+        for column in range(low, count, H):
+            at = column * size
+            normal, d_sums = products.at + r * products.step * size + at, sums.at + r * sums.step * size + at
+            _gradient(dtype, normal, d_sums, gains + first * size + at, numbers, normal, high - low)
