@@ -19,23 +19,37 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
+def normalised(y, gain):
+    """A product as it is, or with a gain: its numbers less their mean, over their standard deviation, times that."""
+    if gain is None:
+        return y
+    return gain * (y - np.mean(y)) / np.sqrt(np.mean((y - np.mean(y)) ** 2) + 1e-5)
+
+
 def of_input(weights, x, count):
-    """``W_ih x + b_ih`` as its count vectors (H,)."""
-    return np.split(weights["weight_ih"] @ x + weights.get("bias_ih", 0), count)
+    """``W_ih x + b_ih`` as its count vectors (H,); where there is a gain, of the product normalised."""
+    product = normalised(weights["weight_ih"] @ x, weights.get("gain_ih"))
+    return np.split(product + weights.get("bias_ih", 0), count)
 
 
-def of_state(weights, v, count):
-    """``W_hh v + b_hh`` as its count vectors (H,), v the state or another vector of its size.
+def of_state(weights, v, count, of=slice(None)):
+    """``W_hh v + b_hh`` as its count vectors (H,), or those of a slice; v the state or another vector of its size.
 
-    A matrix with fewer columns than v has numbers is block-diagonal: the units, and the numbers of v, are in as many
-    equal parts (heads) as that takes, and each part of the units reads the same part of v.
+    What is normalised is so over the vectors that are asked for. A matrix with fewer columns than v has numbers is
+    block-diagonal: the units, and the numbers of v, are in as many equal parts (heads) as that takes, and each part of
+    the units reads the same part of v.
     """
-    W = weights["weight_hh"]
-    heads = len(v) // W.shape[1]
+    gates = np.split(weights["weight_hh"], count)[of]
+    heads = len(v) // gates[0].shape[1]
     parts = np.split(v, heads)
     products = [[W_head @ part for W_head, part in zip(np.split(W_gate, heads), parts, strict=True)]
-                for W_gate in np.split(W, count)]  # fmt: skip
-    return np.split(np.ravel(products) + weights.get("bias_hh", 0), count)
+                for W_gate in gates]  # fmt: skip
+
+    def vector(name):
+        return np.ravel(np.split(weights[name], count)[of]) if name in weights else None
+
+    bias = vector("bias_hh")
+    return np.split(normalised(np.ravel(products), vector("gain_hh")) + (0 if bias is None else bias), len(gates))
 
 
 def sums(weights, x, h, count):
@@ -89,9 +103,9 @@ def peephole_lstm(weights, x, states, constants):
 def gru_reset_before(weights, x, states, constants):
     """Cho et al., EMNLP 2014: rows r, z, n, of which the last multiply r h in place of h."""
     (h,) = states
-    (r_x, z_x, n_x), (r_h, z_h, _) = of_input(weights, x, 3), of_state(weights, h, 3)
+    (r_x, z_x, n_x), (r_h, z_h) = of_input(weights, x, 3), of_state(weights, h, 3, slice(0, 2))
     r, z = sigmoid(r_x + r_h), sigmoid(z_x + z_h)
-    _, _, n_h = of_state(weights, r * h, 3)
+    (n_h,) = of_state(weights, r * h, 3, slice(2, 3))
     return ((1 - z) * np.tanh(n_x + n_h) + z * h,)
 
 
@@ -106,9 +120,9 @@ def cifg(weights, x, states, constants):
 def mgu(weights, x, states, constants):
     """Zhou et al., IJAC 2016: rows f, n, of which the last multiply f h in place of h."""
     (h,) = states
-    (f_x, n_x), (f_h, _) = of_input(weights, x, 2), of_state(weights, h, 2)
+    (f_x, n_x), (f_h,) = of_input(weights, x, 2), of_state(weights, h, 2, slice(0, 1))
     f = sigmoid(f_x + f_h)
-    _, n_h = of_state(weights, f * h, 2)
+    (n_h,) = of_state(weights, f * h, 2, slice(1, 2))
     return ((1 - f) * h + f * np.tanh(n_x + n_h),)
 
 

@@ -29,12 +29,12 @@ from .source import compiled, lines_of, readable
 if TYPE_CHECKING:
     from ..layers.layer import Layer
 
-__all__ = ["Cell", "cell"]
+__all__ = ["Cell", "cell", "variant_of"]
 
 #: more than any cell that was published has; the unrolled code of one unit grows with them
 MOST_GATES, MOST_STATES = 16, 8
 #: names of parameters that layers have beside the unit weights
-_PARAMETERS = frozenset({"weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh"})
+_PARAMETERS = frozenset({"weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh", "gain_ih", "gain_hh"})
 
 
 class Arguments(NamedTuple):
@@ -90,14 +90,20 @@ class Cell:
 
     #: the function and its arguments that give this cell, where it has no name of its own in a module
     made_by: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
+    base: Cell
+    variant: tuple[str, ...]
 
-    def __init__(self, function: Callable[..., Any], arguments: Arguments, back: Callable[..., Any] | None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], arguments: Arguments, back: Callable[..., Any] | None, normed: bool = False
+    ) -> None:
         self.__name__ = self.name = function.__name__
         self.__qualname__, self.__module__ = function.__qualname__, function.__module__
         self.__doc__, self.__wrapped__ = function.__doc__, function
         self.arguments = arguments
-        #: the cell that this is a variant of: itself, but for `zoned`
-        self.base = self
+        #: the cell that this is a variant of, and the properties that lead to this from there; itself and none for most
+        self.base, self.variant = self, ()
+        #: 1 if each product of a step is normalised before it is summed, else 0: see `normalised`
+        self.normed = int(normed)
         self._hand = back
         #: the value of each constant, and what a unit weight begins with, where the function has a default
         self.defaults = _checked(function, arguments)
@@ -200,7 +206,7 @@ class Cell:
             (node.place, node.op, [operand.place for operand in node.operands], repr(node.value))
             for node in reachable(wanted)
         ]
-        said = (self.arguments, nodes, [node.place for node in wanted], sorted(by_hand))
+        said = (self.arguments, nodes, [node.place for node in wanted], sorted(by_hand), self.normed)
         return hashlib.blake2b(repr(said).encode(), digest_size=12).hexdigest()
 
     @cached_property
@@ -363,8 +369,22 @@ class Cell:
         zoned.__name__, zoned.__qualname__, zoned.__module__ = self.__name__, self.__qualname__, self.__module__
         if back is not None:
             raise ValueError(f"zoneout must be 0 for a cell whose derivative is by hand, as {self.name}")
-        made = Cell(zoned, kinds._replace(constants=(*kinds.constants, *constants), noises=noises), None)
-        made.base = self
+        kinds = kinds._replace(constants=(*kinds.constants, *constants), noises=noises)
+        return self._varied("zoned", Cell(zoned, kinds, None, bool(self.normed)))
+
+    @cached_property
+    def normalised(self) -> Cell:
+        """The cell whose sums are of normalised products: ``LN(W_ih x) + b_ih + LN(W_hh h) + b_hh``.
+
+        LN takes all rows of a product together: ``gain (y - mean(y)) / sqrt(var(y) + 1e-5)``, with a gain for each row.
+
+        J. L. Ba, J. R. Kiros and G. E. Hinton, Layer normalization, arXiv:1607.06450 (2016).
+        """
+        return self._varied("normalised", Cell(self.__wrapped__, self.arguments, self._hand, True))
+
+    def _varied(self, name: str, made: Cell) -> Cell:
+        """A variant of this cell, which is the property of that name."""
+        made.base, made.variant = self.base, (*self.variant, name)
         return made
 
     def __instancecheck__(self, layer: Any) -> bool:
@@ -379,10 +399,10 @@ class Cell:
         return self
 
     def __reduce__(self) -> Any:
+        if self.variant:
+            return variant_of, (self.base, self.variant)
         if self.made_by:
             return self.made_by
-        if self.base is not self:
-            return getattr, (self.base, "zoned")
         found: Any = sys.modules.get(self.__module__)
         for name in self.__qualname__.split("."):
             found = getattr(found, name, None)
@@ -430,6 +450,13 @@ class Cell:
                         taken.add(name)
                         break
         return found
+
+
+def variant_of(cell: Cell, names: tuple[str, ...]) -> Cell:
+    """The variant that these properties lead to, one after the other."""
+    for name in names:
+        cell = getattr(cell, name)
+    return cell
 
 
 def _called(name: str, function: Callable[..., Any], given: dict[str, Number]) -> Any:

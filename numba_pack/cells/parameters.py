@@ -1,8 +1,9 @@
 """The parameters of a layer, as compiled code sees them: one flat vector, and where each parameter lies in it.
 
 The order is PyTorch's, layer by layer, direction by direction: ``weight_ih (G, K)``, ``weight_hh (G, P or H)``,
-``bias_ih (G,)``, ``bias_hh (G,)``, ``weight_hr (P, H)`` with a projection, and then the unit weights of the cell, (H,)
-each; K is the input size of the layer. A cell without products with the state has no ``weight_hh`` and no ``bias_hh``.
+``bias_ih (G,)``, ``bias_hh (G,)``, ``weight_hr (P, H)`` with a projection, ``gain_ih (G,)`` and ``gain_hh (G,)`` of a
+cell that is normalised, and then the unit weights of the cell, (H,) each; K is the input size of the layer. A cell
+without products with the state has no ``weight_hh``, and no bias and gain of it.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import numpy as np
 from numba import types
 from numba.core import cgutils
 from numba.core.imputils import lower_constant
-from numba.extending import intrinsic, models, overload, register_model, typeof_impl
+from numba.extending import intrinsic, models, register_model, typeof_impl
 
-from .._jit import SOURCES, inner
-from .cell import Cell
+from .._jit import SOURCES, inner, overload
+from .cell import Cell, variant_of
 from .gru import GRU
 from .lstm import LSTM
 from .rnn import RNNRelu, RNNTanh
@@ -35,6 +36,7 @@ __all__ = [
     "constants_of",
     "factor",
     "gates_hh_of",
+    "gates_ih_of",
     "gates_of",
     "has_product",
     "kept_numbers_of",
@@ -44,6 +46,7 @@ __all__ = [
     "layout_of",
     "named_shapes",
     "noises_of",
+    "normed",
     "others_of",
     "places",
     "product_back",
@@ -124,7 +127,7 @@ class WeightsType(types.NamedTuple):
         Numba would pickle the class of the weights by value, and not know it again.
         """
         cell = self.instance_class.cell
-        told = (cell.__module__, cell.__qualname__, cell.base is not cell, cell.digest, SOURCES)
+        told = (cell.__module__, cell.__qualname__, cell.variant, cell.digest, SOURCES)
         return _weights_type, (self.types, *told)
 
     @property
@@ -134,14 +137,14 @@ class WeightsType(types.NamedTuple):
 
 
 def _weights_type(
-    fields: tuple[types.Type, ...], module: str, qualname: str, zoned: bool, digest: str, sources: int
+    fields: tuple[types.Type, ...], module: str, qualname: str, variant: tuple[str, ...], digest: str, sources: int
 ) -> types.Type:
     """The type of weights of a cell that this process has, of these sources; else one that is equal to no other."""
     cell: Any = sys.modules.get(module)
     for name in qualname.split("."):
         cell = getattr(cell, name, None)
     if isinstance(cell, Cell) and sources == SOURCES:
-        cell = cell.zoned if zoned else cell
+        cell = variant_of(cell, variant)
         if cell.digest == digest:
             return WeightsType(fields, weights_of(cell))
     return types.Opaque(f"weights of {module}.{qualname}, {digest}, {sources:x}")
@@ -200,8 +203,8 @@ def _of_cell(name):
     return constant
 
 
-gates_of, _gates_ih_of, gates_hh_of, has_product, _turn_of = map(
-    _of_cell, ("gates", "gates_ih", "gates_hh", "has_product", "turn")
+gates_of, gates_ih_of, gates_hh_of, has_product, _turn_of, normed = map(
+    _of_cell, ("gates", "gates_ih", "gates_hh", "has_product", "turn", "normed")
 )
 others_of, units_of, noises_of, constants_of, kept_of, kept_numbers_of, kept_states_of, reads_h, reads_h_back = map(
     _of_cell,
@@ -286,13 +289,15 @@ class Layout(NamedTuple):
     #: blocks of a row of sums, and those of them that the input has no part in (see ``cell.py``)
     gates: int
     turn: int
+    #: 1 if the products are normalised, else 0
+    normed: int
     #: unit weights
     units: int
 
 
 def layout_of(cell: Cell, sizes: tuple[int, ...]) -> Layout:
     """The layout of the parameters of a layer; ``sizes`` are the fields of `Weights` from ``input_size`` on."""
-    of_cell = (cell.gates_ih, cell.gates_hh, cell.has_product, cell.gates, cell.turn, cell.units)
+    of_cell = (cell.gates_ih, cell.gates_hh, cell.has_product, cell.gates, cell.turn, cell.normed, cell.units)
     return Layout(*sizes, *of_cell)  # type: ignore[call-arg]  # mypy counts no tuple of any length
 
 
@@ -307,7 +312,7 @@ def layout_from(numbers):
     """The `Layout` of `layout_numbers`."""
     return Layout(
         numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6], numbers[7], numbers[8],
-        numbers[9], numbers[10], numbers[11], numbers[12], numbers[13],
+        numbers[9], numbers[10], numbers[11], numbers[12], numbers[13], numbers[14],
     )  # fmt: skip
 
 
@@ -316,9 +321,8 @@ def layout(weights):
     """The layout of these weights, in compiled code."""
     return Layout(
         weights.input_size, weights.hidden_size, weights.output_size, weights.num_layers, weights.num_directions,
-        weights.bias, weights.heads, weights.reverse, _gates_ih_of(weights), gates_hh_of(weights),
-        has_product(weights),
-        gates_of(weights), _turn_of(weights), units_of(weights),
+        weights.bias, weights.heads, weights.reverse, gates_ih_of(weights), gates_hh_of(weights),
+        has_product(weights), gates_of(weights), _turn_of(weights), normed(weights), units_of(weights),
     )  # fmt: skip
 
 
@@ -341,6 +345,10 @@ def named_shapes(cell: Cell, sizes: tuple[int, ...]) -> dict[str, tuple[int, ...
                     shapes["bias_hh" + end] = (rows_hh,)
             if P != H:
                 shapes["weight_hr" + end] = (P, H)
+            if of.normed:
+                shapes["gain_ih" + end] = (rows_ih,)
+                if rows_hh:
+                    shapes["gain_hh" + end] = (rows_hh,)
             for name in cell.arguments.unit_weights:
                 shapes[name + end] = (H,)
     return shapes
@@ -354,6 +362,8 @@ class Places(NamedTuple):
     bias_ih: int
     bias_hh: int
     weight_hr: int
+    gain_ih: int
+    gain_hh: int
     units: int
     end: int
     #: input size of the layer
@@ -374,10 +384,12 @@ def places(of, layer, direction):
         bias_ih = weight_hh + rows_hh * (P // of.heads)
         bias_hh = bias_ih + rows_ih * of.bias
         weight_hr = bias_hh + rows_hh * of.bias
-        units = weight_hr
+        gain_ih = weight_hr
         if P != H:
-            units += P * H
+            gain_ih += P * H
+        gain_hh = gain_ih + rows_ih * of.normed
+        units = gain_hh + rows_hh * of.normed
         end = units + of.units * H
-        found = Places(at, weight_hh, bias_ih, bias_hh, weight_hr, units, end, inputs)
+        found = Places(at, weight_hh, bias_ih, bias_hh, weight_hr, gain_ih, gain_hh, units, end, inputs)
         at = end
     return found

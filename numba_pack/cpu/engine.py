@@ -21,6 +21,7 @@ from ..simd.lanes import lanes_of
 from . import threads
 from .drop import drop_of, drop_rows
 from .kernels import call_backward, call_forward, call_gradients, call_inference, kernel, packed_weights
+from .norm import NUMBERS
 from .panels import back_panels_size, pack_back
 from .scan import BLOCK_BYTES
 from .workspace import WORKSPACE
@@ -93,7 +94,8 @@ def _scratch(weights: Weights, batch: Batch) -> int:
     """Bytes that one inference pass over the whole batch would use beyond input and output."""
     sequences = int(batch.batch_sizes[0]) if len(batch.batch_sizes) else 0
     cell = cell_of(weights)
-    width = (cell.gates + cell.has_product + cell.states + 1) * weights.hidden_size
+    blocks = cell.gates + cell.has_product + cell.normed * (cell.gates_hh + cell.has_product)
+    width = (blocks + cell.states + 1) * weights.hidden_size
     between = 2 * weights.output_size if weights.num_directions == 2 and weights.num_layers > 1 else 0
     elements = sequences * width + batch.rows * between
     return elements * weights.parameters.itemsize + BLOCK_BYTES
@@ -181,7 +183,10 @@ def record_shapes(weights: Weights, N: int) -> tuple[tuple[int, ...], ...]:
     cell, lanes = cell_of(weights), lanes_of(weights.parameters.dtype)
     H, P, D, L = weights.hidden_size, weights.output_size, weights.num_directions, weights.num_layers
     padded = -(-H // lanes) * lanes  # H'
-    width = -(-cell.kept * H // lanes) * lanes + lanes  # W
+    columns = cell.kept * H
+    if cell.normed:
+        columns += (cell.gates_ih + cell.gates_hh + cell.has_product) * H + NUMBERS
+    width = -(-columns // lanes) * lanes + lanes  # W
     return (
         (L * D, N, width),
         (cell.kept_states, L * D, N, padded),

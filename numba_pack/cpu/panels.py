@@ -15,7 +15,7 @@ import numpy as np
 from .._jit import inner, jit
 from ..cells.parameters import layout, layout_from, places
 from ..simd.lanes import load_first, size_of, store, transpose_block, width
-from ..simd.memory import address
+from ..simd.memory import address, clear, copy
 from ..simd.modes import put_back_mode, take_mode
 from .tile import gate_columns, panel_count, panel_vectors, plain_columns
 
@@ -47,6 +47,8 @@ class Panels(NamedTuple):
     weight_hr: int
     #: (M * H,) what the sums of a row start from
     bias: int
+    #: where products are normalised, their gains in the order of a row: see ``norm.py``
+    gains: int
     #: (U, H') unit weights
     units: int
     #: input size of the layer
@@ -70,6 +72,12 @@ def aligned(dtype, count):
     buffer = np.empty(count + spare, dtype)
     skip = (-address(buffer, 0) % 64) // size_of(dtype)
     return buffer[skip : skip + count]
+
+
+@inner
+def _put(source, first, count, target, to):
+    """target[to : to + count] = source[first : first + count]; Numba takes seconds to compile it so written."""
+    copy(address(target, to), address(source, first), count * source.itemsize)
 
 
 @inner
@@ -126,9 +134,11 @@ def _lay_out(dtype, of, layer, direction):
         bias = weight_hr
         if outputs != units:
             bias += panel_size(dtype, plain_columns(dtype, outputs), units)
-        unit_weights = bias + -(-of.gates * units // 16) * 16
+        gains = bias + -(-of.gates * units // 16) * 16
+        products = of.gates_hh + of.product + of.gates_ih
+        unit_weights = gains + -(-of.normed * products * units // 16) * 16
         end = unit_weights + -(-of.units * padded(dtype, units) // 16) * 16
-        found = (at, weight_hh, product, weight_hr, bias, unit_weights, end, inputs)
+        found = (at, weight_hh, product, weight_hr, bias, gains, unit_weights, end, inputs)
         at = end
     return found
 
@@ -154,7 +164,7 @@ def _lay_out_back(dtype, of, layer, direction):
 @inner
 def forward_panels(weights, layer, direction):
     """Where `pack_forward` put the weights of one direction of one layer."""
-    weight_ih, weight_hh, product, weight_hr, bias, units, _, inputs = _lay_out(
+    weight_ih, weight_hh, product, weight_hr, bias, gains, units, _, inputs = _lay_out(
         weights.parameters.dtype, layout(weights), layer, direction
     )
     panels = weights.panels
@@ -164,6 +174,7 @@ def forward_panels(weights, layer, direction):
         address(panels, product),
         address(panels, weight_hr),
         address(panels, bias),
+        address(panels, gains),
         address(panels, units),
         inputs,
     )
@@ -197,7 +208,7 @@ def _dense(parameters, first, of):
     dense = np.zeros(rows * of.output_size, parameters.dtype)
     for row in range(rows):
         to = row * of.output_size + row % units // (units // of.heads) * part
-        dense[to : to + part] = parameters[first + row * part : first + (row + 1) * part]
+        _put(parameters, first + row * part, part, dense, to)
     return dense
 
 
@@ -280,9 +291,21 @@ def _pack_bias(parameters, of, place, target, at):
 
 
 @inner
+def _pack_gains(parameters, of, place, target, at):
+    """The gains of the products with the state, of the cell's `product`, and of those with the input."""
+    units, gates = of.hidden_size, of.gates_hh
+    for gate in range(gates):
+        row, block = place.gain_hh + gate * units, at + (gate + of.turn) % gates * units
+        _put(parameters, row, units, target, block)
+    row, block, count = place.gain_hh + gates * units, at + gates * units, of.product * units
+    _put(parameters, row, count, target, block)
+    _put(parameters, place.gain_ih, of.gates_ih * units, target, block + count)
+
+
+@inner
 def constants_at(weights):
     """The address of (C,) constants, behind the panels."""
-    end = _lay_out(weights.parameters.dtype, layout(weights), weights.num_layers - 1, weights.num_directions - 1)[6]
+    end = _lay_out(weights.parameters.dtype, layout(weights), weights.num_layers - 1, weights.num_directions - 1)[-2]
     return address(weights.panels, end)
 
 
@@ -291,13 +314,15 @@ def pack_forward(parameters, constants, numbers):
     """The panels of the forward scans of all layers, and the constants; ``numbers`` are `layout_numbers`."""
     of = layout_from(numbers)
     dtype, units, outputs = parameters.dtype, of.hidden_size, of.output_size
-    end = _lay_out(dtype, of, of.num_layers - 1, of.num_directions - 1)[6]
+    end = _lay_out(dtype, of, of.num_layers - 1, of.num_directions - 1)[-2]
     panels = aligned(dtype, end + constants.size)
-    panels[end:] = constants
+    _put(constants, 0, constants.size, panels, end)
     for layer in range(of.num_layers):
         for direction in range(of.num_directions):
             place = places(of, layer, direction)
-            at, weight_hh, product, weight_hr, bias, unit_weights, _, inputs = _lay_out(dtype, of, layer, direction)
+            at, weight_hh, product, weight_hr, bias, gains, unit_weights, _, inputs = _lay_out(
+                dtype, of, layer, direction
+            )
             rows = plain_columns(dtype, of.gates_ih * units)
             _pack_transposed(parameters, place.weight_ih, inputs, rows, panels, at)
             if of.heads == 1:
@@ -307,10 +332,12 @@ def pack_forward(parameters, constants, numbers):
             if outputs != units:
                 _pack_transposed(parameters, place.weight_hr, units, plain_columns(dtype, outputs), panels, weight_hr)
             _pack_bias(parameters, of, place, panels, bias)
+            if of.normed:
+                _pack_gains(parameters, of, place, panels, gains)
             for unit_weight in range(of.units):
                 row, to = place.units + unit_weight * units, unit_weights + unit_weight * padded(dtype, units)
-                panels[to : to + padded(dtype, units)] = 0
-                panels[to : to + units] = parameters[row : row + units]
+                clear(address(panels, to), padded(dtype, units) * parameters.itemsize)
+                _put(parameters, row, units, panels, to)
     return panels
 
 

@@ -27,6 +27,7 @@ from ..cells.parameters import (
     kept_of,
     layout,
     noises_of,
+    normed,
     others_of,
     reads_h,
     step,
@@ -51,6 +52,7 @@ from ..simd.lanes import (
 from ..simd.memory import address, clear, copy, integer_at, keep_alive
 from .drop import drop_layer, drops
 from .noise import draw_noises, masks_state, multiplied, set_noises, state_mask
+from .norm import OF_INPUT, OF_PRODUCT, OF_STATE, normalise, products_of, row_width
 from .panels import (
     Panels,
     aligned,
@@ -65,7 +67,7 @@ from .panels import (
 from .symbols import gather
 from .tile import Matrix, multiply, multiply_panels, panel_count, panels_at_once, plain_columns, there_and_back
 
-__all__ = ["Rows", "Steps", "forward_stack", "row_width", "state_product", "steps_of"]
+__all__ = ["Rows", "Steps", "forward_stack", "state_product", "steps_of"]
 
 #: bytes of gates that an inference scan projects at a time: they stay in the cache until the scan has used them
 BLOCK_BYTES = 1 << 18
@@ -109,15 +111,6 @@ def steps_of(batch_sizes, first, last):
         alone[t + 1] = alone[t] + sizes[t]
         row += batch_sizes[t]
     return Steps(sizes, places, alone)
-
-
-@inner
-def row_width(dtype, blocks, units):
-    """W: a row of so many blocks of H columns, with some room behind it.
-
-    So rows do not fall into the same few sets of the cache.
-    """
-    return padded(dtype, blocks * units) + width(dtype)
 
 
 @inner
@@ -169,6 +162,8 @@ class Direction(NamedTuple):
     gates: Rows
     #: the block of a row that has the factor of the cell's `product`
     factor: int
+    #: the column of a row where the products that are normalised begin
+    norms: int
     #: on the tape (., H') the first of the states that are kept as they are before each step, and bytes from state to
     #: state; in inference not written
     cells: Rows
@@ -224,10 +219,13 @@ def _project_block(weights, d, sizes, low, high):
                 )
         x, start = row_at(dtype, d.x, t, 0), shifted(dtype, bias, of.turn * H)
         of_input = shifted(dtype, sums, of.turn * H)
+        if normed(weights):
+            start, of_input = d.zeros, products_of(weights, sums, d.norms, OF_INPUT, d.keep)
         if d.symbols:
             gather(dtype, x.at, rows, d.panels.inputs, d.panels.weight_ih, columns, start, of_input)
         else:
             multiply(dtype, x, 1, rows, d.panels.inputs, d.panels.weight_ih, columns, start, of_input)
+        normalise(weights, sums, d.norms, d.panels.gains, bias.at, rows, OF_INPUT, d.keep)
         t = following
 
 
@@ -300,8 +298,11 @@ def _factor_rows(weights, d, t, r0, rows, before):
             gates = load_gates(dtype, sums.at + (r * sums.step + u) * size, H * size, count, gates_of(weights))
             of = factor(weights, gates, states, unit_weights, constants)
             store_first(into.at + (r * into.step + u) * size, of[0], count)
-    target = shifted(dtype, sums, (gates_of(weights) - 1) * H)
-    multiply(dtype, into, 1, rows, H, d.panels.product, plain_columns(dtype, H), target, target)
+    target, start = shifted(dtype, sums, (gates_of(weights) - 1) * H), shifted(dtype, sums, (gates_of(weights) - 1) * H)
+    if normed(weights):
+        target, start = products_of(weights, sums, d.norms, OF_PRODUCT, d.keep), d.zeros
+    multiply(dtype, into, 1, rows, H, d.panels.product, plain_columns(dtype, H), start, target)
+    normalise(weights, sums, d.norms, d.panels.gains, 0, rows, OF_PRODUCT, d.keep)
 
 
 @inner
@@ -320,7 +321,17 @@ def _step_rows(weights, d, t, r0, rows, before, k):
         mask = Matrix(d.mask.at + r0 * d.mask.step * size, d.mask.step)
         of_product = Matrix(d.masked.at + r0 * d.masked.step * size, d.masked.step)
         multiplied(dtype, rows, P, before, mask, of_product, False)
-    if gates == 0 and not has_product(weights):  # nothing but the cell
+    if normed(weights) and gates > 0:
+        products = products_of(weights, sums, d.norms, OF_STATE, d.keep)
+        for r in range(rows):
+            clear(products.at + r * products.step * size_of(dtype), gates * H * size_of(dtype))
+        if k > 0:
+            count = panel_count(state_columns(dtype, H, group_size(gates, 0)))
+            state_product(dtype, gates, H, 0, count, of_product, rows, k, d.panels.weight_hh, products)
+        normalise(weights, sums, d.norms, d.panels.gains, 0, rows, OF_STATE, d.keep)
+    if normed(weights) or (gates == 0 and not has_product(weights)):  # the cell of all units at once
+        if has_product(weights):
+            _factor_rows(weights, d, t, r0, rows, before)
         _cell_rows(weights, d, t, r0, rows, before, h, 0, H)
     else:
         columns = state_columns(dtype, H, group_size(gates, 0))
@@ -411,7 +422,7 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
     H_padded, P_padded = padded(dtype, H), padded(dtype, P)
     scans, others_count = weights.num_layers * D, others_of(weights)
     blocks = kept_of(weights) if keep else gates_of(weights) + has_product(weights)
-    W = row_width(dtype, blocks, H)
+    W = row_width(weights, keep)
 
     block = 0
     if not keep and own > 0:
@@ -428,7 +439,7 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
         set_noises(weights, constants_at(weights), address(noise, 0), H_padded * size)
     h, others = aligned(dtype, mine * P_padded), aligned(dtype, others_count * mine * H_padded)
     one_step = aligned(dtype, mine * H_padded if P != H else 0)
-    zeros = aligned(dtype, P + width(dtype))
+    zeros = aligned(dtype, (max(P, gates_of(weights) * H) if normed(weights) else P) + width(dtype))
     clear(address(zeros, 0), zeros.size * size)
 
     places, alone, none = address(steps.places, 0), address(steps.alone, 0), np.zeros(steps.places.size, np.int64)
@@ -470,6 +481,7 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
                 Rows(target.at + direction * P * size, D * P, target.begins),
                 gates,
                 blocks - 1,
+                blocks * H,
                 Rows(address(tape.cells, index * N * H_padded), H_padded, places),
                 scans * N * H_padded * size,
                 Matrix(address(h, 0), P_padded),

@@ -20,12 +20,14 @@ from .._jit import inner
 from ..cells.parameters import (
     constants_of,
     gates_hh_of,
+    gates_ih_of,
     has_product,
     kept_numbers_of,
     kept_of,
     kept_states_of,
     layout,
     noises_of,
+    normed,
     others_of,
     places,
     product_back,
@@ -37,6 +39,7 @@ from ..simd.lanes import (
     added,
     always_inline,
     chained,
+    fma,
     joined,
     like,
     load,
@@ -56,8 +59,20 @@ from ..simd.lanes import (
 from ..simd.memory import address, clear, keep_alive
 from .drop import drop_layer, drops
 from .noise import draw_noises, masks_state, multiplied, state_mask
+from .norm import (
+    OF_INPUT,
+    OF_PRODUCT,
+    OF_STATE,
+    for_normed,
+    normalise_back,
+    normalised_gradient,
+    products_gradient,
+    products_of,
+    row_width,
+    sums_of,
+)
 from .panels import BackPanels, aligned, back_panels, constants_at, forward_panels, padded
-from .scan import Rows, give_states, row_at, row_width, shifted, steps_of, take_states
+from .scan import Rows, give_states, row_at, shifted, steps_of, take_states
 from .symbols import scatter, scatter_scratch
 from .tile import (
     Matrix,
@@ -78,6 +93,8 @@ __all__ = ["backward_stack", "weight_gradients"]
 #: rows whose products are summed at a time
 BLOCK_ROWS = 128
 SPAN_ROWS = 128 * BLOCK_ROWS
+#: rows whose normalised products' gradients are made at a time
+NORMED_ROWS = 32
 
 
 class BackDirection(NamedTuple):
@@ -85,15 +102,21 @@ class BackDirection(NamedTuple):
 
     #: `BackPanels` of the weights
     panels: BackPanels
-    #: addresses of (U, H') unit weights and (C,) constants
+    #: addresses of (U, H') unit weights, (C,) constants and, where products are normalised, their gains
     units: int
     constants: int
+    gains: int
     #: (., P) the output of the forward scan, and with it the state before each step
     out: Rows
     #: (., P) gradient of the output
     d_out: Rows
     #: (., W) what was kept, which becomes the gradients of gates and unit weights
     gates: Rows
+    #: the column of a row where the products that were normalised begin, and room for their gradients: (B, .) of those
+    #: with the state, at the last step that was done, and (NORMED_ROWS, .) of those with the input
+    norms: int
+    d_of_state: Matrix
+    d_of_input: Matrix
     #: (., H') the first of the states that were kept as they were before each step, and bytes from state to state
     cells: Rows
     cells_apart: int
@@ -189,6 +212,10 @@ def _back_product_rows(weights, d, t, rows, going_on):
     """The derivative of all rows of step t of a cell with a `product`."""
     dtype, H = weights.parameters.dtype, weights.hidden_size
     _back_cell_rows(weights, d, t, rows, going_on, 0, H, True)
+    if normed(weights):
+        gates, of = row_at(dtype, d.gates, t, 0), d.d_product
+        normalise_back(weights, gates, d.norms, d.gains, rows, OF_PRODUCT, of)
+        normalised_gradient(weights, gates, d.norms, d.gains, rows, OF_PRODUCT, of, of)
     multiply(dtype, d.d_product, 1, rows, H, d.panels.product, plain_columns(dtype, H), d.zeros, d.d_factor)
     _back_cell_rows(weights, d, t, rows, going_on, 0, H, False)
 
@@ -201,6 +228,8 @@ def _carry_back(weights, d, t, r0, rows):
         return
     d_h = Matrix(d.d_h.at + r0 * d.d_h.step * size_of(dtype), d.d_h.step)
     d_gates, columns = row_at(dtype, d.gates, t, r0), plain_columns(dtype, weights.output_size)
+    if normed(weights):
+        d_gates = Matrix(d.d_of_state.at + r0 * d.d_of_state.step * size_of(dtype), d.d_of_state.step)
     if d.mask.at == 0:
         multiply(dtype, d_gates, 1, rows, k, d.panels.weight_hh, columns, d_h, d_h)
         return
@@ -237,7 +266,7 @@ def _scan_back(weights, d, steps, drop, index, order, first):
         going_on = min(sizes[t], sizes[before]) if 0 <= before < T else 0  # rows that have a step before
         if noises_of(weights):
             draw_noises(weights, drop, d.constants, index, t, order, first, sizes[t], d.noise, d.noise_apart)
-        if P != H or has_product(weights) or k == 0 or d.mask.at != 0:
+        if P != H or has_product(weights) or k == 0 or d.mask.at != 0 or normed(weights):
             if ready > 0:
                 _carry_back(weights, d, following, 0, ready)
             if P != H:
@@ -246,6 +275,12 @@ def _scan_back(weights, d, steps, drop, index, order, first):
                 _back_product_rows(weights, d, t, sizes[t], going_on)
             else:
                 _back_cell_rows(weights, d, t, sizes[t], going_on, 0, H, False)
+            if normed(weights):
+                gates = row_at(dtype, d.gates, t, 0)
+                of_input = sums_of(weights, gates, OF_INPUT)
+                normalise_back(weights, gates, d.norms, d.gains, sizes[t], OF_STATE, gates)
+                normalised_gradient(weights, gates, d.norms, d.gains, sizes[t], OF_STATE, gates, d.d_of_state)
+                normalise_back(weights, gates, d.norms, d.gains, sizes[t], OF_INPUT, of_input)
             continue
         d_gates = row_at(dtype, d.gates, max(0, min(following, T - 1)), 0)
         count, number = panel_count(columns), panels_at_once(dtype, ready, k, columns)
@@ -276,10 +311,15 @@ def _input_back(weights, d, steps, d_x, add):
         while following < sizes.size and steps.places[following] == steps.places[t] + rows:
             rows += sizes[following]
             following += 1
-        target = row_at(dtype, d_x, t, 0)
-        d_gates = shifted(dtype, row_at(dtype, d.gates, t, 0), of.turn * of.hidden_size)
         k = of.gates_ih * of.hidden_size
-        multiply(dtype, d_gates, 1, rows, k, d.panels.weight_ih, columns, target if add else d.zeros, target)
+        at_once = NORMED_ROWS if normed(weights) else rows
+        for r in range(0, rows, at_once):
+            row, target, count = row_at(dtype, d.gates, t, r), row_at(dtype, d_x, t, r), min(at_once, rows - r)
+            d_gates = shifted(dtype, row, of.turn * of.hidden_size)
+            if normed(weights):
+                normalised_gradient(weights, row, d.norms, d.gains, count, OF_INPUT, d_gates, d.d_of_input)
+                d_gates = d.d_of_input
+            multiply(dtype, d_gates, 1, count, k, d.panels.weight_ih, columns, target if add else d.zeros, target)
         t = following
 
 
@@ -317,7 +357,7 @@ def backward_stack(
     steps = steps_of(batch.batch_sizes, first, last)
     N, mine = batch.rows, last - first
     H_padded, P_padded = padded(dtype, H), padded(dtype, P)
-    W = row_width(dtype, kept_of(weights), H)
+    W = row_width(weights, True)
     scans, others_count = weights.num_layers * D, others_of(weights)
 
     h, d_h = aligned(dtype, mine * P_padded), aligned(dtype, mine * P_padded)
@@ -329,6 +369,9 @@ def backward_stack(
     clear(address(noise, 0), noise.size * size)
     zeros = aligned(dtype, max(H, weights.input_size, D * P) + width(dtype))
     clear(address(zeros, 0), zeros.size * size)
+    of_state, of_input = padded(dtype, gates_hh_of(weights) * H), padded(dtype, gates_ih_of(weights) * H)
+    d_of_state = aligned(dtype, normed(weights) * mine * of_state)
+    d_of_input = aligned(dtype, normed(weights) * NORMED_ROWS * of_input)
 
     places = address(steps.places, 0)
     d_target = Rows(address(d_out, 0), D * P, places)
@@ -350,13 +393,18 @@ def backward_stack(
             if mask.size:
                 clear(address(mask, 0), mask.size * size)
                 state_mask(drop, index, batch.order, first, mine, Matrix(address(mask, 0), P_padded), P)
+            forward = forward_panels(weights, layer, direction)
             d = BackDirection(
                 back_panels(weights, panels, layer, direction),
-                forward_panels(weights, layer, direction).units,
+                forward.units,
                 constants_at(weights),
+                forward.gains,
                 Rows(output.at + direction * P * size, D * P, places),
                 Rows(d_target.at + direction * P * size, D * P, places),
                 Rows(address(tape.gates, index * N * W), W, places),
+                kept_of(weights) * H,
+                Matrix(address(d_of_state, 0), of_state),
+                Matrix(address(d_of_input, 0), of_input),
                 Rows(address(tape.cells, index * N * H_padded), H_padded, places),
                 scans * N * H_padded * size,
                 Rows(address(d_projected, index * N * P), P, places),
@@ -386,7 +434,7 @@ def backward_stack(
         if drops(drop) and layer > 0:
             drop_layer(drop, layer - 1, steps, batch.order, first, d_source, d_source)
         d_target = d_source
-    keep_alive((steps, h, d_h, d_others, d_unprojected, d_product, zeros, mask, noise))
+    keep_alive((steps, h, d_h, d_others, d_unprojected, d_product, zeros, mask, noise, d_of_state, d_of_input))
 
 
 @inner
@@ -539,6 +587,45 @@ def _rows_of(dtype, at, step, N):
 
 
 @inner
+def _add_sums_of_products(dtype, gates, factors, N, count, gradient, at):
+    """gradient[at : at + count] += the sums over all rows of d_gates * factors, two matrices."""
+    size = size_of(dtype)
+    for u in range(0, count, width(dtype)):
+        total = nothing(dtype)
+        for span in range(0, N, SPAN_ROWS):
+            of_span = nothing(dtype)
+            for block in range(span, min(N, span + SPAN_ROWS), BLOCK_ROWS):
+                of_block = nothing(dtype)
+                for n in range(block, min(N, block + BLOCK_ROWS)):
+                    x = load_first(dtype, gates.at + (n * gates.step + u) * size, count - u)
+                    y = load_first(dtype, factors.at + (n * factors.step + u) * size, count - u)
+                    of_block = fma(x, y, of_block)
+                of_span = of_span + of_block
+            total = total + of_span
+        store_first(address(gradient, at + u), total, count - u)
+
+
+@for_normed
+def _add_gains(weights, row, norms, N, place, low, high, gradient):
+    """The gradients of the gains, of the units ``low`` to ``high`` of each gate."""
+    dtype, of, H = weights.parameters.dtype, layout(weights), weights.hidden_size
+    state = products_of(weights, row, norms, OF_STATE, True)
+    product = products_of(weights, row, norms, OF_PRODUCT, True)
+    inputs, own = products_of(weights, row, norms, OF_INPUT, True), of.gates_hh
+    for gate in range(of.gates_hh):
+        column, at = (gate + of.turn) % of.gates_hh * H + low, place.gain_hh + gate * H + low
+        d_sums, normal = shifted(dtype, row, column), shifted(dtype, state, column)
+        _add_sums_of_products(dtype, d_sums, normal, N, high - low, gradient, at)
+    if of.product:
+        d_sums, normal = shifted(dtype, row, (of.gates - 1) * H + low), shifted(dtype, product, low)
+        _add_sums_of_products(dtype, d_sums, normal, N, high - low, gradient, place.gain_hh + own * H + low)
+    for gate in range(of.gates_ih):
+        column = gate * H + low
+        d_sums, normal = shifted(dtype, row, of.turn * H + column), shifted(dtype, inputs, column)
+        _add_sums_of_products(dtype, d_sums, normal, N, high - low, gradient, place.gain_ih + column)
+
+
+@inner
 def weight_gradients(weights, batch, states, drop, tape, out, d_projected, part, parts, gradient):
     """Part ``part`` of ``parts`` of the gradient of the parameters, after `backward_stack` has done all sequences.
 
@@ -548,7 +635,7 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, part,
     H, P, D = weights.hidden_size, weights.output_size, weights.num_directions
     N, B = batch.rows, batch.order.size
     blocks = kept_of(weights)
-    W, H_padded = row_width(dtype, blocks, H), padded(dtype, H)
+    W, H_padded = row_width(weights, True), padded(dtype, H)
     low, high = H * part // parts, H * (part + 1) // parts
     zeros = aligned(dtype, P)
     clear(address(zeros, 0), zeros.size * size_of(dtype))
@@ -575,15 +662,24 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, part,
             d_gates = Matrix(address(tape.gates, index * N * W), W)
             of_input = shifted(dtype, d_gates, of.turn * H)
             of_product, of_units = shifted(dtype, d_gates, (of.gates - 1) * H), shifted(dtype, d_gates, of.gates * H)
+            through, through_input, through_product = d_gates, of_input, of_product
+            if normed(weights):
+                norms, gains = blocks * H, forward_panels(weights, layer, direction).gains
+                _add_gains(weights, d_gates, norms, N, place, low, high, gradient)
+                for kind in (OF_STATE, OF_PRODUCT, OF_INPUT):
+                    products_gradient(weights, d_gates, norms, gains, N, kind, low, high)
+                through = products_of(weights, d_gates, norms, OF_STATE, True)
+                through_input = products_of(weights, d_gates, norms, OF_INPUT, True)
+                through_product = products_of(weights, d_gates, norms, OF_PRODUCT, True)
             if batch.symbols and layer == 0:
                 symbols = address(batch.data, 0)
                 _add_by_symbols(
-                    dtype, of_input, symbols, N, place.inputs, of.gates_ih, H, low, high, gradient, place.weight_ih
+                    dtype, through_input, symbols, N, place.inputs, of.gates_ih, H, low, high, gradient, place.weight_ih
                 )
             else:
                 x = _rows_of(dtype, source.at, source.step, N)
                 _add_products(
-                    dtype, of_input, x, N, place.inputs, of.gates_ih, H, 0, low, high, gradient, place.weight_ih
+                    dtype, through_input, x, N, place.inputs, of.gates_ih, H, 0, low, high, gradient, place.weight_ih
                 )
             if of.gates_hh:
                 reverse = direction + weights.reverse == 1
@@ -593,12 +689,12 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, part,
                     of_scan = Matrix(address(mask, 0), P_padded)
                     state_mask(drop, index, batch.order, 0, B, of_scan, P)
                     h = _masked_rows(dtype, h, steps, P, of_scan, Matrix(address(masked, 0), P_padded))
-                _add_by_heads(dtype, of, d_gates, h, N, of.gates_hh, of.turn, low, high, gradient, place.weight_hh)
+                _add_by_heads(dtype, of, through, h, N, of.gates_hh, of.turn, low, high, gradient, place.weight_hh)
             if of.product:
                 factor = shifted(dtype, d_gates, (blocks - 1) * H)
                 factors = _rows_of(dtype, factor.at, factor.step, N)
                 own = place.weight_hh + of.gates_hh * H * (P // of.heads)
-                _add_by_heads(dtype, of, of_product, factors, N, 1, 0, low, high, gradient, own)
+                _add_by_heads(dtype, of, through_product, factors, N, 1, 0, low, high, gradient, own)
             if weights.bias:
                 for gate in range(of.gates_ih):
                     row = gate * H + low

@@ -14,10 +14,10 @@ import numpy as np
 from numba import typeof, types
 from numba.core.errors import TypingError
 from numba.core.imputils import impl_ret_borrowed
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
 from .._arguments import kind_of, name_of
-from .._jit import inner, jit
+from .._jit import inner, jit, overload
 from ..batch import Record, States
 from ..cells.parameters import (
     GRUWeights,
@@ -25,14 +25,13 @@ from ..cells.parameters import (
     RNNReluWeights,
     RNNTanhWeights,
     WeightsType,
-    kept_of,
     kept_states_of,
     layout,
     others_of,
 )
 from ..cpu.kernels import call_backward, call_forward, call_gradients, call_inference
+from ..cpu.norm import row_width
 from ..cpu.panels import aligned, back_panels_size, pack_back, padded
-from ..cpu.scan import row_width
 from ..cpu.table import backward_entry, forward_entry, gradients_entry
 from ..packing.checks import OUTSIDE, ArgumentError, outside
 from ..packing.sequences import PackedSequence, check_packed, typed_packed
@@ -367,7 +366,7 @@ def _record_shapes(weights, N):
     dtype = weights.parameters.dtype
     units = padded(dtype, H)
     return (
-        (scans, N, row_width(dtype, kept_of(weights), H)),
+        (scans, N, row_width(weights, True)),
         (kept_states_of(weights), scans, N, units),
         (weights.num_layers - 1, N, weights.num_directions * P),
         (scans if P != H else 0, N, units),

@@ -41,7 +41,7 @@ class Layer(Module, Generic[State]):
 
     _fixed = Module._fixed | {
         "num_layers", "batch_first", "dropout", "bidirectional", "proj_size", "num_directions", "output_size",
-        "recurrent_dropout", "zoneout", "return_states", "heads", "reverse",
+        "recurrent_dropout", "zoneout", "return_states", "heads", "layer_norm", "reverse",
     }  # fmt: skip
 
     def __init__(
@@ -59,6 +59,7 @@ class Layer(Module, Generic[State]):
         zoneout: float | tuple[float, ...] = 0.0,
         return_states: bool = False,
         heads: int = 1,
+        layer_norm: bool = False,
         dtype: Any = np.float32,
         rng: Any = None,
         *,
@@ -73,7 +74,8 @@ class Layer(Module, Generic[State]):
             stack.__init__(
                 kind, cell, input_size, hidden_size, num_layers, dropout, return_states, rng, bias=bias,
                 batch_first=batch_first, bidirectional=bidirectional, proj_size=proj_size,
-                recurrent_dropout=recurrent_dropout, zoneout=zoneout, heads=heads, dtype=dtype, reverse=reverse,
+                recurrent_dropout=recurrent_dropout, zoneout=zoneout, heads=heads, layer_norm=layer_norm, dtype=dtype,
+                reverse=reverse,
                 **constants,
             )  # fmt: skip
             return
@@ -106,13 +108,18 @@ class Layer(Module, Generic[State]):
         self.dropout = float(dropout)
         self.recurrent_dropout = _as_rate(recurrent_dropout, "recurrent_dropout")
         self.zoneout = _as_rates(zoneout, cell.arguments.state)
+        self.layer_norm = as_flag(layer_norm, "layer_norm")
+        if self.layer_norm:
+            cell = cell.normalised
         if any(self.zoneout):
             if self.proj_size:
                 raise ValueError(f"zoneout must be 0 with a projection; got {zoneout!r}")
             zoned = [f"zoneout_{name}" for name in cell.arguments.state]
             cell, constants = cell.zoned, constants | dict(zip(zoned, self.zoneout, strict=True))
-        if backend == "cuda" and (self.recurrent_dropout or any(self.zoneout) or self.heads > 1):
-            raise ValueError("recurrent_dropout and zoneout must be 0, and heads 1, where the backend is cuda")
+        if backend == "cuda" and (self.recurrent_dropout or any(self.zoneout) or self.heads > 1 or self.layer_norm):
+            raise ValueError(
+                "recurrent_dropout and zoneout must be 0, heads 1 and layer_norm False where the backend is cuda"
+            )
         self.num_directions = 2 if bidirectional else 1
         self.output_size = self.proj_size or self.hidden_size
         generator = as_generator(rng)
@@ -340,6 +347,10 @@ _PARAMETERS = """
     heads : int
         Into how many parts the units are divided, of which each sees its own part of h alone: ``weight_hh`` then has
         H / heads columns, the blocks of a block-diagonal matrix.
+    layer_norm : bool
+        Whether each product is normalised before it is summed: the sums are ``LN(W_ih x) + b_ih + LN(W_hh h) + b_hh``
+        with ``LN(y) = gain (y - mean(y)) / sqrt(var(y) + 1e-5)`` over all rows of a product (Ba et al., 2016). The
+        gains ``gain_ih`` and ``gain_hh`` are parameters and begin as 1.
     dtype : dtype
         float32 or float64: of parameters, input, output and all computation.
     rng : None, int, or numpy.random.Generator
@@ -416,13 +427,14 @@ class RNN(Layer[np.ndarray]):
         zoneout: float | tuple[float, ...] = 0.0,
         return_states: bool = False,
         heads: int = 1,
+        layer_norm: bool = False,
         dtype: Any = np.float32,
         rng: Any = None,
     ) -> None:
         self.nonlinearity = as_nonlinearity(nonlinearity)
         super().__init__(
             RNN_CELLS[nonlinearity], input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0,
-            recurrent_dropout, zoneout, return_states, heads, dtype, rng,
+            recurrent_dropout, zoneout, return_states, heads, layer_norm, dtype, rng,
         )  # fmt: skip
 
 
@@ -466,12 +478,13 @@ class LSTM(Layer[tuple[np.ndarray, np.ndarray]]):
         zoneout: float | tuple[float, ...] = 0.0,
         return_states: bool = False,
         heads: int = 1,
+        layer_norm: bool = False,
         dtype: Any = np.float32,
         rng: Any = None,
     ) -> None:
         super().__init__(
             LSTM_CELL, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size,
-            recurrent_dropout, zoneout, return_states, heads, dtype, rng,
+            recurrent_dropout, zoneout, return_states, heads, layer_norm, dtype, rng,
         )  # fmt: skip
 
 
@@ -512,12 +525,13 @@ class GRU(Layer[np.ndarray]):
         zoneout: float | tuple[float, ...] = 0.0,
         return_states: bool = False,
         heads: int = 1,
+        layer_norm: bool = False,
         dtype: Any = np.float32,
         rng: Any = None,
     ) -> None:
         super().__init__(
             GRU_CELL, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0,
-            recurrent_dropout, zoneout, return_states, heads, dtype, rng,
+            recurrent_dropout, zoneout, return_states, heads, layer_norm, dtype, rng,
         )  # fmt: skip
 
 

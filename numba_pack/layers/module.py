@@ -45,6 +45,7 @@ _DEFAULTS = {
     "zoneout": 0.0,
     "return_states": False,
     "heads": 1,
+    "layer_norm": False,
     "reverse": False,
 }
 
@@ -155,6 +156,8 @@ class Module(Fixed):
             of = name.rpartition("_l")[0] if name not in cell.defaults else name
             if of in cell.arguments.unit_weights and of in cell.defaults:
                 view[...] = cell.defaults[of]
+            if cell.normed and of.startswith("gain_"):
+                view[...] = 1
         self._set(vector)
 
     def _lay_out(self) -> int:

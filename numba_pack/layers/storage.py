@@ -396,6 +396,8 @@ def _kind(tensors: dict[str, np.ndarray], heads: int) -> tuple[type[Module], Cel
 def _found(kind: type[Module], cell: Cell, tensors: dict[str, np.ndarray], heads: int) -> dict[str, Any]:
     """The options of a layer or a step that follow from names and shapes, which are checked."""
     end = "_l0" if issubclass(kind, Layer) else ""
+    normed = "gain_ih_l0" in tensors and issubclass(kind, Layer)
+    cell = cell.normalised if normed else cell
     rows, input_size = _matrix(tensors, "weight_ih" + end)
     hidden_size = outputs = rows // cell.gates_ih
     if cell.gates_hh or cell.has_product:
@@ -409,6 +411,7 @@ def _found(kind: type[Module], cell: Cell, tensors: dict[str, np.ndarray], heads
         "bias": "bias_ih" + end in tensors,
         "bidirectional": "weight_ih_l0_reverse" in tensors,
         "proj_size": outputs if "weight_hr_l0" in tensors else 0,
+        "layer_norm": normed,
     }
     sizes = {
         **found,

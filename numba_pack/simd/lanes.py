@@ -67,6 +67,7 @@ __all__ = [
     "store_first",
     "store_gates",
     "store_vector",
+    "sum_of",
     "transpose_block",
     "width",
     "without_first",
@@ -663,6 +664,22 @@ def sqrt(typingctx, x):
         return x(x), lambda context, builder, sig, args: llvm_call(
             builder, f"llvm.sqrt.{_suffix(x)}", args[0].type, args
         )
+
+
+@intrinsic
+def sum_of(typingctx, x):
+    """The sum of the lanes of x: of halves, then of halves of those, ..."""
+
+    def codegen(context, builder, sig, args):
+        value, count = args[0], x.count
+        while count > 1:
+            count //= 2
+            halves = [ir.Constant(ir.VectorType(I32, count), list(range(at, at + count))) for at in (0, count)]
+            value = builder.fadd(*(builder.shuffle_vector(value, value, half) for half in halves))
+        return builder.extract_element(value, ir.Constant(I32, 0))
+
+    if isinstance(x, Lanes):
+        return x.dtype(x), codegen
 
 
 @intrinsic
