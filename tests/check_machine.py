@@ -15,9 +15,10 @@ from numba_pack.cpu import engine
 from numba_pack.simd.lanes import lanes_of
 from numba_pack.simd.machine import MACHINE
 
-sys.path += [str(Path(__file__).with_name(room)) for room in ("cells", "interop")]
+sys.path += [str(Path(__file__).with_name(room)) for room in ("cells", "cpu", "interop")]
 
 import test_activations
+import test_noise
 import test_onnx_cells
 
 LAYERS = [("lstm", np.float32), ("lstm", np.float64), ("lstm-proj", np.float32), ("gru", np.float32)]
@@ -37,6 +38,14 @@ def check_layer(cell, dtype, inputs, units):
     engine.WORTH_A_THREAD = 1.0
     with nbp.threads(3):
         assert_same_bits(train(layer, case), results)
+
+
+def check_noise():
+    for dtype in (np.float32, np.float64):
+        for columns in test_noise.WIDTHS:
+            test_noise.test_a_mask_is_that_of_its_words_and_nothing_beside_it_is_written(columns, dtype)
+            test_noise.test_rows_between_layers_are_multiplied_by_the_mask_of_their_words(columns, dtype)
+        test_noise.test_a_unit_is_kept_from_its_word_on_and_no_further(dtype)
 
 
 def check_onnx():
@@ -70,6 +79,8 @@ if __name__ == "__main__":
         for cell, dtype in LAYERS:
             for size in SIZES:
                 check_layer(cell, dtype, *size)
+    elif sys.argv[1] == "noise":
+        check_noise()
     elif sys.argv[1] == "onnx":
         check_onnx()
     else:

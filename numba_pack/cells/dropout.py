@@ -14,12 +14,12 @@ import threading
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray
 
 from .._jit import inner
-from ..simd.memory import pointer
+from ..simd.lanes import always_inline, load_first, size_of, store_first, width
+from ..simd.words import COUNTERS, counting, mask_of, repeated
 
-__all__ = ["Calls", "Dropout", "drop_row", "philox"]
+__all__ = ["UNITS", "Calls", "Dropout", "drop_row", "mask_units", "philox"]
 
 
 class Dropout(NamedTuple):
@@ -103,14 +103,36 @@ def _unseeded() -> Calls:
 
 @inner
 def philox(c0, c1, c2, c3, k0, k1):
-    """Four random words from a counter of four and a key of two, all uint64 below 2**32."""
+    """Four random words from a counter of four and a key of two, all uint64 below 2**32.
+
+    Of counters that are `Words`, each four of the same lane, come words in their lanes.
+    """
     low = np.uint64(0xFFFFFFFF)
     half = np.uint64(32)
     for _ in range(10):
-        p0, p1 = np.uint64(0xD2511F53) * c0, np.uint64(0xCD9E8D57) * c2
-        c0, c1, c2, c3 = (p1 >> half) ^ c1 ^ k0, p1 & low, (p0 >> half) ^ c3 ^ k1, p0 & low
-        k0, k1 = (k0 + np.uint64(0x9E3779B9)) & low, (k1 + np.uint64(0xBB67AE85)) & low
-    return c0, c1, c2, c3
+        # only low halves count: what is above them stays there until the next product, or the end
+        p0, p1 = np.uint64(0xD2511F53) * (c0 & low), np.uint64(0xCD9E8D57) * (c2 & low)
+        c0, c1, c2, c3 = (p1 >> half) ^ c1 ^ k0, p1, (p0 >> half) ^ c3 ^ k1, p0
+        k0, k1 = k0 + np.uint64(0x9E3779B9), k1 + np.uint64(0xBB67AE85)
+    return c0 & low, c1 & low, c2 & low, c3 & low
+
+
+#: units whose masks are made at once, in whole vectors
+UNITS = 4 * COUNTERS
+
+
+@inner
+def mask_units(kept, threshold, unit, step, sequence, layer, seed, call):
+    """The mask of `UNITS` units from ``unit`` on, a multiple of 4, as a tuple of vectors.
+
+    A unit is 0 if its word is below ``threshold``, which is from 0 to 2**32; else ``kept``, a float of the dtype.
+    """
+    always_inline()  # what is the same for all units is then computed once, the ten keys above all
+    words = philox(
+        counting(np.uint64(unit // 4)), repeated(np.uint64(step)), repeated(np.uint64(sequence)),
+        repeated(np.uint64(layer)), np.uint64(seed), np.uint64(call),
+    )  # fmt: skip
+    return mask_of(words, np.uint64(threshold), kept)
 
 
 @inner
@@ -119,15 +141,10 @@ def drop_row(number, dropout, layer, sequence, step, source, target, count):
 
     ``source`` and ``target`` are addresses, which may be the same; ``number`` is any of the dtype.
     """
-    threshold = np.uint64(dropout.rate * 2.0**32)
-    zero = type(number)(0.0)
-    scale = type(number)(1.0 / (1.0 - dropout.rate)) if dropout.rate < 1.0 else zero
-    x, y = carray(pointer(source, number), count), carray(pointer(target, number), count)
-    for block in range((count + 3) // 4):
-        words = philox(
-            np.uint64(block), np.uint64(step), np.uint64(sequence), np.uint64(layer),
-            np.uint64(dropout.seed), np.uint64(dropout.call),
-        )  # fmt: skip
-        for lane in range(min(4, count - 4 * block)):
-            unit = 4 * block + lane
-            y[unit] = x[unit] * (scale if words[lane] >= threshold else zero)
+    kept = type(number)(1.0 / (1.0 - dropout.rate))  # infinite at a rate of 1, where nothing is kept
+    for unit in range(0, count, UNITS):
+        mask = mask_units(kept, dropout.rate * 2.0**32, unit, step, sequence, layer, dropout.seed, dropout.call)
+        for i in range(len(mask)):
+            first = unit + i * width(number)
+            at, left = first * size_of(number), count - first
+            store_first(target + at, load_first(number, source + at, left) * mask[i], left)

@@ -13,9 +13,9 @@ import numpy as np
 from numba import carray, types
 
 from .._jit import by_address, inner
-from ..cells.dropout import philox
+from ..cells.dropout import UNITS, mask_units
 from ..cells.parameters import constants_of, noises_of
-from ..simd.lanes import load, load_first, size_of, store, width
+from ..simd.lanes import load, load_first, size_of, store, store_first, width
 from ..simd.memory import address, call_address, float_of, integer_at, integers_at, keep_alive, pointer
 from .tile import Matrix
 
@@ -51,23 +51,16 @@ _FIELDS = len(_Block._fields)
 def _mask_kernel(number: Any) -> Any:
     def mask(block):
         b = _Block(*integers_at(block, _FIELDS))
-        threshold, zero, kept = np.uint64(b.threshold), real(0.0), real(1.0)
+        kept = real(1.0)
         if b.scaled:
-            kept = real(1.0 / (1.0 - b.threshold * 2.0**-32)) if b.threshold < 1 << 32 else zero
-        step, layer, seed, call = np.uint64(b.step), np.uint64(b.layer), np.uint64(b.seed), np.uint64(b.call)
+            kept = real(1.0 / (1.0 - b.threshold * 2.0**-32))  # infinite at a probability of 1, where nothing is kept
         for r in range(b.rows):
-            sequence = np.uint64(integer_at(b.order, r))
-            row = carray(pointer(b.target + r * b.target_step * size, number), b.columns)
-            for four in range(b.columns // 4):
-                w0, w1, w2, w3 = philox(np.uint64(four), step, sequence, layer, seed, call)
-                row[4 * four] = kept if w0 >= threshold else zero
-                row[4 * four + 1] = kept if w1 >= threshold else zero
-                row[4 * four + 2] = kept if w2 >= threshold else zero
-                row[4 * four + 3] = kept if w3 >= threshold else zero
-            if b.columns % 4:
-                words = philox(np.uint64(b.columns // 4), step, sequence, layer, seed, call)
-                for lane in range(b.columns % 4):
-                    row[b.columns // 4 * 4 + lane] = kept if words[lane] >= threshold else zero
+            sequence, row = integer_at(b.order, r), b.target + r * b.target_step * size
+            for unit in range(0, b.columns, UNITS):
+                units = mask_units(kept, b.threshold, unit, b.step, sequence, b.layer, b.seed, b.call)
+                for i in range(len(units)):
+                    first = unit + i * width(number)
+                    store_first(row + first * size, units[i], b.columns - first)
 
     real, size = type(number), number.itemsize
     return mask

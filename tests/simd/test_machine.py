@@ -33,7 +33,7 @@ def processes():
         if runs_here(name):
             environment = {**os.environ, "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
             environment["PYTHONPATH"] = os.pathsep.join([str(SCRIPT.parent.parent), *sys.path])
-            for check in ("layers", "onnx", "activations"):
+            for check in ("layers", "noise", "onnx", "activations"):
                 started[name, check] = subprocess.Popen(
                     [sys.executable, SCRIPT, check],
                     env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -45,7 +45,7 @@ def processes():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("check", ["layers", "onnx", "activations"])
+@pytest.mark.parametrize("check", ["layers", "noise", "onnx", "activations"])
 @pytest.mark.parametrize("name", MACHINES)
 def test_results_are_right_on_other_processors(processes, name, check):
     if not runs_here(name):
