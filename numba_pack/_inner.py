@@ -9,8 +9,10 @@ since nothing lies at a null pointer. (So the gradients of a peephole LSTM with 
 
 from __future__ import annotations
 
+import dis
 from typing import Any
 
+from llvmlite import binding
 from numba import _dynfunc
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
@@ -46,4 +48,17 @@ class InnerCompiler(Compiler):
         module, text = descriptor.lookup_module(), f"inner function {descriptor.qualname}"
         nowhere = _dynfunc.make_function(module, name, text, 0, made.environment, (made.library,))
         made.target_context.insert_user_function(nowhere, descriptor, [made.library])
+        if any(step.opname == "RAISE_VARARGS" for step in dis.get_instructions(self.state.func_id.code)):
+            _put_environment(made)
         return made._replace(entry_point=nowhere)
+
+
+def _put_environment(made: Any) -> None:
+    """Have code find the function's environment, from which errors take what they say.
+
+    It looks for a variable of that name, which otherwise is in the module of the function's machine code.
+    """
+    codegen, name = made.library.codegen, made.environment.env_name
+    codegen._add_module(binding.parse_assembly(f'@"{name}" = common global ptr null'))
+    codegen._engine.finalize_object()
+    codegen.set_env(name, made.environment)

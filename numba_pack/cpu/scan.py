@@ -321,33 +321,30 @@ def _step_rows(weights, d, t, r0, rows, before, k):
         mask = Matrix(d.mask.at + r0 * d.mask.step * size, d.mask.step)
         of_product = Matrix(d.masked.at + r0 * d.masked.step * size, d.masked.step)
         multiplied(dtype, rows, P, before, mask, of_product, False)
-    if normed(weights) and gates > 0:
-        products = products_of(weights, sums, d.norms, OF_STATE, d.keep)
+    # the cell follows panel by panel, while its sums are in the cache, unless it needs the sums of all units
+    by_panels = gates > 0 and not has_product(weights) and not normed(weights)
+    target = sums
+    if normed(weights):
+        target = products_of(weights, sums, d.norms, OF_STATE, d.keep)
         for r in range(rows):
-            clear(products.at + r * products.step * size_of(dtype), gates * H * size_of(dtype))
-        if k > 0:
-            count = panel_count(state_columns(dtype, H, group_size(gates, 0)))
-            state_product(dtype, gates, H, 0, count, of_product, rows, k, d.panels.weight_hh, products)
-        normalise(weights, sums, d.norms, d.panels.gains, 0, rows, OF_STATE, d.keep)
-    if normed(weights) or (gates == 0 and not has_product(weights)):  # the cell of all units at once
-        if has_product(weights):
-            _factor_rows(weights, d, t, r0, rows, before)
-        _cell_rows(weights, d, t, r0, rows, before, h, 0, H)
-    else:
+            clear(target.at + r * target.step * size_of(dtype), gates * H * size_of(dtype))
+    if gates > 0:
         columns = state_columns(dtype, H, group_size(gates, 0))
         count, number = panel_count(columns), panels_at_once(dtype, rows, k, columns)
         groups = (count + number - 1) // number
         for n in range(groups):
             p = there_and_back(n, groups, t) * number
             following = min(p + number, count)
-            if k > 0 and gates > 0:
-                state_product(dtype, gates, H, p, following, of_product, rows, k, d.panels.weight_hh, sums)
-            if not has_product(weights):
+            if k > 0:
+                state_product(dtype, gates, H, p, following, of_product, rows, k, d.panels.weight_hh, target)
+            if by_panels:
                 unit, units = p * columns.per_panel, (following - p) * columns.per_panel
                 _cell_rows(weights, d, t, r0, rows, before, h, unit, units)
+        normalise(weights, sums, d.norms, d.panels.gains, 0, rows, OF_STATE, d.keep)
+    if not by_panels:
         if has_product(weights):
             _factor_rows(weights, d, t, r0, rows, before)
-            _cell_rows(weights, d, t, r0, rows, before, h, 0, H)
+        _cell_rows(weights, d, t, r0, rows, before, h, 0, H)
     if P != H:
         multiply(dtype, h, 1, rows, H, d.panels.weight_hr, plain_columns(dtype, P), d.zeros, out)
 

@@ -278,8 +278,9 @@ def _scan_back(weights, d, steps, drop, index, order, first):
             if normed(weights):
                 gates = row_at(dtype, d.gates, t, 0)
                 of_input = sums_of(weights, gates, OF_INPUT)
-                normalise_back(weights, gates, d.norms, d.gains, sizes[t], OF_STATE, gates)
-                normalised_gradient(weights, gates, d.norms, d.gains, sizes[t], OF_STATE, gates, d.d_of_state)
+                if k > 0:
+                    normalise_back(weights, gates, d.norms, d.gains, sizes[t], OF_STATE, gates)
+                    normalised_gradient(weights, gates, d.norms, d.gains, sizes[t], OF_STATE, gates, d.d_of_state)
                 normalise_back(weights, gates, d.norms, d.gains, sizes[t], OF_INPUT, of_input)
             continue
         d_gates = row_at(dtype, d.gates, max(0, min(following, T - 1)), 0)

@@ -41,7 +41,7 @@ _PUBLISHED: dict[str, Cell] = {
     name: value for name in published.__all__ if isinstance(value := getattr(published, name), Cell)
 }
 _PARAMETER = re.compile(
-    r"(?:(?P<layer>.+)\.)?(?P<name>(?:weight_(?:ih|hh|hr)|bias_(?:ih|hh))(?:_l\d+(?:_reverse)?)?)", re.DOTALL
+    r"(?:(?P<layer>.+)\.)?(?P<name>(?:weight_(?:ih|hh|hr)|(?:bias|gain)_(?:ih|hh))(?:_l\d+(?:_reverse)?)?)", re.DOTALL
 )
 _UNIT_WEIGHT = re.compile(r"(?:(?P<layer>.+)\.)?(?P<name>(?P<unit>[^.]+)_l\d+(?:_reverse)?)", re.DOTALL)
 _DTYPES = {"F32": np.dtype(np.float32), "F64": np.dtype(np.float64)}

@@ -31,7 +31,7 @@ def make_states(layer, rng, lengths=LENGTHS):
     """First states as the cell could have left them: the normalizer of an sLSTM is at least 1."""
     scans = layer.num_layers * layer.num_directions
     states = [rng.standard_normal((scans, len(lengths), layer.hidden_size)) for _ in range(layer.cell.states)]
-    if layer.cell is cells.SLSTM:
+    if isinstance(layer, cells.SLSTM):
         states[2] = 1 + np.abs(states[2])
     return [state.astype(layer.dtype) for state in states]
 
