@@ -1,10 +1,10 @@
-"""How functions are compiled whose code becomes part of their callers': to LLVM's code as it was written, no further.
+"""How functions are compiled whose code becomes part of their callers': to LLVM's code, and no further.
 
-Numba would optimise each and make machine code of it, and with it once more of all that it calls, for nobody to run:
-half of the time that a kernel takes to compile. And it would do harm. The last passes before machine code compute
-addresses as they please, and their code is what callers would take in: ``null + address``, where an argument that is
-added to an address is the constant 0 in the caller. Its optimisation then removes whatever is read or written there,
-since nothing lies at a null pointer. (So the gradients of a peephole LSTM with a projection once were not computed.)
+Numba would make machine code of each, and with it once more of all that it calls, for nobody to run: a quarter of the
+time that a kernel takes to compile. And it would do harm. The last passes before machine code compute addresses as they
+please, and their code is what callers would take in: ``null + address``, where an argument that is added to an address
+is the constant 0 in the caller. Its optimisation then removes whatever is read or written there, since nothing lies at
+a null pointer. (So the gradients of a peephole LSTM with a projection once were not computed.)
 """
 
 from __future__ import annotations
@@ -22,9 +22,6 @@ __all__ = ["InnerCompiler"]
 
 class _InnerLibrary(JITCodeLibrary):
     """LLVM's code of a function and of what it calls, for libraries to take in."""
-
-    def _optimize_final_module(self) -> None:
-        """The caller's library does that, for all its code at once."""
 
     def _finalize_final_module(self) -> None:
         """Close the library, without giving it to the engine that makes machine code."""
