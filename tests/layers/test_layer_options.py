@@ -1,4 +1,4 @@
-"""recurrent_dropout, zoneout and a first state that all sequences share."""
+"""Options of layers, of which recurrent_dropout and zoneout above all, and a first state that all sequences share."""
 
 import copy
 import itertools
@@ -141,6 +141,13 @@ def test_a_layer_that_is_zoned_out_is_still_of_its_cell():
 )
 def test_wrong_options_are_named(options, error, message):
     with pytest.raises(error, match=message):
+        nbp.LSTM(K, H, **options)
+
+
+@pytest.mark.parametrize("options", [{"recurrent_dropout": 0.1}, {"zoneout": 0.1}, {"heads": 5}, {"layer_norm": True}])
+def test_what_the_gpu_has_not_is_refused_there(options, monkeypatch):
+    monkeypatch.setattr("numba_pack.layers.layer.backend", "cuda")
+    with pytest.raises(ValueError, match="heads 1 and layer_norm False where the backend is cuda"):
         nbp.LSTM(K, H, **options)
 
 
