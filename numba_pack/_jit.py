@@ -9,8 +9,10 @@ and its code becomes part of that entry (``_inner.py``); so does that of what ``
 ``inner`` functions are found again in the disk cache by a new process; entries built over other ``@njit`` dispatchers
 held in closures are not.
 
-``by_address`` makes a C function, which compiled code calls by its address. Numba compiles an ``inner`` function once
-more for every level of functions around it; what is large and used everywhere is better called by its address.
+``by_address`` makes a function that compiled code calls by its address. Numba compiles an ``inner`` function once more
+for every level of functions around it; what is large and used everywhere is better called by its address. It has two:
+at ``address`` is a C function, which can raise nothing; at ``native`` a function as Numba's own call each other, whose
+caller raises what it raises: see ``call_address``.
 
 Numba must not be interrupted: what a signal handler raises in it, as Ctrl-C does, would leave locks that nobody
 releases and tables that are half filled. It also needs a larger stack than some threads have. So code is compiled, or
@@ -125,18 +127,30 @@ def jit(function: Any) -> Any:
     return _Entry(function, targetoptions=options)
 
 
+class _ByAddress(CFunc):
+    #: the address of the function that the C function wraps
+    native: int
+
+    def compile(self: Any) -> None:
+        with _jit_enabled():
+            context = self._targetdescr.target_context
+            made = self._cache.load_overload(self._sig, context)
+            if made is None:
+                made = self._compile_uncached()
+                self._cache.save_overload(self._sig, made)
+            self._library = made.library
+            self._wrapper_name = made.fndesc.llvm_cfunc_wrapper_name
+            self._wrapper_address = self._library.get_pointer_to_function(self._wrapper_name)
+            self.native = self._library.get_pointer_to_function(made.fndesc.llvm_func_name)
+
+
 def by_address(signature: Any, key: Any = None) -> Callable[[Any], Any]:
-    """Make a C function of this signature: see above. The cache may know what its closure holds by a key instead."""
+    """Make a function of this signature: see above. The cache may know what its closure holds by a key instead."""
 
     def make(function: Any) -> Any:
-        made: Any = CFunc(function, sigutils.normalize_signature(signature), {}, {"error_model": "numpy"})
+        made: Any = _ByAddress(function, sigutils.normalize_signature(signature), {}, {"error_model": "numpy"})
         made._cache = Cache(function, key)
-
-        def compile() -> None:
-            with _jit_enabled():
-                made.compile()
-
-        _undisturbed(compile)
+        _undisturbed(made.compile)
         return made
 
     return make

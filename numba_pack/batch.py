@@ -59,7 +59,7 @@ class Results(NamedTuple):
     h_n: Any
     #: (S - 1, L * D, B, H)
     others_n: Any
-    #: (S - 1, N, D * H) the states besides h after each step of the last layer, if they are wanted, else empty
+    #: (S - 1, N, D * H) the states besides h after each step of the last layer, if they are wanted
     shown: Any
 
 

@@ -1289,6 +1289,11 @@ def compiled_gru_back(tape, d_output, d_state):
 
 
 @njit(cache=True)
+def compiled_back(tape, d_output, d_state):
+    return nbp.run_backward(tape, d_output, d_state)
+
+
+@njit(cache=True)
 def compiled_gru_gradients(packed, weights, hx, d_output, d_state):
     tape = nbp.gru_forward(packed, weights, hx)[2]
     return nbp.gru_backward(tape, d_output, d_state)
@@ -1358,7 +1363,14 @@ def compiled_layers():
         with np.errstate(over="ignore"):
             return array.astype("f2")
 
+    def with_an_axis(array):
+        return array[np.newaxis]
+
     fields = {
+        with_an_axis: (
+            "packed.data", "packed.batch_sizes", "states.h", "states.others", "record.gates", "record.cells",
+            "record.outputs", "record.unprojected", "output", "used",
+        ),
         shorter: (
             "packed.data", "packed.batch_sizes", "packed.sorted_indices", "packed.unsorted_indices", "states.h",
             "states.others", "record.gates", "record.cells", "record.outputs", "record.unprojected", "output", "used",
@@ -1374,7 +1386,7 @@ def compiled_layers():
         for damage, names in fields.items():
             for field in names:
                 call = lambda b=back, m=make, f=field, d=damage: b(damaged(m(), f, d), None, None)
-                refusal = error if damage is halved else ValueError
+                refusal = ValueError if damage in (shorter, wild) else error
                 yield Case(f"{name}, tape.{field} {damage.__name__}", refusal, ("tape",), call)
 
         def twice(back=back, make=make):
@@ -1383,6 +1395,9 @@ def compiled_layers():
             back(used, None, None)
 
         yield Case(f"{name}, tape used before", ValueError, ("tape must not have been used",), twice)
+    for name, back, error in (("run_backward", nbp.run_backward, TypeError), ("@njit", compiled_back, TypingError)):
+        call = lambda b=back: b(damaged(lstm_tape(), "record.cells", lambda cells: cells[0]), None, None)
+        yield Case(f"{name}, cells of as many axes as all else of the record", error, ("tape must be what",), call)
     yield Case("lstm_backward, no c among the states", ValueError, ("tape.states.others", "expected size 1", "got 0"),
                lambda: nbp.lstm_backward(damaged(lstm_tape(), "states.others", shorter), None))  # fmt: skip
 

@@ -147,6 +147,8 @@ class Cell:
         self.gates_ih, self.gates_hh = len(kinds.sums) + len(kinds.of_input), len(kinds.sums) + len(kinds.of_state)
         #: 1 if there is a `product`, else 0
         self.has_product = len(self._factors)
+        #: products that are normalised, and kept so
+        self.products = self.normed * (self.gates_ih + self.gates_hh + self.has_product)
         #: blocks of a row of sums, and those of them that the input has no part in, which stand first
         self.gates, self.turn = len(self._gates), len(kinds.of_state)
         #: states, and those besides h

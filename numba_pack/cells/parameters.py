@@ -50,6 +50,7 @@ __all__ = [
     "others_of",
     "places",
     "product_back",
+    "products_of_tape",
     "reads_h",
     "reads_h_back",
     "step",
@@ -203,8 +204,8 @@ def _of_cell(name):
     return constant
 
 
-gates_of, gates_ih_of, gates_hh_of, has_product, _turn_of, normed = map(
-    _of_cell, ("gates", "gates_ih", "gates_hh", "has_product", "turn", "normed")
+gates_of, gates_ih_of, gates_hh_of, has_product, _turn_of, normed, products_of_tape = map(
+    _of_cell, ("gates", "gates_ih", "gates_hh", "has_product", "turn", "normed", "products")
 )
 others_of, units_of, noises_of, constants_of, kept_of, kept_numbers_of, kept_states_of, reads_h, reads_h_back = map(
     _of_cell,

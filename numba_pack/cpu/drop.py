@@ -1,4 +1,4 @@
-"""Dropout between layers: a C function of its own, which only those who drop compile."""
+"""Dropout between layers: a function of its own, which only those who drop compile."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def drop_of(dropout: Dropout, dtype: np.dtype[Any]) -> np.ndarray:
         return np.empty(0, np.int64)
     rates = np.array([dropout.rate, dropout.recurrent]).view(np.int64)
     return np.array([
-        _kernel(dtype).address if dropout.rate > 0 else 0, rates[0], dropout.seed, dropout.call,
-        noise_kernel(dtype).address if inside else 0, rates[1], dropout.scan,
+        _kernel(dtype).native if dropout.rate > 0 else 0, rates[0], dropout.seed, dropout.call,
+        noise_kernel(dtype).native if inside else 0, rates[1], dropout.scan,
     ])  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def drop_rows(
         sizes.ctypes.data, batch.order.ctypes.data + first * batch.order.itemsize, source.ctypes.data, columns,
         begins.ctypes.data, target.ctypes.data, columns, begins.ctypes.data,
     )  # fmt: skip
-    _call(_kernel(source.dtype).address, np.array(block, np.int64))
+    _call(_kernel(source.dtype).native, np.array(block, np.int64))
 
 
 @inner

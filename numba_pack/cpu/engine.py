@@ -17,13 +17,12 @@ from ..batch import BackResults, Batch, Record, Results, States
 from ..cells.cell import Cell
 from ..cells.dropout import Dropout
 from ..cells.parameters import Weights, layout_numbers
-from ..simd.lanes import lanes_of
 from . import threads
 from .drop import drop_of, drop_rows
 from .kernels import call_backward, call_forward, call_gradients, call_inference, kernel, packed_weights
-from .norm import NUMBERS
 from .panels import back_panels_size, pack_back
 from .scan import BLOCK_BYTES
+from .shapes import back_shapes, record_shapes, result_shapes
 from .workspace import WORKSPACE
 
 __all__ = ["Saved", "cell_of", "drop", "infer", "prepare", "record", "replay_back"]
@@ -102,14 +101,10 @@ def _scratch(weights: Weights, batch: Batch) -> int:
 
 
 def _results(weights: Weights, batch: Batch, show: bool) -> Results:
-    dtype, B, P = weights.parameters.dtype, len(batch.order), weights.output_size
-    H, D = weights.hidden_size, weights.num_directions
-    scans, others = weights.num_layers * D, cell_of(weights).others
+    dtype = weights.parameters.dtype
+    out, h_n, others_n, shown = result_shapes(weights, batch.rows, len(batch.order))
     return Results(
-        np.empty((batch.rows, D * P), dtype),
-        np.empty((scans, B, P), dtype),
-        np.empty((others, scans, B, H), dtype),
-        np.empty((others, batch.rows, D * H) if show else (0, 0, 0), dtype),
+        np.empty(out, dtype), np.empty(h_n, dtype), np.empty(others_n, dtype), np.empty(shown, dtype) if show else None
     )
 
 
@@ -128,8 +123,10 @@ def infer(weights: Weights, batch: Batch, states: States, show: bool = False) ->
     results = _results(weights, batch, show)
     out, h_n, others_n, _ = results
     shown = _at(results.shown)
-    workers = _workers(weights, batch)
-    parts = max(workers, -(-_scratch(weights, batch) * workers // SCRATCH_BYTES))
+    parts = workers = 1
+    if len(batch.order) > 1:  # one sequence is not divided
+        workers = _workers(weights, batch)
+        parts = max(workers, -(-_scratch(weights, batch) * workers // SCRATCH_BYTES))
     given = (kernel("forward", weights, batch.symbols), *_arrays(weights), *batch[:3], *states)
     divide(batch, parts, workers, lambda first, last: call_inference(*given, first, last, out, shown, h_n, others_n))
     return results
@@ -174,25 +171,13 @@ def divide(batch: Batch, parts: int, workers: int, task: Callable[[int, int], ob
 
 def new_record(weights: Weights, N: int) -> Record:
     """Room for what a forward pass over N rows keeps."""
-    dtype = weights.parameters.dtype
-    return Record(*[WORKSPACE.take(math.prod(shape), dtype).reshape(shape) for shape in record_shapes(weights, N)])
+    return Record(*[_room(shape, weights.parameters.dtype) for shape in record_shapes(weights, N)])
 
 
-def record_shapes(weights: Weights, N: int) -> tuple[tuple[int, ...], ...]:
-    """The shapes of the arrays of a `Record` of N rows."""
-    cell, lanes = cell_of(weights), lanes_of(weights.parameters.dtype)
-    H, P, D, L = weights.hidden_size, weights.output_size, weights.num_directions, weights.num_layers
-    padded = -(-H // lanes) * lanes  # H'
-    columns = cell.kept * H
-    if cell.normed:
-        columns += (cell.gates_ih + cell.gates_hh + cell.has_product) * H + NUMBERS
-    width = -(-columns // lanes) * lanes + lanes  # W
-    return (
-        (L * D, N, width),
-        (cell.kept_states, L * D, N, padded),
-        (L - 1, N, D * P),
-        (L * D if P != H else 0, N, padded),
-    )
+def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """An array to be given back to the workspace."""
+    count = math.prod(shape)
+    return WORKSPACE.take(count, dtype).reshape(shape) if count else np.empty(shape, dtype)
 
 
 def replay_back(
@@ -200,13 +185,9 @@ def replay_back(
 ) -> BackResults:
     """Gradients of the data, the first states and the parameters. Uses up the record. Symbols have no gradient."""
     weights, batch, out = saved.weights, saved.batch, saved.out
-    dtype, N, B = weights.parameters.dtype, batch.rows, len(batch.order)
-    P, D, L = weights.output_size, weights.num_directions, weights.num_layers
-    d_x = np.empty(batch.data.shape if input_grad else (0, 0), dtype)
-    d_h_0 = np.empty((L * D, B, P), dtype)
-    d_others_0 = np.empty((cell_of(weights).others, L * D, B, weights.hidden_size), dtype)
-    d_between = WORKSPACE.take(min(2, L - 1) * N * D * P, dtype)
-    d_projected = WORKSPACE.take((L * D if weights.hidden_size != P else 0) * N * P, dtype)
+    shapes, dtype = back_shapes(weights, batch.rows, len(batch.order), input_grad), out.dtype
+    d_between, d_projected = _room(shapes[0], dtype), _room(shapes[4], dtype)
+    d_x, d_h_0, d_others_0 = [np.empty(shape, dtype) for shape in shapes[1:4]]
     numbers = layout_numbers(cell_of(weights), weights[4:])
     panels = WORKSPACE.take(back_panels_size(weights.parameters, numbers), dtype)
     pack_back(weights.parameters, numbers, panels, input_grad)

@@ -1,8 +1,9 @@
-"""The three passes as C functions, one for each kind of weights and dtype, and how they are called.
+"""The three passes as functions with an address, one for each kind of weights and dtype, and how they are called.
 
 A kernel takes one argument: the address of a block of integers, which are sizes and the addresses of arrays. So it
 is compiled once for all callers: Python, by way of the functions ``call_...`` below, whose plain arguments cost
-little to unbox; or a user's ``@njit`` function, which need not compile it anew. The caller keeps the arrays alive.
+little to unbox; or a user's ``@njit`` function, which need not compile it anew. The caller keeps the arrays alive, and
+raises what a kernel raises: MemoryError, as a rule.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from .._jit import by_address, inner, jit
 from ..batch import Batch, Record, States
 from ..cells.cell import Cell
 from ..cells.parameters import Weights, layout_numbers, weights_of
-from ..simd.memory import address, integers_at, pointer, put_integers
+from ..simd.memory import address, integers_at, keep_alive, pointer, put_integers
 from ..simd.modes import call_kernel
 from .panels import pack_forward
 from .scan import forward_stack
@@ -40,8 +41,6 @@ __all__ = [
 class _Header(NamedTuple):
     """What every kernel needs; the head of every block."""
 
-    #: 0 at first; a kernel sets it to `_DONE` at its end: a C function cannot raise an error
-    progress: int
     parameters: int
     panels: int
     input_size: int
@@ -118,7 +117,6 @@ class _Gradients(NamedTuple):
 
 _HEAD = len(_Header._fields)
 _FORWARD, _BACKWARD, _GRADIENTS = len(_Forward._fields), len(_Backward._fields), len(_Gradients._fields)
-_DONE = 1
 _EVERYTHING = 1 << 40  # the length of arrays of which only the address is known: they are not indexed beyond their end
 
 
@@ -163,11 +161,6 @@ def _weights(kind, head, number):
     )  # fmt: skip
 
 
-@inner
-def _done(block):
-    _array(block, np.int64(0), 1)[0] = _DONE
-
-
 def _forward_kernel(kind, number):
     def forward(block):
         head = _Header(*integers_at(block, _HEAD))
@@ -178,7 +171,6 @@ def _forward_kernel(kind, number):
             _array(head.out, number, _EVERYTHING), head.shown, _array(call.h_n, number, _EVERYTHING),
             _array(call.others_n, number, _EVERYTHING),
         )  # fmt: skip
-        _done(block)
 
     return forward
 
@@ -195,7 +187,6 @@ def _backward_kernel(kind, number):
             call.input_grad != 0, _array(call.d_x, number, _EVERYTHING),
             _states(call.d_h_0, call.d_others_0, 1, number), _array(call.d_projected, number, _EVERYTHING),
         )  # fmt: skip
-        _done(block)
 
     return backward
 
@@ -210,7 +201,6 @@ def _gradients_kernel(kind, number):
             _array(call.d_projected, number, _EVERYTHING), call.part, call.parts,
             _array(call.gradient, number, _EVERYTHING),
         )  # fmt: skip
-        _done(block)
 
     return gradients
 
@@ -225,7 +215,7 @@ def _compiled(name: str, kind: Any, itemsize: int) -> Any:
     tile_of(dtype)
     digest = kind.cell.digest
     made = by_address(types.void(types.intp), (digest, dtype.name))(_KERNELS[name](kind, dtype.type(0)))
-    enter(digest, name, dtype.name, made.address)
+    enter(digest, name, dtype.name, made.native)
     return made
 
 
@@ -234,7 +224,7 @@ def kernel(name: str, weights: Weights, symbols: bool = False) -> int:
     if symbols:
         gather_of(weights.parameters.dtype)
     kind: Any = type(weights)
-    return _compiled(name, kind, weights.parameters.itemsize).address
+    return _compiled(name, kind, weights.parameters.itemsize).native
 
 
 def make_all(weights: Weights) -> Weights:
@@ -272,8 +262,7 @@ def _run(kernel, head, call):
     put_integers(address(block, 0), head)
     put_integers(address(block, len(head)), call)
     call_kernel(kernel, address(block, 0))
-    if block[0] != _DONE:
-        raise MemoryError("not enough memory for this batch")
+    keep_alive((block,))
 
 
 @inner
@@ -285,7 +274,6 @@ def _place(drop):
 def _head(parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, drop, keep, record, out, shown):
     gates, cells, outputs, unprojected = record
     return _Header(
-        progress=0,
         parameters=address(parameters, 0),
         panels=address(panels, 0),
         input_size=sizes[0],

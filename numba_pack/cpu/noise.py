@@ -1,4 +1,4 @@
-"""Random masks within a scan, of recurrent dropout and of zoneout: a C function of its own, which only those compile.
+"""Random masks within a scan, of recurrent dropout and of zoneout: a function of its own, which only those compile.
 
 A mask is a function of seed, call, layer, the caller's number of the sequence, step and unit, as that of dropout
 between layers is (``cells/dropout.py``), and is made again in the backward pass.

@@ -22,7 +22,16 @@ import numpy as np
 from numba import carray
 
 from .._jit import inner, overload
-from ..cells.parameters import gates_hh_of, gates_ih_of, gates_of, has_product, kept_of, layout, normed
+from ..cells.parameters import (
+    gates_hh_of,
+    gates_ih_of,
+    gates_of,
+    has_product,
+    kept_of,
+    layout,
+    normed,
+    products_of_tape,
+)
 from ..simd.lanes import (
     fma,
     like,
@@ -41,7 +50,8 @@ from .tile import Matrix
 
 __all__ = [
     "NUMBERS", "OF_INPUT", "OF_PRODUCT", "OF_STATE", "for_normed", "normalise", "normalise_back",
-    "normalised_gradient", "products_gradient", "products_of", "row_width", "sums_of",
+    "normalised_gradient", "products_gradient", "products_of", "room", "row_width", "sums_of",
+    "tape_columns",
 ]  # fmt: skip
 
 #: the kinds of products, in the order of a row
@@ -84,18 +94,25 @@ def _part_of_row(weights, kind):
 
 
 @inner
-def row_width(weights, keep):
-    """W: a row of gates and, if normalised, of products, with some room behind it.
+def tape_columns(kept, products, units):
+    """The columns of a row of the tape: blocks that are kept, and normalised products with their numbers."""
+    return (kept + products) * units + (NUMBERS if products else 0)
 
-    So rows do not fall into the same few sets of the cache.
-    """
-    dtype = weights.parameters.dtype
-    blocks = kept_of(weights) if keep else gates_of(weights) + has_product(weights)
-    columns = blocks * weights.hidden_size
-    if normed(weights):
-        first, count = _part_of_row(weights, OF_INPUT)
-        columns += first + (count + NUMBERS if keep else 0)
+
+@inner
+def room(dtype, columns):
+    """Elements from row to row: so many columns, and some more, lest rows fall into the same few sets of the cache."""
     return padded(dtype, columns) + width(dtype)
+
+
+@inner
+def row_width(weights, keep):
+    """W: a row of gates and, if normalised, of products, with some room behind it."""
+    H, blocks = weights.hidden_size, gates_of(weights) + has_product(weights)
+    columns = (blocks + normed(weights) * (gates_hh_of(weights) + has_product(weights))) * H
+    if keep:
+        columns = tape_columns(kept_of(weights), products_of_tape(weights), H)
+    return room(weights.parameters.dtype, columns)
 
 
 @inner

@@ -13,6 +13,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from .._arguments import kind_of
 from ..layers.module import Module, option_names
+from ..layers.stack import Stack
 from ._torch_kinds import KINDS, computes_something_else, not_of_torch_nn
 from ._torch_tensors import DTYPES, TORCH_DTYPES, unreadable
 
@@ -142,7 +143,7 @@ def to_torch(layer: Any) -> Any:
     TypeError
         If the layer is none of these.
     ValueError
-        If it has an option that PyTorch has not, such as ``return_states``.
+        If it has an option that PyTorch has not, such as ``return_states`` or a list of widths.
 
     Examples
     --------
@@ -151,6 +152,11 @@ def to_torch(layer: Any) -> Any:
     GRU(3, 5, bidirectional=True)
     """
     torch_kind = next((torch_kind for torch_kind, kind in KINDS.items() if type(layer) is kind), None)
+    if isinstance(layer, Stack):
+        raise ValueError(
+            f"layer must have one hidden_size, for PyTorch has no layers of different widths; got {layer!r}, of whose "
+            "layers each can be copied: layer.layers[i]"
+        )
     if torch_kind is None:
         raise TypeError(
             "layer must be an RNN, LSTM, GRU, RNNCell, LSTMCell or GRUCell of numba_pack; "

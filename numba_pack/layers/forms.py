@@ -35,6 +35,8 @@ __all__ = [
 
 def as_array(value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], letters: str = "") -> np.ndarray:
     """A C-contiguous, writable array of this shape and dtype: the value itself if it is one, else a copy."""
+    if type(value) is np.ndarray and value.dtype == dtype and value.shape == shape and value.flags.carray:
+        return value  # what comes step after step, as fast as may be
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array; got {kind_of(value, np.ndarray)}")
     value = plain(value, name)
@@ -49,8 +51,10 @@ def as_array(value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
 
 def plain(value: np.ndarray, name: str) -> np.ndarray:
     """An array of NumPy's own class: the shape that a subclass reports may be wrong."""
+    if type(value) is np.ndarray:
+        return value
     check_no_mask(value, name)
-    return value if type(value) is np.ndarray else np.asarray(value)
+    return np.asarray(value)
 
 
 def as_input(value: np.ndarray, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], letters: str) -> np.ndarray:
@@ -92,6 +96,10 @@ class Host:
         shown = array.view()
         shown.flags.writeable = False
         return shown
+
+
+#: the rows of a step of one sequence, and the order of one; nothing writes to those of a batch
+_ONE, _FIRST = np.ones(1, np.int64), np.zeros(1, np.int64)
 
 
 class Symbols:
@@ -248,7 +256,8 @@ class Single(Form):
     def __init__(self, array: np.ndarray, input_size: int, dtype: np.dtype[Any]) -> None:
         self.B, self.dtype, self.arrays = 1, dtype, arrays_of(array)
         data = self.arrays.as_input(array, "input", (len(array), input_size), dtype, "(T, input_size)")
-        self.batch = Batch(data, np.ones(len(data), np.int64), np.zeros(1, np.int64), len(data), data.ndim == 1)
+        sizes = _ONE if len(data) == 1 else np.ones(len(data), np.int64)
+        self.batch = Batch(data, sizes, _FIRST, len(data), data.ndim == 1)
 
     def rows(self, value: Any, name: str, columns: int) -> np.ndarray:
         shape = (len(self.batch.data), columns)
@@ -285,7 +294,8 @@ class OneStep(Form):
         else:
             data = as_array(value, "input", (value.shape[0], input_size), dtype, "(B, input_size)")
         B = self.B = data.shape[0]
-        self.batch = Batch(data, np.full(1 if B else 0, B), np.arange(B), B)
+        sizes, order = (_ONE, _FIRST) if B == 1 else (np.full(1 if B else 0, B), np.arange(B))
+        self.batch = Batch(data, sizes, order, B)
 
     def back(self, rows: np.ndarray) -> np.ndarray:
         return rows[0] if self.single else rows

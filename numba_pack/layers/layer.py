@@ -31,6 +31,7 @@ from .tape import Given, Gradients, Input, State, Tape, as_tape
 __all__ = ["GRU", "LSTM", "RNN", "Layer"]
 
 Class = TypeVar("Class", bound=type)
+Own = TypeVar("Own", bound="_Named[Any]")
 
 #: far more than anybody has; beyond it, not the memory but the names of the parameters would be the trouble
 MOST_LAYERS = 4096
@@ -66,19 +67,6 @@ class Layer(Module, Generic[State]):
         reverse: bool = False,
         **constants: float,
     ) -> None:
-        if isinstance(hidden_size, (list, tuple)) and type(self) in (Layer, RNN, LSTM, GRU):
-            from .stack import Stack  # which is made of layers
-
-            stack: Any = self
-            kind, stack.__class__ = type(self), Stack
-            stack.__init__(
-                kind, cell, input_size, hidden_size, num_layers, dropout, return_states, rng, bias=bias,
-                batch_first=batch_first, bidirectional=bidirectional, proj_size=proj_size,
-                recurrent_dropout=recurrent_dropout, zoneout=zoneout, heads=heads, layer_norm=layer_norm, dtype=dtype,
-                reverse=reverse,
-                **constants,
-            )  # fmt: skip
-            return
         self.input_size = as_size(input_size, "input_size")
         self.hidden_size = as_size(hidden_size, "hidden_size")
         self.num_layers = as_size(num_layers, "num_layers", most=MOST_LAYERS)
@@ -142,7 +130,8 @@ class Layer(Module, Generic[State]):
         other.__dict__.update(self.__dict__, _training_calls=copy.copy(self._training_calls))
         return other
 
-    # an output is typed as that of a layer without ``return_states``
+    # An output is typed as that of a layer without ``return_states``. With it the type would be another one only if the
+    # classes were generic in this option, and each constructor had its fourteen arguments written out three times.
 
     @overload
     def __call__(self, input: Given, hx: State | None = None) -> tuple[Given, State]: ...
@@ -311,7 +300,15 @@ def layer_of(
     """What a call of a cell makes."""
     if cell in _CLASSES and reverse is False:  # these have the options of PyTorch, and no others
         return _CLASSES[cell](input_size, hidden_size, **options)
+    if isinstance(hidden_size, (list, tuple)):
+        return _stack(partial(Layer, cell), input_size, hidden_size, reverse=reverse, **options)
     return Layer(cell, input_size, hidden_size, reverse=reverse, **options)
+
+
+def _stack(*arguments: Any, **options: Any) -> Any:
+    from .stack import Stack  # which is made of layers
+
+    return Stack(*arguments, **options)
 
 
 _PARAMETERS = """
@@ -391,8 +388,19 @@ def _documented(function: str, nonlinearity: str = "", projection: str = "") -> 
     return decorate
 
 
+class _Named(Layer[State]):
+    """RNN, LSTM and GRU make a `Stack` of a list of widths; classes that users derive from them do not."""
+
+    def __new__(cls: type[Own], *arguments: Any, **options: Any) -> Own:
+        hidden_size = arguments[1] if len(arguments) > 1 else options.get("hidden_size")
+        if cls in (RNN, LSTM, GRU) and isinstance(hidden_size, (list, tuple)):
+            stack: Own = _stack(cls, **signature(cls).bind(*arguments, **options).arguments)
+            return stack
+        return object.__new__(cls)
+
+
 @_documented("rnn", nonlinearity=_NONLINEARITY)
-class RNN(Layer[np.ndarray]):
+class RNN(_Named[np.ndarray]):
     """A simple recurrent net: h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or with relu in place of tanh.
 
     {parameters}
@@ -439,7 +447,7 @@ class RNN(Layer[np.ndarray]):
 
 
 @_documented("lstm", projection=_PROJECTION)
-class LSTM(Layer[tuple[np.ndarray, np.ndarray]]):
+class LSTM(_Named[tuple[np.ndarray, np.ndarray]]):
     """Long short-term memory.
 
     With i, f, g, o the four parts of ``W_ih x + b_ih + W_hh h + b_hh``:
@@ -489,7 +497,7 @@ class LSTM(Layer[tuple[np.ndarray, np.ndarray]]):
 
 
 @_documented("gru")
-class GRU(Layer[np.ndarray]):
+class GRU(_Named[np.ndarray]):
     """A gated recurrent unit.
 
     With r, z, n the three parts of the products: r = sigmoid(x_r + h_r), z = sigmoid(x_z + h_z),

@@ -306,8 +306,8 @@ class Module(Fixed):
 
     def _first_states(self, form: Form, hx: Any, name: str = "hx") -> tuple[States, tuple[bool, ...]]:
         """The first states as the engines take them, and for each whether one is shared by all sequences."""
-        if hx is None:
-            return no_states(self.dtype), ()
+        if hx is None or form.B == 1:
+            return self._states(form, hx, name), ()
         parts = [hx] if self.cell.states == 1 else list(_parts(hx))
         sizes = (self.output_size, *[self.hidden_size] * self.cell.others)
         scans = self.num_layers * self.num_directions
@@ -351,7 +351,7 @@ class Module(Fixed):
         """A state, or the gradient of one, as the caller takes it."""
         if self.cell.states == 1:
             return form.state_back(h)
-        return (form.state_back(h), *(form.state_back(others[i]) for i in range(self.cell.others)))
+        return (form.state_back(h), *[form.state_back(others[i]) for i in range(self.cell.others)])
 
     def __repr__(self) -> str:
         options = [f"{self.input_size}, {self.hidden_size}"]

@@ -10,14 +10,13 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._backend import backend
 from ..batch import States
-from ..cells.cell import Cell
 from ..cells.dropout import Calls, Dropout
 from ..packing.checks import as_flag, as_size
 from .engine import engine
@@ -104,17 +103,16 @@ class Stack(Layer[Any]):
 
     def __init__(
         self,
-        kind: type[Layer[Any]],
-        cell: Cell,
+        kind: Callable[..., Layer[Any]],
         input_size: int,
         hidden_size: Sequence[int],
-        num_layers: int,
-        dropout: float,
-        return_states: bool,
-        rng: Any,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        return_states: bool = False,
+        rng: Any = None,
         **options: Any,
     ) -> None:
-        """`Layer` makes it, of the arguments of a layer; ``kind`` is the class of each."""
+        """The arguments are those of a layer; ``kind`` makes each of its own width."""
         count = len(hidden_size)
         if not 0 < count <= MOST_LAYERS:
             raise ValueError(f"hidden_size must be an int, or a list of 1 to {MOST_LAYERS}; got a list of {count}")
@@ -128,17 +126,12 @@ class Stack(Layer[Any]):
                 warnings.warn(f"dropout is between layers, of which there is one: {dropout} does nothing", stacklevel=4)
             if backend == "cuda":
                 raise ValueError(f"dropout must be 0 for a list of widths where the backend is cuda; got {dropout}")
-        generator, own = as_generator(rng), dict(vars(self))  # which is what the class of an RNN notes
+        generator = as_generator(rng)
         layers: list[Layer[Any]] = []
         for i, width in enumerate(hidden_size):
             as_size(width, f"hidden_size[{i}]")
-            layer = object.__new__(kind)
-            vars(layer).update(own)
-            before = generator.bit_generator.state
-            top = i == count - 1
-            Layer.__init__(
-                layer, cell, input_size, width, return_states=return_states and top, rng=generator, **options
-            )
+            before, top = generator.bit_generator.state, i == count - 1
+            layer = kind(input_size, width, return_states=return_states and top, rng=generator, **options)
             layers.append(layer)
             # as if it had drawn its parameters alone: so layers of equal widths draw what one layer does
             generator.bit_generator.state = before
@@ -192,6 +185,10 @@ class Stack(Layer[Any]):
     @property
     def _called(self) -> str:
         return self._version.layers[0]._called
+
+    def _options(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in ("num_layers", "dropout", "return_states")}
+        return {**self._version.layers[0]._options(), **own, "hidden_size": list(self.hidden_size)}
 
     def __repr__(self) -> str:
         shown = copy.copy(self._version.layers[0])

@@ -26,10 +26,11 @@ from .. import cells as published
 from .._arguments import kind_of
 from ..cells.cell import Cell
 from ..cells.parameters import Weights, named_shapes
-from .layer import GRU, LSTM, RNN, Layer
+from .layer import GRU, LSTM, RNN, Layer, layer_of
 from .module import Module, as_generator, option_names
 from .one_step import GRUCell, LSTMCell, RNNCell
 from .parametrized import computed_from
+from .stack import Stack
 
 __all__ = ["as_path", "check_file", "load", "save", "write"]
 
@@ -148,7 +149,7 @@ def save(path: str | os.PathLike[str], layers: Any) -> None:
             name.encode()
         except UnicodeEncodeError as error:
             raise ValueError(f"layers must have names that are text; got {name!r}: {error}") from error
-        what = _what(layer)
+        what = _what(layer.layers[0] if isinstance(layer, Stack) else layer)
         if not what:
             at = f"layers[{name!r}]" if name else "layers"
             raise TypeError(
@@ -334,8 +335,8 @@ def _metadata(text: str, cells: Mapping[str, Cell]) -> dict[str, _Told]:
 def _told(layer: str, options: dict[str, Any], cells: Mapping[str, Cell]) -> _Told:
     key = "cell" if "cell" in options else "kind"
     name = options.get(key)
-    if key == "kind" and (name is None or name in list(_KINDS)):
-        return _Told(None, options)
+    if key == "kind" and (name is None or (name in list(_KINDS) and not options.get("reverse"))):
+        return _Told(None, options)  # which have no such option
     known = cells if key == "cell" else {**cells, **_PUBLISHED}
     if not isinstance(name, str) or name not in known:
         raise ValueError(f"{_called(layer)}: its cell {name!r} is not known: pass it in cells=[...]")
@@ -348,7 +349,8 @@ def _layer(name: str, tensors: dict[str, np.ndarray], told: _Told, given: dict[s
         heads = told.options.get("heads", 1)
         heads = heads if type(heads) is int and heads > 0 else 1
         kind, cell = (Layer, told.cell) if told.cell else _kind(tensors, heads)
-        found, dtype, names = _found(kind, cell, tensors, heads), _dtype(tensors), option_names(kind, told.cell)
+        find = _found_in_each if isinstance(told.options.get("hidden_size"), list) else _found
+        found, dtype, names = find(kind, cell, tensors, heads), _dtype(tensors), option_names(kind, told.cell)
         for option, value in {"kind": kind.__name__, **found}.items():
             if told.options.get(option, value) != value:
                 raise ValueError(f"its metadata tell {option}={told.options[option]!r}, its tensors {value!r}")
@@ -360,7 +362,7 @@ def _layer(name: str, tensors: dict[str, np.ndarray], told: _Told, given: dict[s
         options |= found | {option: value for option, value in given.items() if option in names}
         if "nonlinearity" in names and "nonlinearity" not in options:
             raise ValueError("the file does not tell its nonlinearity: pass nonlinearity='tanh' or 'relu'")
-        make: Callable[..., Module] = partial(Layer, told.cell) if told.cell else kind
+        make: Callable[..., Module] = partial(layer_of, told.cell) if told.cell else kind
         layer = make(**options, dtype=dtype, rng=rng)
         layer.load_state_dict(tensors)
     except (ValueError, TypeError) as error:
@@ -423,6 +425,18 @@ def _found(kind: type[Module], cell: Cell, tensors: dict[str, np.ndarray], heads
     shapes = named_shapes(cell, tuple(int(sizes[name]) for name in Weights._fields[4:]))
     _check_shapes({name if end else name.removesuffix("_l0"): shape for name, shape in shapes.items()}, tensors)
     return {option: value for option, value in found.items() if option in option_names(kind)}
+
+
+def _found_in_each(kind: type[Module], cell: Cell, tensors: dict[str, np.ndarray], heads: int) -> dict[str, Any]:
+    """The same of layers of different widths, whose parameters fit together if the layer takes them in the end."""
+    layers: dict[int, dict[str, np.ndarray]] = {}
+    for name, tensor in tensors.items():
+        match = re.fullmatch(r"(.+_l)(\d+)(|_reverse)", name)
+        if not match:
+            raise ValueError(f"{name} must end in the number of its layer where hidden_size is a list")
+        layers.setdefault(int(match[2]), {})[f"{match[1]}0{match[3]}"] = tensor
+    found = [_found(kind, cell, layers[i], heads) for i in sorted(layers)]
+    return {**found[0], "hidden_size": [one["hidden_size"] for one in found], "num_layers": len(found)}
 
 
 def _matrix(tensors: dict[str, np.ndarray], name: str) -> tuple[int, int]:

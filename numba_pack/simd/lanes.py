@@ -193,7 +193,7 @@ def nothing(typingctx, dtype):
 
 def width(dtype):
     """How many elements of a dtype one vector holds: a constant in compiled code."""
-    raise NotImplementedError("width is for compiled code")
+    return MACHINE.register_bytes // dtype.itemsize
 
 
 @overload(width, inline="always")

@@ -16,6 +16,7 @@ from .lanes import I64, _element, _pointer
 __all__ = [
     "address",
     "call_address",
+    "call_native",
     "clear",
     "copy",
     "float_of",
@@ -24,6 +25,7 @@ __all__ = [
     "keep_alive",
     "pointer",
     "put_integers",
+    "raise_if",
 ]
 
 
@@ -85,14 +87,26 @@ def float_of(typingctx, bits):
 
 @intrinsic
 def call_address(typingctx, function, argument):
-    """Call a C function of one integer at an address."""
+    """Call a function of one integer at its address ``native`` (see ``_jit.by_address``); what it raises is raised."""
 
     def codegen(context, builder, sig, args):
-        kind = ir.FunctionType(ir.VoidType(), [I64])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
+        raise_if(context, builder, call_native(context, builder, *args))
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp), codegen
+
+
+def call_native(context, builder, function, argument):
+    """In LLVM: call a function of one integer at its address ``native``. What it returns is for `raise_if`."""
+    kind = context.call_conv.get_function_type(types.none, (types.intp,))
+    function = builder.inttoptr(function, kind.as_pointer())
+    return context.call_conv.call_function(builder, function, types.none, (types.intp,), [argument])[0]
+
+
+def raise_if(context, builder, status):
+    """In LLVM: raise what a function has raised."""
+    with cgutils.if_unlikely(builder, status.is_error):
+        context.call_conv.return_status_propagate(builder, status)
 
 
 @intrinsic(prefer_literal=True)

@@ -15,6 +15,7 @@ from numba.extending import intrinsic
 
 from .lanes import I32, I64, llvm_call
 from .machine import ARCHITECTURE
+from .memory import call_native, raise_if
 
 __all__ = ["call_kernel", "put_back_mode", "take_mode"]
 
@@ -51,13 +52,13 @@ def _mxcsr(builder, instruction, place):
 
 @intrinsic
 def call_kernel(typingctx, function, block):
-    """Call the C function at an address with the address of a block, in the kernels' mode."""
+    """As `call_address`, with the address of a block, in the kernels' mode."""
 
     def codegen(context, builder, sig, args):
         former = _take(builder)
-        kind = ir.FunctionType(ir.VoidType(), [I64])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
+        status = call_native(context, builder, *args)
         _put_back(builder, former)
+        raise_if(context, builder, status)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp), codegen

@@ -308,6 +308,8 @@ def test_what_pytorch_has_no_module_for_is_refused():
         interop.to_torch(nbp.LSTM(3, 5, return_states=True))
     with pytest.raises(TypeError, match=r"layer must be an RNN, LSTM, GRU, .*got numba_pack\.layers\.layer\.Layer"):
         interop.to_torch(nbp.cells.MGU(3, 5))
+    with pytest.raises(ValueError, match=r"layer must have one hidden_size, for .*; got LSTM\(3, \[5, 4\]\)"):
+        interop.to_torch(nbp.LSTM(3, [5, 4]))
 
 
 def test_public_names_are_those_of_the_public_module():

@@ -104,6 +104,16 @@ def test_the_compiled_functions_can_be_called_from_python():
     assert nbp.gru_backward(tape, output, state).parameters.shape == layer.parameters.shape
 
 
+@pytest.mark.parametrize(
+    "layer", [nbp.LSTM(5, 7, 3, bidirectional=True, proj_size=3, rng=0), nbp.GRU(5, 7, 2, rng=0)], ids=["LSTM", "GRU"]
+)
+def test_a_compiled_tape_holds_arrays_of_the_shapes_of_the_layers_own(layer):
+    packed = nbp.pack_ragged(*ragged(np.float32))
+    record = nbp.run_forward(packed, layer.weights)[2].record
+    own = layer.forward(packed)[2].take().record
+    assert [array.shape for array in record] == [array.shape for array in own]
+
+
 # -- what may be None --------------------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from helpers import CELLS, LENGTHS, Case, as_tuple, assert_near, assert_same_bit
 
 import numba_pack as nbp
 from numba_pack.cpu import engine
+from numba_pack.layers.layer import Layer
 from numba_pack.layers.stack import Stack
 
 I = 3  # noqa: E741
@@ -474,6 +475,15 @@ def test_a_stack_is_not_made_of(error, words, given):
         nbp.LSTM(**{"input_size": I, "hidden_size": [5, 4], **given})
 
 
+def test_a_list_of_widths_makes_a_stack_of_layers_of_the_class_that_is_called():
+    for make, kind in ((nbp.LSTM, nbp.LSTM), (nbp.cells.GRU, nbp.GRU), (nbp.cells.MGU, Layer)):
+        for widths in ([5, 4], (5, 4)):
+            stack = make(I, hidden_size=widths)
+            assert type(stack) is Stack
+            assert [type(layer) for layer in stack.layers] == [kind] * 2
+        assert type(make(I, 5)) is kind
+
+
 def test_a_class_of_a_users_has_layers_of_one_width():
     with pytest.raises(TypeError, match="hidden_size must be an integer"):
         Encoder(I, [5, 4])
@@ -521,8 +531,3 @@ CALLS = {
 def test_a_stack_is_not_called_with(error, words, call):
     with pytest.raises(error, match=words):
         call()
-
-
-def test_a_file_does_not_hold_one(tmp_path):
-    with pytest.raises(TypeError, match=r"layers must be made by .*; got .*\.Stack"):
-        nbp.save(tmp_path / "stack.safetensors", STACK)

@@ -163,6 +163,53 @@ def test_heads_come_back(make, path):
             nbp.load(path)
 
 
+STACKS = {
+    "rnn": lambda: nbp.RNN(3, [5, 4], nonlinearity="relu", dropout=0.25, batch_first=True),
+    "lstm": lambda: nbp.LSTM(3, (6, 4, 8), bidirectional=True, proj_size=2, bias=False, heads=2, dtype=np.float64),
+    "one width": lambda: nbp.GRU(3, [5]),
+    "equal widths": lambda: nbp.GRU(3, [5, 5], return_states=True),
+    "reverse": lambda: cells.SLSTM(3, [4, 2], heads=2, reverse=True),
+    "own": lambda: Own(3, [5, 4], recurrent_dropout=0.25, zoneout=(0.5, 0.0), rate=0.1),
+}
+
+
+@pytest.mark.parametrize("make", STACKS.values(), ids=STACKS)
+def test_layers_of_different_widths_come_back(make, path):
+    stack = make()
+    nbp.save(path, {"stack": stack, "plain": nbp.GRU(3, 5)})
+    back = nbp.load(path, cells=[Own])["stack"]
+    assert_same_layer(back, stack)
+    for layer, expected in zip(back.layers, stack.layers, strict=True):
+        assert_same_layer(layer, expected)
+
+
+@pytest.mark.parametrize("hidden_size", [5, [5, 4]], ids=["layer", "stack"])
+@pytest.mark.parametrize("cell", [cells.LSTM, cells.GRU, cells.RNNRelu], ids=lambda cell: cell.name)
+def test_a_layer_of_a_plain_cell_in_reverse_comes_back(cell, hidden_size, path):
+    layer = cell(3, hidden_size, reverse=True)
+    nbp.save(path, layer)
+    assert_same_layer(nbp.load(path), layer)
+
+
+def test_widths_that_are_not_those_of_the_tensors_are_refused(path):
+    stack = nbp.GRU(3, [5, 4])
+    for widths, names, message in (
+        ([5, 5], {}, r"its metadata tell hidden_size=\[5, 5\], its tensors \[5, 4\]"),
+        ([5], {}, r"its metadata tell hidden_size=\[5\], its tensors \[5, 4\]"),
+        ([], {}, r"its metadata tell hidden_size=\[\], its tensors \[5, 4\]"),
+        ([5, 4], {"weight_hh_l1": "weight_hh_l7"}, "missing: weight_hh_l0"),
+        ([5, 4], {"bias_hh_l1": "bias_hh"}, "bias_hh must end in the number of its layer"),
+        ([5, 4], {"bias_ih_l1": "bias_ih_l1_reverse"}, "missing: "),
+        ([5, 4], {"weight_ih_l0": "weight_ih_l1", "weight_ih_l1": "weight_ih_l0"}, "must have shape"),
+        ([5, 4], {name: name.replace("_l1", "_l9") for name in stack.state_dict()}, "missing: .*l1.* not known: .*l9"),
+    ):
+        tensors = {names.get(name, name): value for name, value in stack.state_dict().items()}
+        write(path, json.dumps({"": {"hidden_size": widths}}), tensors)
+        with pytest.raises(ValueError, match=message) as error:
+            nbp.load(path)
+        assert str(path) in str(error.value)
+
+
 @pytest.mark.parametrize("of_the_users_own", [(), (cells.MGU,)], ids=["none", "another"])
 def test_a_cell_that_is_not_known_has_to_be_passed(of_the_users_own, path):
     nbp.save(path, {"own": Own(3, 5)})

@@ -1,0 +1,83 @@
+"""The shapes of what the passes write: one description, for the engine in Python and for users' compiled code.
+
+Letters as in ``scan.py``.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+from .._jit import inner, overload
+from ..cells.cell import Cell
+from .norm import room, tape_columns
+from .panels import padded
+
+__all__ = ["back_shapes", "record_shapes", "result_shapes"]
+
+
+class _Counts(NamedTuple):
+    """What the shapes take from a cell, by the names that it has there."""
+
+    others: int
+    kept: int
+    products: int
+    kept_states: int
+
+
+@functools.cache
+def _counts_of(cell: Cell) -> _Counts:
+    return _Counts(*[getattr(cell, name) for name in _Counts._fields])
+
+
+def _counts(weights: Any) -> _Counts:
+    return _counts_of(type(weights).cell)
+
+
+@overload(_counts)
+def _counts_in_njit(weights):
+    counts = _counts_of(weights.instance_class.cell)
+    return lambda weights: counts
+
+
+@inner
+def result_shapes(weights, N, B):
+    """Of the arrays of `Results`, for B sequences of N rows."""
+    H, P, D = weights.hidden_size, weights.output_size, weights.num_directions
+    scans, others = weights.num_layers * D, _counts(weights).others
+    return (
+        (N, D * P),
+        (scans, B, P),
+        (others, scans, B, H),
+        (others, N, D * H),
+    )
+
+
+@inner
+def record_shapes(weights, N):
+    """Of the arrays of a `Record` of N rows."""
+    dtype, counts = weights.parameters.dtype, _counts(weights)
+    H, P, D, L = weights.hidden_size, weights.output_size, weights.num_directions, weights.num_layers
+    units = padded(dtype, H)
+    return (
+        (L * D, N, room(dtype, tape_columns(counts.kept, counts.products, H))),
+        (counts.kept_states, L * D, N, units),
+        (L - 1, N, D * P),
+        (L * D if P != H else 0, N, units),
+    )
+
+
+@inner
+def back_shapes(weights, N, B, input_grad):
+    """Of what `backward_stack` writes, in the order of its arguments: d_between, d_x, d_h_0, d_others_0, d_projected.
+
+    The first and the last are for the pass alone.
+    """
+    H, P, D, L = weights.hidden_size, weights.output_size, weights.num_directions, weights.num_layers
+    return (
+        (min(2, L - 1), N, D * P),
+        (N if input_grad else 0, weights.input_size),
+        (L * D, B, P),
+        (_counts(weights).others, L * D, B, H),
+        (L * D if P != H else 0, N, P),
+    )

@@ -1,0 +1,34 @@
+"""What goes wrong in a kernel is raised where the kernel was called, from Python and in users' compiled code."""
+
+import numba
+import numpy as np
+import pytest
+
+import numba_pack as nbp
+from numba_pack.cpu import kernels
+
+WEIGHTS = nbp.GRU(1, 1, rng=0).weights
+ROWS, H_0, OTHERS = np.zeros((2, 1), np.float32), np.zeros((1, 2, 1), np.float32), np.empty((0, 1, 2, 1), np.float32)
+NOWHERE = 0
+
+
+@numba.njit
+def scan(address, weights, sequences):
+    """A forward pass over as many sequences as it is told, of which there are two."""
+    kernels.call_inference(
+        address, weights.parameters, weights.panels, weights.sizes, ROWS, np.array([2]), np.array([0, 1]), H_0, OTHERS,
+        False, 0, sequences, ROWS.copy(), NOWHERE, H_0.copy(), OTHERS.copy(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("call", [scan, scan.py_func], ids=["njit", "Python"])
+@pytest.mark.parametrize(
+    ("sequences", "error", "words"),
+    [(1 << 50, MemoryError, "Allocation failed"), (1 << 59, ValueError, "too big|negative dimensions")],
+    ids=["memory", "another"],
+)
+def test_an_error_in_a_kernel_reaches_its_caller_as_it_is(call, sequences, error, words, recwarn, capfd):
+    with pytest.raises(error, match=words):
+        call(kernels.kernel("forward", WEIGHTS), WEIGHTS, sequences)
+    assert not recwarn
+    assert capfd.readouterr().err == ""
