@@ -202,8 +202,9 @@ class Derived:
         of, names = values.__getitem__, self._names
         gates = tuple(map(of, (*names.of_state, *names.sums, *names.of_input)))
         states = tuple(map(of, names.state))
-        self._given = tuple(map(of, names.unit_weights)), tuple(map(of, names.constants))
+        units, constants = tuple(map(of, names.unit_weights)), tuple(map(of, names.constants))
         with np.errstate(all="ignore"):
+            self._given = (*units, *_function(self.cell.fixed)(units, constants)), constants
             if self.cell.has_product:
                 like = np.zeros_like(states[0])  # the product itself, which its factor is not made of
                 (x,) = _function(self.cell.factor)((*gates, like), states, *self._given)

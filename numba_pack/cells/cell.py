@@ -253,7 +253,7 @@ class Cell:
         }
         needed |= {node.place: node for node in found if node.place not in of_gradient}
         forward = reachable([*self._new, *self._factors])
-        kept = tape.chosen(needed.values(), forward, len(self._gates) + len(self._units))
+        kept = tape.chosen(needed.values(), forward, len(self._gates))
         places = {node.place for node in kept}
         read = [
             node.value[1]
@@ -264,21 +264,38 @@ class Cell:
 
     @cached_property
     def kept(self) -> int:
-        """Blocks of a row of the tape: room for what is kept, and then for the gradients of gates and unit weights.
+        """Blocks of a row of the tape: room for what is kept, and then for the gradients of gates.
 
         The factor of `product` is in the last.
         """
+        return max(len(self._gates), len(self.back.kept)) + self.has_product
+
+    @cached_property
+    def kept_with_units(self) -> int:
+        """The same with room for the gradients of unit weights behind those of the gates."""
         return max(len(self._gates) + len(self._units), len(self.back.kept)) + self.has_product
+
+    @cached_property
+    def _fixed(self) -> list[Number]:
+        after = [*self.back.gates, *self.back.units, *self.back.states]
+        return tape.fixed([*self.back.kept, *self._new, *self._factors, *after])
+
+    @cached_property
+    def fixed_numbers(self) -> int:
+        """Numbers that are made of unit weights and constants alone, once for all steps."""
+        return len(self._fixed)
 
     # -- compiled ------------------------------------------------------------------------------------------------------
 
     def _leaves(self) -> dict[int, str]:
+        behind = len(self._units) + len(self.arguments.noises)
         return (
             {
                 node.place: f"{kind}[{i}]"
                 for kind, nodes in (("gates", self._gates), ("states", self._states), ("units", self._units))
                 for i, node in enumerate(nodes)
             }
+            | {node.place: f"units[{behind + i}]" for i, node in enumerate(self._fixed)}
             | {
                 self._graph.argument("constant", i, name).place: f"constants[{i}]"
                 for i, name in enumerate(self.arguments.constants)
@@ -294,11 +311,19 @@ class Cell:
         """``step(gates, states, units, constants) -> (kept, kept_states, states)``, in compiled code.
 
         All are tuples of numbers: ``gates`` the sums in the order of a row, ``states`` those before and after the step,
-        ``units`` the unit weights and then the noises.
+        ``units`` the unit weights, then the noises, then what `fixed` gives.
         """
         kept_states = [self._states[index] for index in self.back.kept_states]
         results = (self.back.kept, kept_states, self._new)
         return compiled("step", ("gates", "states", "units", "constants"), "gates[0]", self._leaves(), results)
+
+    @cached_property
+    def fixed(self) -> Callable[..., Any]:
+        """``fixed(units, constants) -> numbers``: what is made of those alone, the same at every step."""
+        leaves = self._leaves()
+        for node in self._fixed:
+            del leaves[node.place]
+        return compiled("fixed", ("units", "constants"), "units[0]", leaves, (self._fixed,))
 
     @cached_property
     def factor(self) -> Callable[..., Any]:

@@ -1,9 +1,23 @@
 """The minimal LSTM: gates of the input alone, which add up to 1."""
 
+from typing import Any
+
 from .cell import cell
-from .functions import sigmoid, softplus, where
+from .functions import exp, minimum, reciprocal, sigmoid, where
 
 __all__ = ["MinLSTM", "MinLSTMPositive"]
+
+
+def _share(f: Any, i: Any) -> Any:
+    """sigmoid(f) / (sigmoid(f) + sigmoid(i)) = (1 + exp(-i)) / (2 + exp(-f) + exp(-i)).
+
+    Where f + i is below -80, this is sigmoid(f - i) to 4e-18: so two gates near 0 are not 0 / 0.
+    """
+    closed = f + i < -80.0
+    one = where(closed, 0.0, 1.0)
+    of_f = exp(minimum(where(closed, i - f, -f), 80.0))
+    of_i = exp(minimum(where(closed, 0.0, -i), 80.0))
+    return (one + of_i) * reciprocal(one + one + of_f + of_i)
 
 
 @cell(of_input="f i n", state="h")
@@ -31,9 +45,7 @@ def MinLSTM(f, i, n, h):
     >>> layer(np.ones((5, 3), np.float32))[0].shape
     (5, 2)
     """
-    # f / (f + i), by the logarithms of both: two gates near 0 would be 0 / 0.
-    f = sigmoid(softplus(-i) - softplus(-f))
-    return n + f * (h - n)
+    return n + _share(f, i) * (h - n)
 
 
 @cell(of_input="f i n", state="h")
@@ -62,6 +74,5 @@ def MinLSTMPositive(f, i, n, h):
     >>> bool((layer(np.ones((5, 3), np.float32))[0] > 0).all())
     True
     """
-    f = sigmoid(softplus(-i) - softplus(-f))
     n = where(n >= 0.0, n + 0.5, sigmoid(n))
-    return n + f * (h - n)
+    return n + _share(f, i) * (h - n)

@@ -35,6 +35,8 @@ __all__ = [
     "WeightsType",
     "constants_of",
     "factor",
+    "fixed",
+    "fixed_of",
     "gates_hh_of",
     "gates_ih_of",
     "gates_of",
@@ -207,9 +209,11 @@ def _of_cell(name):
 gates_of, gates_ih_of, gates_hh_of, has_product, _turn_of, normed, products_of_tape = map(
     _of_cell, ("gates", "gates_ih", "gates_hh", "has_product", "turn", "normed", "products")
 )
-others_of, units_of, noises_of, constants_of, kept_of, kept_numbers_of, kept_states_of, reads_h, reads_h_back = map(
-    _of_cell,
-    ("others", "units", "noises", "constants", "kept", "kept_numbers", "kept_states", "reads_h", "reads_h_back"),
+others_of, units_of, noises_of, constants_of, fixed_of = map(
+    _of_cell, ("others", "units", "noises", "constants", "fixed_numbers")
+)
+kept_of, kept_numbers_of, kept_states_of, reads_h, reads_h_back = map(
+    _of_cell, ("kept", "kept_numbers", "kept_states", "reads_h", "reads_h_back")
 )
 
 
@@ -220,6 +224,11 @@ def step(weights, gates, states, units, constants):
 
 def factor(weights, gates, states, units, constants):
     """`Cell.factor` of that cell."""
+    raise NotImplementedError
+
+
+def fixed(weights, units, constants):
+    """`Cell.fixed` of that cell."""
     raise NotImplementedError
 
 
@@ -245,6 +254,14 @@ def _factor(weights, gates, states, units, constants):
         return lambda weights, gates, states, units, constants: states
     formula = weights.instance_class.cell.factor
     return lambda weights, gates, states, units, constants: formula(gates, states, units, constants)
+
+
+@overload(fixed)
+def _fixed(weights, units, constants):
+    if not weights.instance_class.cell.fixed_numbers:  # never called, but typed
+        return lambda weights, units, constants: units
+    formula = weights.instance_class.cell.fixed
+    return lambda weights, units, constants: formula(units, constants)
 
 
 @overload(step_back)

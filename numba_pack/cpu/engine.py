@@ -186,7 +186,7 @@ def replay_back(
     """Gradients of the data, the first states and the parameters. Uses up the record. Symbols have no gradient."""
     weights, batch, out = saved.weights, saved.batch, saved.out
     shapes, dtype = back_shapes(weights, batch.rows, len(batch.order), input_grad), out.dtype
-    d_between, d_projected = _room(shapes[0], dtype), _room(shapes[4], dtype)
+    d_between, d_projected, d_units = [_room(shape, dtype) for shape in (shapes[0], *shapes[4:])]
     d_x, d_h_0, d_others_0 = [np.empty(shape, dtype) for shape in shapes[1:4]]
     numbers = layout_numbers(cell_of(weights), weights[4:])
     panels = WORKSPACE.take(back_panels_size(weights.parameters, numbers), dtype)
@@ -196,12 +196,12 @@ def replay_back(
     shown = _at(d_shown)
 
     given = _given("backward", saved)
-    rest = (panels, d_out, *d_states, d_between, input_grad, d_x, d_h_0, d_others_0, d_projected)
+    rest = (panels, d_out, *d_states, d_between, input_grad, d_x, d_h_0, d_others_0, d_projected, d_units)
     divide(batch, workers, workers, lambda first, last: call_backward(*given, out, shown, first, last, *rest))
 
     given = _given("gradients", saved)
-    product = partial(call_gradients, *given, out, shown, d_projected)
+    product = partial(call_gradients, *given, out, shown, d_projected, d_units)
     threads.run([partial(product, part, workers, gradient) for part in range(workers)], workers)
-    for array in (*saved.record, d_between, d_projected, panels):
+    for array in (*saved.record, d_between, d_projected, d_units, panels):
         WORKSPACE.give(array)
     return BackResults(d_x, d_h_0, d_others_0, gradient)

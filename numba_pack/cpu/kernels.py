@@ -104,6 +104,7 @@ class _Backward(NamedTuple):
     d_h_0: int
     d_others_0: int
     d_projected: int
+    d_units: int
 
 
 class _Gradients(NamedTuple):
@@ -112,6 +113,7 @@ class _Gradients(NamedTuple):
     part: int
     parts: int
     d_projected: int
+    d_units: int
     gradient: int
 
 
@@ -186,6 +188,7 @@ def _backward_kernel(kind, number):
             _states(call.d_h_n, call.d_others_n, call.given, number), _array(call.d_between, number, _EVERYTHING),
             call.input_grad != 0, _array(call.d_x, number, _EVERYTHING),
             _states(call.d_h_0, call.d_others_0, 1, number), _array(call.d_projected, number, _EVERYTHING),
+            _array(call.d_units, number, _EVERYTHING),
         )  # fmt: skip
 
     return backward
@@ -198,8 +201,8 @@ def _gradients_kernel(kind, number):
         weight_gradients(
             _weights(kind, head, number), _batch(head, number), _states(head.h_0, head.others_0, head.given, number),
             head.drop, _record(head, number), _array(head.out, number, _EVERYTHING),
-            _array(call.d_projected, number, _EVERYTHING), call.part, call.parts,
-            _array(call.gradient, number, _EVERYTHING),
+            _array(call.d_projected, number, _EVERYTHING), _array(call.d_units, number, _EVERYTHING), call.part,
+            call.parts, _array(call.gradient, number, _EVERYTHING),
         )  # fmt: skip
 
     return gradients
@@ -345,7 +348,7 @@ def call_forward(
 def call_backward(
     kernel, parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, drop, gates, cells,
     outputs, unprojected, out, shown, first, last, back_panels, d_out, d_h_n, d_others_n, d_given, d_between,
-    input_grad, d_x, d_h_0, d_others_0, d_projected,
+    input_grad, d_x, d_h_0, d_others_0, d_projected, d_units,
 ):  # fmt: skip
     """Run the backward pass for the sequences ``first`` to ``last``: see `backward_stack`."""
     head = _head(
@@ -366,6 +369,7 @@ def call_backward(
         d_h_0=address(d_h_0, 0),
         d_others_0=address(d_others_0, 0),
         d_projected=address(d_projected, 0),
+        d_units=address(d_units, 0),
     )
     _run(kernel, head, call)
 
@@ -373,12 +377,18 @@ def call_backward(
 @jit
 def call_gradients(
     kernel, parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, drop, gates, cells,
-    outputs, unprojected, out, shown, d_projected, part, parts, gradient,
+    outputs, unprojected, out, shown, d_projected, d_units, part, parts, gradient,
 ):  # fmt: skip
     """Run part ``part`` of ``parts`` of the gradients of the weights: see `weight_gradients`."""
     head = _head(
         parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, _place(drop), True,
         (gates, cells, outputs, unprojected), out, shown,
     )  # fmt: skip
-    at, into = address(d_projected, 0), address(gradient, 0)
-    _run(kernel, head, _Gradients(part=part, parts=parts, d_projected=at, gradient=into))
+    call = _Gradients(
+        part=part,
+        parts=parts,
+        d_projected=address(d_projected, 0),
+        d_units=address(d_units, 0),
+        gradient=address(gradient, 0),
+    )
+    _run(kernel, head, call)

@@ -21,6 +21,8 @@ from .._jit import inner
 from ..cells.parameters import (
     constants_of,
     factor,
+    fixed,
+    fixed_of,
     gates_hh_of,
     gates_of,
     has_product,
@@ -67,7 +69,7 @@ from .panels import (
 from .symbols import gather
 from .tile import Matrix, multiply, multiply_panels, panel_count, panels_at_once, plain_columns, there_and_back
 
-__all__ = ["Rows", "Steps", "forward_stack", "state_product", "steps_of"]
+__all__ = ["Rows", "Steps", "fix", "forward_stack", "state_product", "steps_of"]
 
 #: bytes of gates that an inference scan projects at a time: they stay in the cache until the scan has used them
 BLOCK_BYTES = 1 << 18
@@ -151,8 +153,9 @@ class Direction(NamedTuple):
 
     #: `Panels` of the weights
     panels: Panels
-    #: the address of (C,) constants
+    #: addresses of (C,) constants, and of what `fix` made
     constants: int
+    fixed: int
     #: (., K) the input, or the symbols that stand for its rows, and whether they are symbols
     x: Rows
     symbols: bool
@@ -249,6 +252,18 @@ def state_product(dtype, gates, units, first, last, a, rows, k, panels, c):
 
 
 @inner
+def fix(weights, units, target):
+    """At ``target`` (., H'): what the formula makes of constants and unit weights, which begin at another address."""
+    dtype, size = weights.parameters.dtype, size_of(weights.parameters.dtype)
+    apart = padded(dtype, weights.hidden_size) * size
+    constants = splat_each(dtype, constants_at(weights), constants_of(weights))
+    if fixed_of(weights):
+        for u in range(0, weights.hidden_size, width(dtype)):
+            unit_weights = load_each(dtype, units + u * size, apart, units_of(weights))
+            store_each(target + u * size, apart, fixed(weights, unit_weights, constants))
+
+
+@inner
 def _cell_rows(weights, d, t, r0, rows, before, out, unit, units):
     """The cell, for ``units`` units from ``unit`` on, of rows r0 to r0 + rows of step t."""
     always_inline()
@@ -268,6 +283,8 @@ def _cell_rows(weights, d, t, r0, rows, before, out, unit, units):
             unit_weights = load_each(dtype, d.panels.units + u * size, H_padded * size, units_of(weights))
             noise_at = d.noise.at + ((r0 + r) * d.noise.step + u) * size
             unit_weights = chained(unit_weights, load_each(dtype, noise_at, d.noise_apart, noises_of(weights)))
+            made = load_each(dtype, d.fixed + u * size, H_padded * size, fixed_of(weights))
+            unit_weights = chained(unit_weights, made)
             gates = load_gates(dtype, at, H * size, count, gates_of(weights))
             kept, kept_states, states = step(weights, gates, states, unit_weights, constants)
             store_each(others_at, d.others_apart, without_first(states))
@@ -295,6 +312,8 @@ def _factor_rows(weights, d, t, r0, rows, before):
             unit_weights = load_each(dtype, d.panels.units + u * size, padded(dtype, H) * size, units_of(weights))
             noise_at = d.noise.at + ((r0 + r) * d.noise.step + u) * size
             unit_weights = chained(unit_weights, load_each(dtype, noise_at, d.noise_apart, noises_of(weights)))
+            made = load_each(dtype, d.fixed + u * size, padded(dtype, H) * size, fixed_of(weights))
+            unit_weights = chained(unit_weights, made)
             gates = load_gates(dtype, sums.at + (r * sums.step + u) * size, H * size, count, gates_of(weights))
             of = factor(weights, gates, states, unit_weights, constants)
             store_first(into.at + (r * into.step + u) * size, of[0], count)
@@ -437,6 +456,7 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
     h, others = aligned(dtype, mine * P_padded), aligned(dtype, others_count * mine * H_padded)
     one_step = aligned(dtype, mine * H_padded if P != H else 0)
     zeros = aligned(dtype, (max(P, gates_of(weights) * H) if normed(weights) else P) + width(dtype))
+    made = aligned(dtype, fixed_of(weights) * H_padded)
     clear(address(zeros, 0), zeros.size * size)
 
     places, alone, none = address(steps.places, 0), address(steps.alone, 0), np.zeros(steps.places.size, np.int64)
@@ -470,9 +490,12 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
                 clear(address(mask, 0), mask.size * size)
                 state_mask(drop, index, batch.order, first, mine, Matrix(address(mask, 0), P_padded), P)
             is_shown = shown != 0 and layer == weights.num_layers - 1
+            panels = forward_panels(weights, layer, direction)
+            fix(weights, panels.units, address(made, 0))
             scan = Direction(
-                forward_panels(weights, layer, direction),
+                panels,
                 constants_at(weights),
+                address(made, 0),
                 source,
                 batch.symbols and layer == 0,
                 Rows(target.at + direction * P * size, D * P, target.begins),
@@ -502,4 +525,4 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
                 state = others[other * mine * H_padded : (other + 1) * mine * H_padded]
                 give_states(dtype, state, other * scans + index, batch.order, first, others_n, H)
         source = target
-    keep_alive((steps, none, sums, sums_begin, between, dropped, h, others, one_step, zeros, mask, noise))
+    keep_alive((steps, none, sums, sums_begin, between, dropped, h, others, one_step, made, zeros, mask, noise))

@@ -19,8 +19,10 @@ import numpy as np
 from .._jit import inner
 from ..cells.parameters import (
     constants_of,
+    fixed_of,
     gates_hh_of,
     gates_ih_of,
+    gates_of,
     has_product,
     kept_numbers_of,
     kept_of,
@@ -39,6 +41,7 @@ from ..simd.lanes import (
     added,
     always_inline,
     chained,
+    fetch_each,
     fma,
     joined,
     like,
@@ -47,6 +50,7 @@ from ..simd.lanes import (
     load_first,
     load_gates,
     nothing,
+    parted,
     size_of,
     splat_each,
     store,
@@ -72,7 +76,7 @@ from .norm import (
     sums_of,
 )
 from .panels import BackPanels, aligned, back_panels, constants_at, forward_panels, padded
-from .scan import Rows, give_states, row_at, shifted, steps_of, take_states
+from .scan import Rows, fix, give_states, row_at, shifted, steps_of, take_states
 from .symbols import scatter, scatter_scratch
 from .tile import (
     Matrix,
@@ -95,6 +99,12 @@ BLOCK_ROWS = 128
 SPAN_ROWS = 128 * BLOCK_ROWS
 #: rows whose normalised products' gradients are made at a time
 NORMED_ROWS = 32
+#: rows ahead of which a linear scan has the cache fetch what it will read
+AHEAD = 8
+#: vectors whose rows are summed side by side: a cache line alone of each row would be waited for
+SIDE_BY_SIDE = 8
+#: no place in the gradient
+NONE = -1
 
 
 class BackDirection(NamedTuple):
@@ -102,15 +112,17 @@ class BackDirection(NamedTuple):
 
     #: `BackPanels` of the weights
     panels: BackPanels
-    #: addresses of (U, H') unit weights, (C,) constants and, where products are normalised, their gains
+    #: addresses of (U, H') unit weights, of what `fix` made, of (C,) constants and, where products are normalised, of
+    #: their gains
     units: int
+    fixed: int
     constants: int
     gains: int
     #: (., P) the output of the forward scan, and with it the state before each step
     out: Rows
     #: (., P) gradient of the output
     d_out: Rows
-    #: (., W) what was kept, which becomes the gradients of gates and unit weights
+    #: (., W) what was kept, which becomes the gradients of gates
     gates: Rows
     #: the column of a row where the products that were normalised begin, and room for their gradients: (B, .) of those
     #: with the state, at the last step that was done, and (NORMED_ROWS, .) of those with the input
@@ -143,6 +155,13 @@ class BackDirection(NamedTuple):
     #: (B, H') of each step the first of the noises, and bytes from noise to noise
     noise: Matrix
     noise_apart: int
+    #: (U, B, H') gradients of the unit weights, each sequence's own: where the first is summed over a block of steps,
+    #: where over a span of blocks, where over all; and bytes to that of the next unit weight, of the first two, of this
+    d_units_block: int
+    d_units_span: int
+    d_units: int
+    d_units_near: int
+    d_units_apart: int
     #: a row of zeros
     zeros: Matrix
     #: the forward scan went backward in time
@@ -165,7 +184,10 @@ def _back_cell_rows(weights, d, t, rows, going_on, unit, units, only_product):
     before = d.h_0
     if going_on > 0:
         before = row_at(dtype, d.out, t + 1 if d.reverse else t - 1, 0)
+    ahead = min(AHEAD, rows)
     for r in range(rows):
+        if gates_hh_of(weights) == 0:
+            _fetch_row(weights, d, t, r + ahead, rows, going_on)
         h_at = before.at + r * before.step * size if r < going_on else d.h_0.at + r * d.h_0.step * size
         for u in range(unit, min(unit + units, H), width(dtype)):
             count = H - u
@@ -192,6 +214,8 @@ def _back_cell_rows(weights, d, t, rows, going_on, unit, units, only_product):
             unit_weights = load_each(dtype, d.units + u * size, padded(dtype, H) * size, units_of(weights))
             noise_at = d.noise.at + (r * d.noise.step + u) * size
             unit_weights = chained(unit_weights, load_each(dtype, noise_at, d.noise_apart, noises_of(weights)))
+            made = load_each(dtype, d.fixed + u * size, padded(dtype, H) * size, fixed_of(weights))
+            unit_weights = chained(unit_weights, made)
             kept = load_gates(dtype, at, H * size, count, kept_numbers_of(weights))
             d_states = joined(d_h, d_others)
             if only_product:
@@ -200,11 +224,40 @@ def _back_cell_rows(weights, d, t, rows, going_on, unit, units, only_product):
                 continue
             if has_product(weights):
                 d_factor = load(dtype, d.d_factor.at + (r * d.d_factor.step + u) * size)
-            gates, d_states = step_back(weights, kept, h, states, unit_weights, constants, d_states, d_factor)
+            both, d_states = step_back(weights, kept, h, states, unit_weights, constants, d_states, d_factor)
+            gates, d_units = parted(both, gates_of(weights))
             store_gates(at, H * size, count, gates)
+            sums_at = d.d_units_block + (r * padded(dtype, H) + u) * size
+            so_far = load_each(dtype, sums_at, d.d_units_near, units_of(weights))
+            store_each(sums_at, d.d_units_near, added(so_far, d_units))
             if P == H:
                 store(carried, d_states[0])
             store_each(others_at, d.d_others_apart, without_first(d_states))
+
+
+@inner
+def _fetch_row(weights, d, t, r, rows, going_on):
+    """Have the cache fetch what the derivative of row r of step t reads, or, if there are fewer, of the step before.
+
+    A linear scan does little with what it reads, and the processor looks ahead by too few vectors to be in time: then
+    the scan waits for memory more than it computes.
+    """
+    always_inline()
+    dtype, H = weights.parameters.dtype, weights.hidden_size
+    size, before = size_of(dtype), t + 1 if d.reverse else t - 1
+    if reads_h_back(weights) and r < going_on:
+        h = row_at(dtype, d.out, before, r)
+        for u in range(0, H, width(dtype)):
+            fetch_each(h.at + u * size, 0, 1)
+    if r >= rows:
+        t, r = before, r - rows
+        if r >= going_on:
+            return
+    gates, cells, d_out = row_at(dtype, d.gates, t, r), row_at(dtype, d.cells, t, r), row_at(dtype, d.d_out, t, r)
+    for u in range(0, H, width(dtype)):
+        fetch_each(gates.at + u * size, H * size, kept_numbers_of(weights))
+        fetch_each(cells.at + u * size, d.cells_apart, kept_states_of(weights))
+        fetch_each(d_out.at + u * size, 0, 1)
 
 
 @inner
@@ -218,6 +271,21 @@ def _back_product_rows(weights, d, t, rows, going_on):
         normalised_gradient(weights, gates, d.norms, d.gains, rows, OF_PRODUCT, of, of)
     multiply(dtype, d.d_product, 1, rows, H, d.panels.product, plain_columns(dtype, H), d.zeros, d.d_factor)
     _back_cell_rows(weights, d, t, rows, going_on, 0, H, False)
+
+
+@inner
+def _close_block(weights, d, last):
+    """Add the gradients of unit weights of a block of steps to those of its span; with ``last`` those to all."""
+    dtype = weights.parameters.dtype
+    count = d.d_units_near // size_of(dtype)
+    for unit_weight in range(units_of(weights)):
+        of_block = d.d_units_block + unit_weight * d.d_units_near
+        of_span, total = d.d_units_span + unit_weight * d.d_units_near, d.d_units + unit_weight * d.d_units_apart
+        _add(dtype, of_span, of_block, count)
+        clear(of_block, d.d_units_near)
+        if last:
+            _add(dtype, total, of_span, count)
+            clear(of_span, d.d_units_near)
 
 
 @inner
@@ -264,6 +332,8 @@ def _scan_back(weights, d, steps, drop, index, order, first):
         following, before = (t - 1, t + 1) if d.reverse else (t + 1, t - 1)
         ready = min(sizes[t], sizes[following]) if 0 <= following < T else 0  # rows whose next step has been done
         going_on = min(sizes[t], sizes[before]) if 0 <= before < T else 0  # rows that have a step before
+        if t // BLOCK_ROWS != following // BLOCK_ROWS:
+            _close_block(weights, d, t // SPAN_ROWS != following // SPAN_ROWS)
         if noises_of(weights):
             draw_noises(weights, drop, d.constants, index, t, order, first, sizes[t], d.noise, d.noise_apart)
         if P != H or has_product(weights) or k == 0 or d.mask.at != 0 or normed(weights):
@@ -293,6 +363,7 @@ def _scan_back(weights, d, steps, drop, index, order, first):
                 multiply_panels(dtype, p, next_p, d_gates, 1, ready, k, d.panels.weight_hh, columns, d.d_h, d.d_h)
             unit, units = p * columns.per_panel, (next_p - p) * columns.per_panel
             _back_cell_rows(weights, d, t, sizes[t], going_on, unit, units, False)
+    _close_block(weights, d, True)
     for t in range(T):  # the first step of each sequence
         before = t + 1 if d.reverse else t - 1
         going_on = min(sizes[t], sizes[before]) if 0 <= before < T else 0
@@ -343,14 +414,15 @@ def backward_stack(
     d_x,
     d_hx,
     d_projected,
+    d_units,
 ):  # fmt: skip
     """All layers and directions back, for the sequences ``first`` to ``last`` of the sorted batch.
 
     ``panels`` are those of `pack_back`, ``out`` and ``tape`` those of `forward_stack`, whose gates become gradients.
     Reads d_out (N, D * P), ``d_shown`` (S - 1, N, D * H), an address that may be 0, and ``d_states``, the gradients of
     the last states. Writes those sequences' part of d_x (N, I), with ``input_grad``, of ``d_hx``, the gradients of the
-    first states, and of d_projected (L * D, N, P). ``d_between``, (L - 1 or 2, N, D * P), is for the gradients between
-    layers.
+    first states, of d_projected (L * D, N, P) and of d_units (L * D, U, B, H'), the gradients of unit weights, each
+    sequence's own. ``d_between``, (L - 1 or 2, N, D * P), is for the gradients between layers.
     """
     dtype = weights.parameters.dtype
     size = size_of(dtype)
@@ -373,6 +445,9 @@ def backward_stack(
     of_state, of_input = padded(dtype, gates_hh_of(weights) * H), padded(dtype, gates_ih_of(weights) * H)
     d_of_state = aligned(dtype, normed(weights) * mine * of_state)
     d_of_input = aligned(dtype, normed(weights) * NORMED_ROWS * of_input)
+    made = aligned(dtype, fixed_of(weights) * H_padded)
+    unit_sums = aligned(dtype, 2 * units_of(weights) * mine * H_padded)
+    clear(address(unit_sums, 0), unit_sums.size * size)
 
     places = address(steps.places, 0)
     d_target = Rows(address(d_out, 0), D * P, places)
@@ -394,10 +469,18 @@ def backward_stack(
             if mask.size:
                 clear(address(mask, 0), mask.size * size)
                 state_mask(drop, index, batch.order, first, mine, Matrix(address(mask, 0), P_padded), P)
+            # no `if` may stand among so many arguments, says Numba
+            shown = d_shown + direction * H * size if is_shown else 0
+            mask_at = address(mask, 0) if mask.size else 0
             forward = forward_panels(weights, layer, direction)
+            fix(weights, forward.units, address(made, 0))
+            for unit_weight in range(units_of(weights)):
+                row = (index * units_of(weights) + unit_weight) * batch.order.size + first
+                clear(address(d_units, row * H_padded), mine * H_padded * size)
             d = BackDirection(
                 back_panels(weights, panels, layer, direction),
                 forward.units,
+                address(made, 0),
                 constants_at(weights),
                 forward.gains,
                 Rows(output.at + direction * P * size, D * P, places),
@@ -413,15 +496,20 @@ def backward_stack(
                 Matrix(address(d_h, 0), P_padded),
                 Matrix(address(d_others, 0), H_padded),
                 mine * H_padded * size,
-                Rows(d_shown + direction * H * size if is_shown else 0, D * H, places),
+                Rows(shown, D * H, places),
                 N * D * H * size,
                 Matrix(address(d_unprojected, 0), H_padded),
                 Matrix(address(d_product, 0), H_padded),
                 Matrix(address(d_product, mine * H_padded), H_padded),
-                Matrix(address(mask, 0) if mask.size else 0, P_padded),
+                Matrix(mask_at, P_padded),
                 Matrix(address(mask, mine * P_padded), P_padded),
                 Matrix(address(noise, 0), H_padded),
                 mine * H_padded * size,
+                address(unit_sums, 0),
+                address(unit_sums, units_of(weights) * mine * H_padded),
+                address(d_units, (index * units_of(weights) * batch.order.size + first) * H_padded),
+                mine * H_padded * size,
+                batch.order.size * H_padded * size,
                 Matrix(address(zeros, 0), 0),
                 direction + weights.reverse == 1,
             )
@@ -435,27 +523,34 @@ def backward_stack(
         if drops(drop) and layer > 0:
             drop_layer(drop, layer - 1, steps, batch.order, first, d_source, d_source)
         d_target = d_source
-    keep_alive((steps, h, d_h, d_others, d_unprojected, d_product, zeros, mask, noise, d_of_state, d_of_input))
+    keep_alive((steps, h, d_h, d_others, d_unprojected, d_product, zeros, made, unit_sums, mask, noise))
+    keep_alive((d_of_state, d_of_input))
 
 
 @inner
-def _add_products(dtype, gates, factor, N, K, gate_count, units, turn, low, high, gradient, at):
+def _add_products(dtype, gates, factor, N, K, gate_count, units, turn, low, high, gradient, at, sums):
     """gradient (gates * H, K) += d_gates.T @ factor, in its rows of the units ``low`` to ``high`` of each gate.
 
-    ``factor`` gives each row's address; ``turn`` is how many gates the columns of d_gates are rotated by.
+    ``factor`` gives each row's address; ``turn`` is how many gates the columns of d_gates are rotated by. The gradient
+    from ``sums`` on, unless that is `NONE`, += the sums of d_gates over the rows. Of each block they are made first:
+    they read it row by row, which brings it into the cache sooner than the products would, along its columns.
     """
     columns = plain_columns(dtype, K)
     lanes, size = width(dtype), size_of(dtype)
     panel = aligned(dtype, BLOCK_ROWS * columns.vectors * lanes)
-    mine = (high - low) * K
-    of_span = aligned(dtype, gate_count * mine if N > SPAN_ROWS else 0)
+    mine, count = (high - low) * K, high - low
+    of_span = aligned(dtype, gate_count * (mine + count) if N > SPAN_ROWS else 0)
     for span in range(0, N, SPAN_ROWS):
-        target, apart = address(gradient, at + low * K), units * K
+        target, apart, total, between = address(gradient, at + low * K), units * K, address(gradient, sums + low), units
         if span > 0:
-            target, apart = address(of_span, 0), mine
-            clear(target, gate_count * mine * size)
+            target, apart, total, between = address(of_span, 0), mine, address(of_span, gate_count * mine), count
+            clear(target, of_span.size * size)
         for block in range(span, min(N, span + SPAN_ROWS), BLOCK_ROWS):
             rows = min(BLOCK_ROWS, N - block)
+            of_block = Matrix(gates.at + block * gates.step * size, gates.step)
+            for gate in range(gate_count if sums != NONE else 0):
+                column = ((gate + turn) % gate_count) * units + low
+                _add_sums(dtype, shifted(dtype, of_block, column), rows, count, total + gate * between * size)
             for p in range(panel_count(columns)):
                 vectors, first = panel_vectors(columns, p, lanes), p * columns.per_panel
                 for n in range(rows):
@@ -466,23 +561,24 @@ def _add_products(dtype, gates, factor, N, K, gate_count, units, turn, low, high
                 left = plain_columns(dtype, K - first if p == panel_count(columns) - 1 else columns.per_panel)
                 for gate in range(gate_count):
                     column = ((gate + turn) % gate_count) * units + low
-                    a = Matrix(gates.at + (block * gates.step + column) * size, 1)
+                    a = Matrix(of_block.at + column * size, 1)
                     c = Matrix(target + (gate * apart + first) * size, K)
-                    add_product(dtype, a, gates.step, high - low, rows, address(panel, 0), left, c)
-        if span > 0:
-            for gate in range(gate_count):
-                _add(dtype, address(gradient, at + (gate * units + low) * K), target + gate * mine * size, mine)
+                    add_product(dtype, a, gates.step, count, rows, address(panel, 0), left, c)
+        for gate in range(gate_count if span > 0 else 0):
+            _add(dtype, address(gradient, at + (gate * units + low) * K), target + gate * mine * size, mine)
+            if sums != NONE:
+                _add(dtype, address(gradient, sums + gate * units + low), total + gate * count * size, count)
     keep_alive((panel, of_span))
 
 
 @inner
-def _add_by_heads(dtype, of, gates, h, N, gate_count, turn, low, high, gradient, at):
+def _add_by_heads(dtype, of, gates, h, N, gate_count, turn, low, high, gradient, at, sums):
     """`_add_products` for weight_hh (., P / heads): units of each head have a part of h of their own."""
     H, part = of.hidden_size, of.output_size // of.heads
     for head in range(of.heads):
         first, last = max(low, head * H // of.heads), min(high, (head + 1) * H // of.heads)
         if first < last:
-            _add_products(dtype, gates, h, N, part, gate_count, H, turn, first, last, gradient, at)
+            _add_products(dtype, gates, h, N, part, gate_count, H, turn, first, last, gradient, at, sums)
         for n in range(N if head + 1 < of.heads else 0):
             h[n] += part * size_of(dtype)
 
@@ -500,25 +596,49 @@ def _add(dtype, target, source, count):
 
 
 @inner
-def _add_sums(dtype, gates, N, first, count, gradient, at):
-    """gradient[at : at + count] += the sums over all rows of d_gates, from column ``first`` on."""
-    size = size_of(dtype)
-    for u in range(0, count, width(dtype)):
-        total = nothing(dtype)
-        for span in range(0, N, SPAN_ROWS):
-            of_span = nothing(dtype)
-            for block in range(span, min(N, span + SPAN_ROWS), BLOCK_ROWS):
-                of_block = nothing(dtype)
-                for n in range(block, min(N, block + BLOCK_ROWS)):
-                    of_block = of_block + load_first(dtype, gates.at + (n * gates.step + first + u) * size, count - u)
-                of_span = of_span + of_block
-            total = total + of_span
-        store_first(address(gradient, at + u), total, count - u)
+def _add_sums(dtype, rows_at, rows, count, target):
+    """target (count,) += the sums of the columns of a block, a `Matrix` of so many rows; at an address."""
+    size, lanes = size_of(dtype), width(dtype)
+    whole = count // (SIDE_BY_SIDE * lanes) * SIDE_BY_SIDE * lanes
+    for u in range(0, whole, SIDE_BY_SIDE * lanes):
+        sums = load_each(dtype, rows_at.at + u * size, lanes * size, SIDE_BY_SIDE)
+        for r in range(1, rows):
+            row = rows_at.at + (r * rows_at.step + u) * size
+            sums = added(sums, load_each(dtype, row, lanes * size, SIDE_BY_SIDE))
+        at = target + u * size
+        store_each(at, lanes * size, added(load_each(dtype, at, lanes * size, SIDE_BY_SIDE), sums))
+    for u in range(whole, count, lanes):
+        sum_of = nothing(dtype)
+        for r in range(rows):
+            sum_of = sum_of + load_first(dtype, rows_at.at + (r * rows_at.step + u) * size, count - u)
+        at = target + u * size
+        store_first(at, load_first(dtype, at, count - u) + sum_of, count - u)
 
 
 @inner
-def _add_by_symbols(dtype, gates, symbols, N, K, gate_count, units, low, high, gradient, at):
+def _add_all_sums(dtype, gates, N, count, gradient, at):
+    """gradient[at : at + count] += the sums of the first columns of d_gates over all rows."""
+    size = size_of(dtype)
+    of_span = aligned(dtype, count if N > SPAN_ROWS else 0)
+    for span in range(0, N, SPAN_ROWS):
+        target = address(gradient, at)
+        if span > 0:
+            target = address(of_span, 0)
+            clear(target, count * size)
+        for block in range(span, min(N, span + SPAN_ROWS), BLOCK_ROWS):
+            of_block = Matrix(gates.at + block * gates.step * size, gates.step)
+            _add_sums(dtype, of_block, min(BLOCK_ROWS, N - block), count, target)
+        if span > 0:
+            _add(dtype, address(gradient, at), target, count)
+    keep_alive((of_span,))
+
+
+@inner
+def _add_by_symbols(dtype, gates, symbols, N, K, gate_count, units, low, high, gradient, at, sums):
     """As `_add_products` with one-hot rows, given by the address of their symbols, and to the same bits."""
+    for gate in range(gate_count if sums != NONE else 0):
+        column = gate * units + low
+        _add_all_sums(dtype, shifted(dtype, gates, column), N, high - low, gradient, sums + column)
     size = size_of(dtype)
     mine = (high - low) * K
     of_span = aligned(dtype, gate_count * mine if N > SPAN_ROWS else 0)
@@ -608,26 +728,32 @@ def _add_sums_of_products(dtype, gates, factors, N, count, gradient, at):
 
 @for_normed
 def _add_gains(weights, row, norms, N, place, low, high, gradient):
-    """The gradients of the gains, of the units ``low`` to ``high`` of each gate."""
-    dtype, of, H = weights.parameters.dtype, layout(weights), weights.hidden_size
+    """The gradients of the gains and biases, of the units ``low`` to ``high`` of each gate."""
+    dtype, of, H, count = weights.parameters.dtype, layout(weights), weights.hidden_size, high - low
     state = products_of(weights, row, norms, OF_STATE, True)
     product = products_of(weights, row, norms, OF_PRODUCT, True)
     inputs, own = products_of(weights, row, norms, OF_INPUT, True), of.gates_hh
     for gate in range(of.gates_hh):
-        column, at = (gate + of.turn) % of.gates_hh * H + low, place.gain_hh + gate * H + low
+        column, to = (gate + of.turn) % of.gates_hh * H + low, gate * H + low
         d_sums, normal = shifted(dtype, row, column), shifted(dtype, state, column)
-        _add_sums_of_products(dtype, d_sums, normal, N, high - low, gradient, at)
+        _add_sums_of_products(dtype, d_sums, normal, N, count, gradient, place.gain_hh + to)
+        if weights.bias:
+            _add_all_sums(dtype, d_sums, N, count, gradient, place.bias_hh + to)
     if of.product:
         d_sums, normal = shifted(dtype, row, (of.gates - 1) * H + low), shifted(dtype, product, low)
-        _add_sums_of_products(dtype, d_sums, normal, N, high - low, gradient, place.gain_hh + own * H + low)
+        _add_sums_of_products(dtype, d_sums, normal, N, count, gradient, place.gain_hh + own * H + low)
+        if weights.bias:
+            _add_all_sums(dtype, d_sums, N, count, gradient, place.bias_hh + own * H + low)
     for gate in range(of.gates_ih):
         column = gate * H + low
         d_sums, normal = shifted(dtype, row, of.turn * H + column), shifted(dtype, inputs, column)
-        _add_sums_of_products(dtype, d_sums, normal, N, high - low, gradient, place.gain_ih + column)
+        _add_sums_of_products(dtype, d_sums, normal, N, count, gradient, place.gain_ih + column)
+        if weights.bias:
+            _add_all_sums(dtype, d_sums, N, count, gradient, place.bias_ih + column)
 
 
 @inner
-def weight_gradients(weights, batch, states, drop, tape, out, d_projected, part, parts, gradient):
+def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_units, part, parts, gradient):
     """Part ``part`` of ``parts`` of the gradient of the parameters, after `backward_stack` has done all sequences.
 
     ``gradient`` is laid out like the parameters and begins as zeros.
@@ -662,26 +788,29 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, part,
                 at = address(tape.outputs, layer * N * D * P + direction * P)
             d_gates = Matrix(address(tape.gates, index * N * W), W)
             of_input = shifted(dtype, d_gates, of.turn * H)
-            of_product, of_units = shifted(dtype, d_gates, (of.gates - 1) * H), shifted(dtype, d_gates, of.gates * H)
-            through, through_input, through_product = d_gates, of_input, of_product
+            of_state, of_product = d_gates, shifted(dtype, d_gates, (of.gates - 1) * H)
+            bias_ih, bias_hh = (place.bias_ih, place.bias_hh) if weights.bias else (NONE, NONE)
             if normed(weights):
                 norms, gains = blocks * H, forward_panels(weights, layer, direction).gains
                 _add_gains(weights, d_gates, norms, N, place, low, high, gradient)
                 for kind in (OF_STATE, OF_PRODUCT, OF_INPUT):
                     products_gradient(weights, d_gates, norms, gains, N, kind, low, high)
-                through = products_of(weights, d_gates, norms, OF_STATE, True)
-                through_input = products_of(weights, d_gates, norms, OF_INPUT, True)
-                through_product = products_of(weights, d_gates, norms, OF_PRODUCT, True)
+                bias_ih = bias_hh = NONE  # their gradients are those of the sums, and done
+                of_input = products_of(weights, d_gates, norms, OF_INPUT, True)
+                of_product = products_of(weights, d_gates, norms, OF_PRODUCT, True)
+                of_state = products_of(weights, d_gates, norms, OF_STATE, True)
             if batch.symbols and layer == 0:
                 symbols = address(batch.data, 0)
                 _add_by_symbols(
-                    dtype, through_input, symbols, N, place.inputs, of.gates_ih, H, low, high, gradient, place.weight_ih
-                )
+                    dtype, of_input, symbols, N, place.inputs, of.gates_ih, H, low, high, gradient, place.weight_ih,
+                    bias_ih,
+                )  # fmt: skip
             else:
                 x = _rows_of(dtype, source.at, source.step, N)
                 _add_products(
-                    dtype, through_input, x, N, place.inputs, of.gates_ih, H, 0, low, high, gradient, place.weight_ih
-                )
+                    dtype, of_input, x, N, place.inputs, of.gates_ih, H, 0, low, high, gradient, place.weight_ih,
+                    bias_ih,
+                )  # fmt: skip
             if of.gates_hh:
                 reverse = direction + weights.reverse == 1
                 h = _states_before(weights, batch, states, index, Matrix(at, D * P), address(zeros, 0), reverse)
@@ -690,27 +819,24 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, part,
                     of_scan = Matrix(address(mask, 0), P_padded)
                     state_mask(drop, index, batch.order, 0, B, of_scan, P)
                     h = _masked_rows(dtype, h, steps, P, of_scan, Matrix(address(masked, 0), P_padded))
-                _add_by_heads(dtype, of, through, h, N, of.gates_hh, of.turn, low, high, gradient, place.weight_hh)
+                _add_by_heads(
+                    dtype, of, of_state, h, N, of.gates_hh, of.turn, low, high, gradient, place.weight_hh, bias_hh
+                )
             if of.product:
                 factor = shifted(dtype, d_gates, (blocks - 1) * H)
                 factors = _rows_of(dtype, factor.at, factor.step, N)
                 own = place.weight_hh + of.gates_hh * H * (P // of.heads)
-                _add_by_heads(dtype, of, through_product, factors, N, 1, 0, low, high, gradient, own)
-            if weights.bias:
-                for gate in range(of.gates_ih):
-                    row = gate * H + low
-                    _add_sums(dtype, of_input, N, row, high - low, gradient, place.bias_ih + row)
-                for gate in range(of.gates_hh):
-                    column = (gate + of.turn) % of.gates_hh * H + low
-                    _add_sums(dtype, d_gates, N, column, high - low, gradient, place.bias_hh + gate * H + low)
-                if of.product:
-                    _add_sums(dtype, of_product, N, low, high - low, gradient, place.bias_hh + of.gates_hh * H + low)
+                own_bias = bias_hh + of.gates_hh * H if bias_hh != NONE else NONE
+                _add_by_heads(dtype, of, of_product, factors, N, 1, 0, low, high, gradient, own, own_bias)
             for unit_weight in range(of.units):
-                column = unit_weight * H + low
-                _add_sums(dtype, of_units, N, column, high - low, gradient, place.units + column)
+                first = (index * of.units + unit_weight) * B * H_padded + low
+                of_sequences = Matrix(address(d_units, first), H_padded)
+                _add_all_sums(dtype, of_sequences, B, high - low, gradient, place.units + unit_weight * H + low)
             if P != H:
                 d_h = Matrix(address(d_projected, index * N * P), P)
                 unprojected = _rows_of(dtype, address(tape.unprojected, index * N * H_padded), H_padded, N)
                 low_out, high_out = P * part // parts, P * (part + 1) // parts
-                _add_products(dtype, d_h, unprojected, N, H, 1, P, 0, low_out, high_out, gradient, place.weight_hr)
+                _add_products(
+                    dtype, d_h, unprojected, N, H, 1, P, 0, low_out, high_out, gradient, place.weight_hr, NONE
+                )
     keep_alive((steps, dropped, zeros, mask, masked))

@@ -20,6 +20,7 @@ class _Counts(NamedTuple):
     """What the shapes take from a cell, by the names that it has there."""
 
     others: int
+    units: int
     kept: int
     products: int
     kept_states: int
@@ -69,9 +70,9 @@ def record_shapes(weights, N):
 
 @inner
 def back_shapes(weights, N, B, input_grad):
-    """Of what `backward_stack` writes, in the order of its arguments: d_between, d_x, d_h_0, d_others_0, d_projected.
+    """Of what `backward_stack` writes, as its arguments are: d_between, d_x, d_h_0, d_others_0, d_projected, d_units.
 
-    The first and the last are for the pass alone.
+    The first and the last two are for the pass alone.
     """
     H, P, D, L = weights.hidden_size, weights.output_size, weights.num_directions, weights.num_layers
     return (
@@ -80,4 +81,5 @@ def back_shapes(weights, N, B, input_grad):
         (L * D, B, P),
         (_counts(weights).others, L * D, B, H),
         (L * D if P != H else 0, N, P),
+        (L * D, _counts(weights).units, B, padded(weights.parameters.dtype, H)),
     )

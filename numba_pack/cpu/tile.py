@@ -66,8 +66,8 @@ MOST_TERMS = 512
 
 
 def _most_rows(vectors):
-    """Rows of a tile of so many vectors: as many as the registers hold, at most 6."""
-    return min(6, MACHINE.accumulators // vectors)
+    """Rows of a tile of so many vectors: as many as the registers hold, at most 8 of two vectors and 6 of more."""
+    return min(8 if vectors <= 2 else 6, MACHINE.accumulators // vectors)
 
 
 class Matrix(NamedTuple):

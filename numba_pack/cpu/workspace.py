@@ -2,7 +2,8 @@
 
 Fresh memory is not there until it is touched: the kernel of the operating system maps it page by page, which took up to
 half as long as the forward pass that first wrote to it. So buffers that a backward pass is done with are kept for the
-next forward pass. Large ones are not: NumPy asks for huge pages for those, which are mapped quickly.
+next forward pass. Large ones are offered to the system meanwhile, where it can be told so: it takes their pages before
+it lets a program wait or fail for want of memory, and else they are there. Elsewhere they are not kept.
 
 There is no lock: a signal handler, or what Python calls when it frees memory, would wait for ever if it interrupted the
 holder, and so would a forked process if another thread was the holder. A buffer belongs to whoever got it from
@@ -11,7 +12,9 @@ holder, and so would a forked process if another thread was the holder. A buffer
 
 from __future__ import annotations
 
+import ctypes
 import itertools
+import sys
 from typing import Any
 
 import numpy as np
@@ -20,10 +23,34 @@ __all__ = ["WORKSPACE", "Workspace"]
 
 #: bytes of a vector register, at most, and of a cache line
 ALIGNMENT = 64
-#: buffers larger than this are not kept
+#: buffers larger than this are large: held only where the system may have their pages back
 LARGEST = 16 << 20
-#: bytes kept at most, in the whole process
-MOST = 64 << 20
+#: bytes kept at most, in the whole process; and of large buffers
+MOST, MOST_LARGE = 64 << 20, 256 << 20
+#: the whole pages of a large buffer are offered, so that none of these has to be divided
+HUGE_PAGE = 2 << 20
+#: of madvise: the pages may be taken, without their contents, until they are next written to
+_MADV_FREE = 8
+
+
+def _madvise() -> Any:
+    """The system's function, or None if there is none that offers pages."""
+    if not sys.platform.startswith("linux"):
+        return None
+    found = getattr(ctypes.CDLL(None), "madvise", None)
+    if found is not None:
+        found.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return found
+
+
+_advise = _madvise()
+
+
+def _offered(buffer: np.ndarray) -> bool:
+    """Let the system have the pages of a buffer, whose contents are lost then; whether it was told so."""
+    at = buffer.__array_interface__["data"][0]
+    first, last = -(-at // HUGE_PAGE) * HUGE_PAGE, (at + buffer.size) // HUGE_PAGE * HUGE_PAGE
+    return _advise is not None and first < last and _advise(first, last - first, _MADV_FREE) == 0
 
 
 class Workspace:
@@ -50,15 +77,18 @@ class Workspace:
         buffer = array
         while isinstance(buffer.base, np.ndarray):
             buffer = buffer.base
-        if buffer.dtype != np.uint8 or buffer.ndim != 1 or not 4096 < buffer.size <= LARGEST:
+        large = buffer.size > LARGEST
+        if buffer.dtype != np.uint8 or buffer.ndim != 1 or not 4096 < buffer.size <= MOST_LARGE:
             return  # not one of ours, or not worth it
+        if large and not _offered(buffer):
+            return
         self._kept[next(self._numbers)] = buffer
-        kept = self._kept.copy()
-        total = sum(buffer.size for buffer in kept.values())
-        for number, buffer in kept.items():
-            if total <= MOST:
+        alike = {number: kept for number, kept in self._kept.copy().items() if (kept.size > LARGEST) == large}
+        total = sum(kept.size for kept in alike.values())
+        for number, kept in alike.items():
+            if total <= (MOST_LARGE if large else MOST):
                 break
-            total -= buffer.size
+            total -= kept.size
             self._kept.pop(number, None)
 
 

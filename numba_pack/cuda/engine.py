@@ -160,7 +160,10 @@ def _forward(
     h_n = empty((L * D, layout.B, P), dtype)
     shown = empty((cell.others, N, D * H) if show else (0, 0, 0), dtype)
     out, kept = nothing(dtype), _record(weights, N if keep else 0)
-    gates, unprojected = empty((0 if keep else N, cell.kept * H), dtype), empty((0 if keep or P == H else N, H), dtype)
+    gates, unprojected = (
+        empty((0 if keep else N, cell.kept_with_units * H), dtype),
+        empty((0 if keep or P == H else N, H), dtype),
+    )
     for layer in range(L):
         if dropout.rate > 0.0 and layer > 0 and N:
             dropped = empty(source.shape, dtype)
@@ -186,7 +189,7 @@ def _record(weights: DeviceWeights, N: int) -> Record:
     cell, of, dtype = weights.cell, weights.of, weights.dtype
     H, P, D, L = of.hidden_size, of.output_size, of.num_directions, of.num_layers
     return Record(
-        empty((L * D, N, cell.kept * H), dtype),
+        empty((L * D, N, cell.kept_with_units * H), dtype),
         empty((cell.kept_states, L * D, N, H), dtype),
         empty((L - 1, N, D * P), dtype),
         empty((L * D if P != H else 0, N, H), dtype),
@@ -278,7 +281,9 @@ def _weights_back(of: Layout, d: Scan, source: Any, before: Any, d_projected: An
         if gradient.bias_hh is not None:
             column_sums(d_gates, 0, N, shift, gradient.bias_hh)
     if gradient.weight_product is not None:
-        multiply_transposed(d_gates, of_product, d_gates, (d.cell.kept - 1) * H, N, 0, gradient.weight_product)
+        multiply_transposed(
+            d_gates, of_product, d_gates, (d.cell.kept_with_units - 1) * H, N, 0, gradient.weight_product
+        )
         if gradient.bias_product is not None:
             column_sums(d_gates, of_product, N, 0, gradient.bias_product)
     if gradient.units is not None:

@@ -174,7 +174,7 @@ def cell_of_row(cell: Cell, dtype: np.dtype[Any]) -> Any:
 
 def factor_of_row(cell: Cell, dtype: np.dtype[Any]) -> Any:
     """As `cell_of_row`, but only up to the factor of the cell's `product`, which it writes; the states stay."""
-    factor, kept, keep_sums = formula(cell.factor, dtype), cell.kept, write_blocks(cell.gates_hh)
+    factor, kept, keep_sums = formula(cell.factor, dtype), cell.kept_with_units, write_blocks(cell.gates_hh)
 
     @inner
     def end(sums, states, units, constants, gates, cells, shown, n, unit, H, index, scans, reverse, keep):
@@ -186,14 +186,18 @@ def factor_of_row(cell: Cell, dtype: np.dtype[Any]) -> Any:
     return end
 
 
-def numbers_of(cell: Cell) -> Any:
-    """What reads unit weights and constants: ``(vectors, unit, H) -> two tuples``; see ``ScanWeights.vectors``."""
+def numbers_of(cell: Cell, dtype: np.dtype[Any]) -> Any:
+    """What reads unit weights and constants: ``(vectors, unit, H) -> two tuples``; see ``ScanWeights.vectors``.
+
+    What is made of those alone stands behind the unit weights.
+    """
     gate_count, both = cell.gates, cell.gates + cell.units
-    units_of, constants_of = read_blocks(cell.units), read_blocks(cell.constants)
+    units_of, constants_of, fixed = read_blocks(cell.units), read_blocks(cell.constants), formula(cell.fixed, dtype)
 
     @inner
     def read(vectors, unit, H):
-        return units_of(vectors, 0, gate_count * H + unit, H), constants_of(vectors, 0, both * H, 1)
+        units, constants = units_of(vectors, 0, gate_count * H + unit, H), constants_of(vectors, 0, both * H, 1)
+        return units + fixed(units, constants), constants
 
     return read
 
@@ -210,9 +214,9 @@ def is_linear(cell: Cell) -> bool:
 def scan_kernel(cell: Cell, dtype: np.dtype[Any], persistent: bool) -> Kernel:
     """The kernel of the steps ``low`` to ``high`` of a scan, in one of its forms."""
     real = REAL[dtype]
-    gate_count, gates_hh, turn, kept, reads_h = cell.gates, cell.gates_hh, cell.turn, cell.kept, cell.reads_h
+    gate_count, gates_hh, turn, kept, reads_h = cell.gates, cell.gates_hh, cell.turn, cell.kept_with_units, cell.reads_h
     has_product, sums_each = bool(cell.has_product), max(1, gates_hh)
-    numbers, end_row = numbers_of(cell), factor_of_row(cell, dtype) if has_product else cell_of_row(cell, dtype)
+    numbers, end_row = numbers_of(cell, dtype), factor_of_row(cell, dtype) if has_product else cell_of_row(cell, dtype)
     sums_of, states_of, keep_others = tuple_of(gate_count), read_states(cell.others), write_rows(1, cell.others)
 
     @cuda.jit
@@ -300,7 +304,7 @@ def cell_kernel(cell: Cell, dtype: np.dtype[Any]) -> Kernel:
     """The kernel of the formula alone, whose sums are ready: up to ``rows`` rows of the steps ``low`` to ``high``."""
     real = REAL[dtype]
     sums_of, states_of, keep_others = read_blocks(cell.gates), read_states(cell.others), write_rows(1, cell.others)
-    numbers, end_row = numbers_of(cell), cell_of_row(cell, dtype)
+    numbers, end_row = numbers_of(cell, dtype), cell_of_row(cell, dtype)
 
     @cuda.jit
     def cell_alone(
@@ -363,7 +367,7 @@ class Scan(NamedTuple):
     @property
     def hidden_size(self) -> int:
         """H."""
-        return int(self.gates.shape[1]) // self.cell.kept
+        return int(self.gates.shape[1]) // self.cell.kept_with_units
 
 
 def scan_forward(d: Scan, others: Any, shown: Any, keep: bool) -> None:
@@ -406,6 +410,6 @@ def scan_forward(d: Scan, others: Any, shown: Any, keep: bool) -> None:
         if P != H:
             multiply(d.unprojected, (place, 0), weights.weight_hr, True, d.out, (place, d.column), rows, P, H)
         if cell.has_product:
-            factor, into = (place, (cell.kept - 1) * H), (place, (cell.gates - 1) * H)
+            factor, into = (place, (cell.kept_with_units - 1) * H), (place, (cell.gates - 1) * H)
             multiply(d.gates, factor, weights.weight_product, True, d.gates, into, rows, H, H, add=True)
             cell_alone(i, i + 1, rows)

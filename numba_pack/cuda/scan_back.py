@@ -78,8 +78,14 @@ def scan_back_kernel(cell: Cell, dtype: np.dtype[Any], persistent: bool, cut: bo
 
     ``cut`` is the first part of a step that is cut: it writes the whole gradient of h to d_whole (N, P).
     """
-    real, kept, gates_hh, reads_h, others = REAL[dtype], cell.kept, cell.gates_hh, cell.reads_h_back, cell.others
-    numbers, back, read_d = numbers_of(cell), back_of_row(cell, dtype), read_states(others)
+    real, kept, gates_hh, reads_h, others = (
+        REAL[dtype],
+        cell.kept_with_units,
+        cell.gates_hh,
+        cell.reads_h_back,
+        cell.others,
+    )
+    numbers, back, read_d = numbers_of(cell, dtype), back_of_row(cell, dtype), read_states(others)
     add_shown, write_d = add_rows(others), write_rows(1, others)
 
     @cuda.jit
@@ -183,9 +189,9 @@ def cell_back_kernel(cell: Cell, dtype: np.dtype[Any], projected: bool) -> Kerne
     It does all steps of a linear cell, or the last part of a step that is cut. Row ``n - first`` of d_source is added
     to the gradient of h that comes from the step that followed; with a projection none comes from there.
     """
-    real, kept, reads_h, others = REAL[dtype], cell.kept, cell.reads_h_back, cell.others
+    real, kept, reads_h, others = REAL[dtype], cell.kept_with_units, cell.reads_h_back, cell.others
     has_product = bool(cell.has_product)
-    numbers, back, read_d = numbers_of(cell), back_of_row(cell, dtype), read_states(others)
+    numbers, back, read_d = numbers_of(cell, dtype), back_of_row(cell, dtype), read_states(others)
     add_out, add_shown, write_d = add_first(cell.states), add_rows(others), write_rows(1, others)
 
     @cuda.jit
@@ -238,7 +244,7 @@ def cell_back_kernel(cell: Cell, dtype: np.dtype[Any], projected: bool) -> Kerne
 def product_back_kernel(cell: Cell, dtype: np.dtype[Any]) -> Kernel:
     """The kernel of the gradient of a cell's `product` at one step: row r of d_product is that of row r of the step."""
     real, reads_h, others = REAL[dtype], cell.reads_h_back, cell.others
-    numbers, read, read_d = numbers_of(cell), kept_of_row(cell), read_states(others)
+    numbers, read, read_d = numbers_of(cell, dtype), kept_of_row(cell), read_states(others)
     add_shown, of_product = add_rows(others), formula(cell.product_back, dtype)
 
     @cuda.jit

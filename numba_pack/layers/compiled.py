@@ -98,8 +98,12 @@ def _replay_back(tape, d_output, d_state):
     rows = rows_of(d_output, out)
     used[0] = True  # all arguments are right
     input_grad = packed.data.ndim == 2  # symbols have none
-    of_between, of_x, of_h, of_others, of_projected = back_shapes(weights, N, B, input_grad)
-    d_between, d_projected = np.empty(of_between, dtype), np.empty(of_projected, dtype)
+    of_between, of_x, of_h, of_others, of_projected, of_units = back_shapes(weights, N, B, input_grad)
+    d_between, d_projected, d_units = (
+        np.empty(of_between, dtype),
+        np.empty(of_projected, dtype),
+        np.empty(of_units, dtype),
+    )
     d_x, d_h, d_others = np.empty(of_x, dtype), np.empty(of_h, dtype), np.empty(of_others, dtype)
     numbers = np.array(layout(weights))
     panels = aligned(dtype, back_panels_size(weights.parameters, numbers))
@@ -109,12 +113,12 @@ def _replay_back(tape, d_output, d_state):
         backward_entry(weights), weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
         packed.sorted_indices, states.h, states.others, states.given, no_dropout, record.gates, record.cells,
         record.outputs, record.unprojected, out, 0, 0, B, panels, rows, d_states.h, d_states.others, d_states.given,
-        d_between, input_grad, d_x, d_h, d_others, d_projected,
+        d_between, input_grad, d_x, d_h, d_others, d_projected, d_units,
     )  # fmt: skip
     call_gradients(
         gradients_entry(weights), weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
         packed.sorted_indices, states.h, states.others, states.given, no_dropout, record.gates, record.cells,
-        record.outputs, record.unprojected, out, 0, d_projected, 0, 1, gradient,
+        record.outputs, record.unprojected, out, 0, d_projected, d_units, 0, 1, gradient,
     )  # fmt: skip
     return CompiledGradients(as_gradient(packed, d_x), as_state(weights, d_h, d_others), gradient)
 

@@ -29,10 +29,10 @@ class Tape(Generic[Input, State]):
 
     It holds the input (a copy, if it is symbols) and the initial state (no copy): do not change them before `backward`.
     The output that `forward` returned is read-only for the same reason. Besides, N rows keep, for each layer and
-    direction, as many blocks of H numbers as a cell has gates and unit weights, or as ``print(layer.cell)`` tells, if
-    that is more (4 H of an LSTM and of a GRU, H of an RNN); H numbers for each state besides h that it tells (the c of
-    an LSTM), and with a projection another H; each rounded up to whole vector registers. For each layer but the last
-    its output is kept. Dropout masks are not. ``nbytes`` tells the sum.
+    direction, as many blocks of H numbers as a cell has gates, or as ``print(layer.cell)`` tells, if that is more (4 H
+    of an LSTM and of a GRU, H of an RNN; with CUDA another H for each unit weight); H numbers for each state besides h
+    that it tells (the c of an LSTM), and with a projection another H; each rounded up to whole vector registers. For
+    each layer but the last its output is kept. Dropout masks are not. ``nbytes`` tells the sum.
 
     `backward` turns what was kept into gradients in place, and so uses the tape up. It differentiates the call that was
     made: parameters assigned since then do not matter.

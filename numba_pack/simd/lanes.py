@@ -33,6 +33,7 @@ __all__ = [
     "always_inline",
     "chained",
     "copy_sign",
+    "fetch_each",
     "first_lanes",
     "fma",
     "fused",
@@ -51,6 +52,7 @@ __all__ = [
     "maximum",
     "minimum",
     "nothing",
+    "parted",
     "power_of_two",
     "reciprocal",
     "select_equal",
@@ -305,6 +307,23 @@ def load_each(typingctx, dtype, at, stride, number):
     return types.UniTuple(lanes, count)(dtype, types.intp, types.intp, number), codegen
 
 
+@intrinsic(prefer_literal=True)
+def fetch_each(typingctx, at, stride, number):
+    """Have the cache fetch what `load_each` will read; any address will do, also one of no memory."""
+    count = number.literal_value
+
+    def codegen(context, builder, sig, args):
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        for place in _places(builder, args[0], args[1], count):
+            hints = [ir.Constant(I32, hint) for hint in (0, 3, 1)]  # to read, to the nearest cache, of data
+            builder.call(function, [builder.inttoptr(place, byte), *hints])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, number), codegen
+
+
 @intrinsic
 def store_each(typingctx, at, stride, values):
     """Write the tuple that `load_each` reads."""
@@ -375,6 +394,21 @@ def without_first(typingctx, values):
         return context.make_tuple(builder, kind, cgutils.unpack_tuple(builder, args[0])[1:])
 
     return kind(values), codegen
+
+
+@intrinsic(prefer_literal=True)
+def parted(typingctx, values, count):
+    """The tuple of the first ``count`` (a literal) vectors, and that of the others."""
+    number = count.literal_value
+    first, others = types.UniTuple(values.dtype, number), types.UniTuple(values.dtype, len(values) - number)
+
+    def codegen(context, builder, sig, args):
+        vectors = cgutils.unpack_tuple(builder, args[0])
+        parts = zip((first, others), (vectors[:number], vectors[number:]), strict=True)
+        made = [context.make_tuple(builder, kind, part) for kind, part in parts]
+        return context.make_tuple(builder, sig.return_type, made)
+
+    return types.Tuple((first, others))(values, count), codegen
 
 
 def _transposed(builder, rows):

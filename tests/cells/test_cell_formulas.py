@@ -12,7 +12,7 @@ from plain_formulas import COMPLEX_STEP, REAL_STEP, Derived, Formula, Plain, slo
 from random_formulas import formulas
 
 import numba_pack.cells
-from numba_pack.cells import GRU, LSTM, Cell, RNNRelu, RNNTanh, cell, functions
+from numba_pack.cells import GRU, LSTM, RGLRU, Cell, MinLSTM, RNNRelu, RNNTanh, cell, functions
 
 #: points of both signs and all sizes that matter, none of them a kink of a formula below
 POINTS = np.array([-41.3, -6.1, -2.9, -1.7, -0.8, -0.3, -1e-3, 2e-3, 0.2, 0.4, 0.7, 1.3, 2.2, 3.4, 7.7, 39.1])
@@ -297,12 +297,12 @@ PUBLISHED = [found for name in numba_pack.cells.__all__ if isinstance(found := g
 
 
 #: numbers that are kept beyond the room, where to compute them again would take more than one function
-BEYOND = {"MinLSTM": 1, "MinLSTMPositive": 1, "SLSTM": 1}
+BEYOND = {"SLSTM": 1}
 
 
 @pytest.mark.parametrize("one", PUBLISHED, ids=lambda one: one.name)
 def test_published_cells_keep_what_there_is_room_for_in_a_row_of_their_gradients(one):
-    room = one.gates + one.units
+    room = one.gates
     assert one.kept_numbers <= room + BEYOND.get(one.name, 0)
     assert one.kept == max(room, one.kept_numbers) + one.has_product
 
@@ -339,10 +339,44 @@ def test_what_is_written_twice_is_done_once():
     assert sorted(operations(formula.cell().step)) == sorted(["+", "sigmoid", "tanh", "*", "fma"])
 
 
+def test_what_is_made_of_unit_weights_alone_is_made_apart_from_the_steps():
+    assert "softplus" not in operations(RGLRU.step) + operations(RGLRU.step_back)
+    assert sorted(operations(RGLRU.fixed)) == ["*", "sigmoid", "softplus"]
+
+
+def test_what_is_made_of_unit_weights_alone_is_not_kept():
+    assert repr(RGLRU).endswith("tape: x, r', i'")
+
+
+def test_what_is_loaded_no_sooner_than_made_is_made_at_every_step():
+    @cell(of_input="a", state="h", unit_weights="u")
+    def Decay(a, h, u):
+        return a + (1.0 - u) * h
+
+    assert Decay.fixed_numbers == 0
+
+
 def test_constants_are_folded():
     formula, _ = expression("a * (2.0 * 3.0 - 5.0) + b * (1 - 2) + (h - -a) / (1 + 1)")
     plain, _ = expression("a - b + (h + a) * 0.5")
     assert operations(formula.cell().step) == operations(plain.cell().step)
+
+
+# -- the cells that were published -------------------------------------------------------------------------------------
+
+
+def test_the_gates_of_a_minimal_lstm_add_up_to_1_however_far_they_are_closed():
+    ends = np.array([-1000.0, -120, -90, -60, -50, -41, -39, -20, -1, 0, 1, 20, 50, 90, 1000])
+    f, i = (part.ravel() for part in np.meshgrid(ends, ends))
+    derived = Derived(MinLSTM)
+    (share,) = derived.forward({"f": f, "i": i, "n": np.zeros_like(f), "h": np.ones_like(f)})
+    between = np.logaddexp(0, -i) - np.logaddexp(0, -f)
+    of_i = scipy.special.expit(-between)
+    np.testing.assert_allclose(share, scipy.special.expit(between), rtol=1e-12, atol=4e-18)
+    gradients = derived.backward([np.ones_like(f)])
+    np.testing.assert_allclose(gradients["f"], share * of_i * scipy.special.expit(-f), rtol=1e-12, atol=1e-17)
+    # what is left of 1 - share is off by a rounding of 1
+    np.testing.assert_allclose(gradients["i"], -share * of_i * scipy.special.expit(-i), rtol=1e-12, atol=2.5e-16)
 
 
 # -- derivatives by hand -----------------------------------------------------------------------------------------------

@@ -137,14 +137,16 @@ def run_between_guards(layer, lengths, shift, symbols):
     guards.check()
     d_between = guarded(np.zeros(min(2, L - 1) * N * D * P, layer.dtype))
     d_projected = guarded(np.zeros((L * D if layer.hidden_size != P else 0) * N * P, layer.dtype))
+    padded = -(-layer.hidden_size // lanes_of(layer.dtype)) * lanes_of(layer.dtype)
+    d_units = guarded(np.zeros(L * D * layer.cell.units * len(packed.sorted_indices) * padded, layer.dtype))
     d_x, d_h, d_c = empty_like(gradients[:3])
     kernels.call_backward(
         kernels.kernel("backward", weights), *head, drop, *record, out, NOT_SHOWN, 0, last, panels, d_out, *d_states,
-        d_between, not symbols, d_x, d_h, d_c, d_projected,
+        d_between, not symbols, d_x, d_h, d_c, d_projected, d_units,
     )  # fmt: skip
     guards.check()
     gradient = guarded(np.zeros(weights.parameters.size, layer.dtype))
-    given = (kernels.kernel("gradients", weights), *head, drop, *record, out, NOT_SHOWN, d_projected)
+    given = (kernels.kernel("gradients", weights), *head, drop, *record, out, NOT_SHOWN, d_projected, d_units)
     for part in range(3):
         kernels.call_gradients(*given, part, 3, gradient)
     guards.check()

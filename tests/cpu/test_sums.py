@@ -5,6 +5,7 @@ import pytest
 from helpers import assert_same_bits
 
 import numba_pack as nbp
+from numba_pack import cells
 from numba_pack.cpu import engine
 from numba_pack.cpu.scan_back import SPAN_ROWS
 
@@ -29,6 +30,33 @@ def test_gradients_over_many_equal_rows_keep_their_digits(symbols):
     expected = gradient(exact, of(x))
     got = gradient(layer, of(x if symbols else x.astype("f4")))
     assert np.abs(got - expected).max() <= 32 * EPS * np.abs(expected).max()
+
+
+def test_unit_weights_over_many_equal_steps_keep_their_digits():
+    """Each sequence sums those of its own steps."""
+    layer = cells.IndRNN(2, 4, rng=0)
+    exact = cells.IndRNN(2, 4, dtype="f8")
+    exact.load_state_dict(layer.state_dict())
+    x = np.ones((ROWS // 3, 3, 2))
+    expected, got = gradient(exact, x), gradient(layer, x.astype("f4"))
+    assert np.abs(got - expected).max() <= 32 * EPS * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("options", [{}, {"reverse": True}, {"bidirectional": True}], ids=str)
+def test_unit_weights_have_the_same_bits_on_any_number_of_threads(options, monkeypatch):
+    monkeypatch.setattr(engine, "WORTH_A_THREAD", 1.0)
+    layer = cells.SRU(3, 21, rng=0, **options)
+    lengths = [700, 1, 300, 129, 0, 128]
+    rng = np.random.default_rng(0)
+    packed = nbp.pack_sequence([rng.standard_normal((length, 3)).astype("f4") for length in lengths])
+
+    def of_threads(number):
+        with nbp.threads(number):
+            output, _, tape = layer.forward(packed)
+            return layer.backward(tape, output.map(np.ones_like)).parameters
+
+    for threads in (2, 3):
+        assert_same_bits(of_threads(threads), of_threads(1))
 
 
 def test_products_with_many_columns_keep_their_digits():
