@@ -5,9 +5,8 @@ Each of the products, with the state, the cell's own `product` and with the inpu
 
     s (g d - mean(g d) - y' mean(g d y'))
 
-Behind the blocks of a row of gates stand the products in that order, and then NUMBERS numbers: for each product s and,
-after the backward scan, s times either mean. In training y is replaced by y', and at last by its gradient. In inference
-the products with the input stand where their sums do.
+Behind the blocks of a row of gates stand the products in that order, and then the s of each. In training y is replaced
+by y', and at last by its gradient. In inference the products with the input stand where their sums do.
 
 J. L. Ba, J. R. Kiros and G. E. Hinton, Layer normalization, arXiv:1607.06450 (2016).
 """
@@ -19,7 +18,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import carray
 
 from .._jit import inner, overload
 from ..cells.parameters import (
@@ -39,25 +37,24 @@ from ..simd.lanes import (
     load_first,
     nothing,
     size_of,
+    splat_each,
     store,
     store_first,
     sum_of,
     width,
 )
-from ..simd.memory import pointer
 from .panels import padded
 from .tile import Matrix
 
 __all__ = [
-    "NUMBERS", "OF_INPUT", "OF_PRODUCT", "OF_STATE", "for_normed", "normalise", "normalise_back",
-    "normalised_gradient", "products_gradient", "products_of", "room", "row_width", "sums_of",
+    "OF_INPUT", "OF_PRODUCT", "OF_STATE", "normalise", "normalise_back", "products_of", "room", "row_width", "sums_of",
     "tape_columns",
 ]  # fmt: skip
 
 #: the kinds of products, in the order of a row
 OF_STATE, OF_PRODUCT, OF_INPUT = range(3)
-#: for each of them three
-NUMBERS = 9
+#: the s of each
+NUMBERS = 3
 #: added to the variance, as in PyTorch's LayerNorm
 EPSILON = 1e-5
 
@@ -137,12 +134,10 @@ def sums_of(weights, row, kind):
 
 
 @inner
-def _numbers_of(weights, row, norms, kind, r):
-    """The three numbers of a product of row r."""
-    dtype = weights.parameters.dtype
+def _number_at(weights, row, norms, kind, r):
+    """The address of the s of the products of a kind, of row r."""
     first, count = _part_of_row(weights, OF_INPUT)
-    at = row.at + (r * row.step + norms + first + count + 3 * kind) * size_of(dtype)
-    return carray(pointer(at, dtype), 3)
+    return row.at + (r * row.step + norms + first + count + kind) * size_of(weights.parameters.dtype)
 
 
 @inner
@@ -195,10 +190,9 @@ def normalise(weights, row, norms, gains, bias, rows, kind, keep):
     for r in range(rows):
         y, target = products.at + r * products.step * size, sums.at + r * sums.step * size
         start = bias if kind == OF_INPUT else target
-        scale = 1.0 / np.sqrt(_centred(dtype, y, count) / count + EPSILON)
-        of_all = like(nothing(dtype), scale)
+        of_all = like(nothing(dtype), 1.0 / np.sqrt(_centred(dtype, y, count) / count + EPSILON))
         if keep:
-            _numbers_of(weights, row, norms, kind, r)[0] = scale
+            store_first(_number_at(weights, row, norms, kind, r), of_all, 1)
         for u in range(0, count, width(dtype)):
             at, left = u * size, count - u
             normal = load_first(dtype, y + at, left) * of_all
@@ -209,61 +203,32 @@ def normalise(weights, row, norms, gains, bias, rows, kind, keep):
 
 
 @for_normed
-def normalise_back(weights, row, norms, gains, rows, kind, d_sums):
-    """Leave the numbers that the gradients of products are made with, of a kind in some rows.
+def normalise_back(weights, row, norms, gains, rows, kind, d_sums, d_gains, apart):
+    """Turn normalised products of a kind into the gradients of the products, in place, in some rows of gates.
 
-    ``d_sums`` is a `Matrix` of the gradients of the sums that they are part of; the rest as for `normalise`.
+    ``d_sums`` is a `Matrix` of the gradients of the sums that they are part of. ``d_gains`` is the address of (., H')
+    gradients of the gains of the first of all products, a row for each row of gates, to which those of this step are
+    added; ``apart`` are the bytes to those of the next product. The rest is as for `normalise`.
     """
-    dtype = weights.parameters.dtype
-    size, (first, count) = size_of(dtype), _part_of_row(weights, kind)
+    dtype, H = weights.parameters.dtype, weights.hidden_size
+    size, step, (first, count) = size_of(dtype), padded(dtype, H) * size_of(dtype), _part_of_row(weights, kind)
     products = products_of(weights, row, norms, kind, True)
-    gains += first * size
+    gains, d_gains = gains + first * size, d_gains + first // H * apart
     for r in range(rows):
-        normal, of_sums = products.at + r * products.step * size, d_sums.at + r * d_sums.step * size
-        numbers = _numbers_of(weights, row, norms, kind, r)
-        of_gradient, of_both = nothing(dtype), nothing(dtype)
+        y, d_sum = products.at + r * products.step * size, d_sums.at + r * d_sums.step * size
+        total, total_by_y = nothing(dtype), nothing(dtype)
+        for product in range(count // H):
+            d_gain = d_gains + product * apart + r * step
+            for u in range(0, H, width(dtype)):
+                at, left = (product * H + u) * size, H - u
+                d, normal = load_first(dtype, d_sum + at, left), load_first(dtype, y + at, left)
+                store(d_gain + u * size, fma(d, normal, load(dtype, d_gain + u * size)))
+                d = d * load_first(dtype, gains + at, left)
+                total, total_by_y = total + d, fma(d, normal, total_by_y)
+        (of_all,) = splat_each(dtype, _number_at(weights, row, norms, kind, r), 1)
+        mean, mean_by_y = of_all * like(total, sum_of(total) / count), of_all * like(total, sum_of(total_by_y) / count)
         for u in range(0, count, width(dtype)):
             at, left = u * size, count - u
-            d = load_first(dtype, gains + at, left) * load_first(dtype, of_sums + at, left)
-            of_gradient = of_gradient + d
-            of_both = fma(d, load_first(dtype, normal + at, left), of_both)
-        numbers[1] = numbers[0] * (sum_of(of_gradient) / count)
-        numbers[2] = numbers[0] * (sum_of(of_both) / count)
-
-
-@inner
-def _gradient(dtype, normal, d_sums, gains, numbers, into, count):
-    """The gradient of ``count`` products of a row whose numbers are there; all but those are addresses."""
-    size, zero = size_of(dtype), nothing(dtype)
-    scale, of_gradient, of_both = like(zero, numbers[0]), like(zero, numbers[1]), like(zero, numbers[2])
-    for u in range(0, count, width(dtype)):
-        at, left = u * size, count - u
-        d = load_first(dtype, gains + at, left) * load_first(dtype, d_sums + at, left)
-        d = fma(scale, d, -of_gradient)
-        store_first(into + at, fma(-of_both, load_first(dtype, normal + at, left), d), left)
-
-
-@for_normed
-def normalised_gradient(weights, row, norms, gains, rows, kind, d_sums, d_products):
-    """After `normalise_back` the gradients of the products themselves, into a `Matrix`, which may be ``d_sums``."""
-    dtype = weights.parameters.dtype
-    size, (first, count) = size_of(dtype), _part_of_row(weights, kind)
-    products = products_of(weights, row, norms, kind, True)
-    for r in range(rows):
-        normal, of_sums = products.at + r * products.step * size, d_sums.at + r * d_sums.step * size
-        numbers, into = _numbers_of(weights, row, norms, kind, r), d_products.at + r * d_products.step * size
-        _gradient(dtype, normal, of_sums, gains + first * size, numbers, into, count)
-
-
-@for_normed
-def products_gradient(weights, row, norms, gains, rows, kind, low, high):
-    """Turn normalised products into their gradients in place: those of the units ``low`` to ``high`` of each gate."""
-    dtype, H = weights.parameters.dtype, weights.hidden_size
-    size, (first, count) = size_of(dtype), _part_of_row(weights, kind)
-    products, sums = products_of(weights, row, norms, kind, True), sums_of(weights, row, kind)
-    for r in range(rows):
-        numbers = _numbers_of(weights, row, norms, kind, r)
-        for column in range(low, count, H):
-            at = column * size
-            normal, d_sums = products.at + r * products.step * size + at, sums.at + r * sums.step * size + at
-            _gradient(dtype, normal, d_sums, gains + first * size + at, numbers, normal, high - low)
+            d = load_first(dtype, gains + at, left) * load_first(dtype, d_sum + at, left)
+            d = fma(of_all, d, -mean)
+            store_first(y + at, fma(-mean_by_y, load_first(dtype, y + at, left), d), left)

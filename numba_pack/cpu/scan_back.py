@@ -21,7 +21,6 @@ from ..cells.parameters import (
     constants_of,
     fixed_of,
     gates_hh_of,
-    gates_ih_of,
     gates_of,
     has_product,
     kept_numbers_of,
@@ -33,6 +32,7 @@ from ..cells.parameters import (
     others_of,
     places,
     product_back,
+    products_of_tape,
     reads_h_back,
     step_back,
     units_of,
@@ -42,7 +42,6 @@ from ..simd.lanes import (
     always_inline,
     chained,
     fetch_each,
-    fma,
     joined,
     like,
     load,
@@ -67,10 +66,7 @@ from .norm import (
     OF_INPUT,
     OF_PRODUCT,
     OF_STATE,
-    for_normed,
     normalise_back,
-    normalised_gradient,
-    products_gradient,
     products_of,
     row_width,
     sums_of,
@@ -97,8 +93,6 @@ __all__ = ["backward_stack", "weight_gradients"]
 #: rows whose products are summed at a time
 BLOCK_ROWS = 128
 SPAN_ROWS = 128 * BLOCK_ROWS
-#: rows whose normalised products' gradients are made at a time
-NORMED_ROWS = 32
 #: rows ahead of which a linear scan has the cache fetch what it will read
 AHEAD = 8
 #: vectors whose rows are summed side by side: a cache line alone of each row would be waited for
@@ -124,11 +118,8 @@ class BackDirection(NamedTuple):
     d_out: Rows
     #: (., W) what was kept, which becomes the gradients of gates
     gates: Rows
-    #: the column of a row where the products that were normalised begin, and room for their gradients: (B, .) of those
-    #: with the state, at the last step that was done, and (NORMED_ROWS, .) of those with the input
+    #: the column of a row where the products that were normalised begin, which become their gradients
     norms: int
-    d_of_state: Matrix
-    d_of_input: Matrix
     #: (., H') the first of the states that were kept as they were before each step, and bytes from state to state
     cells: Rows
     cells_apart: int
@@ -155,8 +146,8 @@ class BackDirection(NamedTuple):
     #: (B, H') of each step the first of the noises, and bytes from noise to noise
     noise: Matrix
     noise_apart: int
-    #: (U, B, H') gradients of the unit weights, each sequence's own: where the first is summed over a block of steps,
-    #: where over a span of blocks, where over all; and bytes to that of the next unit weight, of the first two, of this
+    #: (., B, H') gradients of the unit weights, then of the gains, each sequence's own: where the first is summed over
+    #: a block of steps, where over a span of blocks, where over all; and bytes to the next, of the first two, of this
     d_units_block: int
     d_units_span: int
     d_units: int
@@ -261,15 +252,22 @@ def _fetch_row(weights, d, t, r, rows, going_on):
 
 
 @inner
+def _normalise_back(weights, d, t, rows, kind, d_sums):
+    """See `normalise_back`: of all rows of step t."""
+    gates = row_at(weights.parameters.dtype, d.gates, t, 0)
+    d_gains = d.d_units_block + units_of(weights) * d.d_units_near
+    normalise_back(weights, gates, d.norms, d.gains, rows, kind, d_sums, d_gains, d.d_units_near)
+
+
+@inner
 def _back_product_rows(weights, d, t, rows, going_on):
     """The derivative of all rows of step t of a cell with a `product`."""
-    dtype, H = weights.parameters.dtype, weights.hidden_size
+    dtype, H, d_product = weights.parameters.dtype, weights.hidden_size, d.d_product
     _back_cell_rows(weights, d, t, rows, going_on, 0, H, True)
     if normed(weights):
-        gates, of = row_at(dtype, d.gates, t, 0), d.d_product
-        normalise_back(weights, gates, d.norms, d.gains, rows, OF_PRODUCT, of)
-        normalised_gradient(weights, gates, d.norms, d.gains, rows, OF_PRODUCT, of, of)
-    multiply(dtype, d.d_product, 1, rows, H, d.panels.product, plain_columns(dtype, H), d.zeros, d.d_factor)
+        _normalise_back(weights, d, t, rows, OF_PRODUCT, d.d_product)
+        d_product = products_of(weights, row_at(dtype, d.gates, t, 0), d.norms, OF_PRODUCT, True)
+    multiply(dtype, d_product, 1, rows, H, d.panels.product, plain_columns(dtype, H), d.zeros, d.d_factor)
     _back_cell_rows(weights, d, t, rows, going_on, 0, H, False)
 
 
@@ -278,9 +276,9 @@ def _close_block(weights, d, last):
     """Add the gradients of unit weights of a block of steps to those of its span; with ``last`` those to all."""
     dtype = weights.parameters.dtype
     count = d.d_units_near // size_of(dtype)
-    for unit_weight in range(units_of(weights)):
-        of_block = d.d_units_block + unit_weight * d.d_units_near
-        of_span, total = d.d_units_span + unit_weight * d.d_units_near, d.d_units + unit_weight * d.d_units_apart
+    for vector in range(units_of(weights) + products_of_tape(weights)):
+        of_block = d.d_units_block + vector * d.d_units_near
+        of_span, total = d.d_units_span + vector * d.d_units_near, d.d_units + vector * d.d_units_apart
         _add(dtype, of_span, of_block, count)
         clear(of_block, d.d_units_near)
         if last:
@@ -297,7 +295,7 @@ def _carry_back(weights, d, t, r0, rows):
     d_h = Matrix(d.d_h.at + r0 * d.d_h.step * size_of(dtype), d.d_h.step)
     d_gates, columns = row_at(dtype, d.gates, t, r0), plain_columns(dtype, weights.output_size)
     if normed(weights):
-        d_gates = Matrix(d.d_of_state.at + r0 * d.d_of_state.step * size_of(dtype), d.d_of_state.step)
+        d_gates = products_of(weights, d_gates, d.norms, OF_STATE, True)
     if d.mask.at == 0:
         multiply(dtype, d_gates, 1, rows, k, d.panels.weight_hh, columns, d_h, d_h)
         return
@@ -347,11 +345,9 @@ def _scan_back(weights, d, steps, drop, index, order, first):
                 _back_cell_rows(weights, d, t, sizes[t], going_on, 0, H, False)
             if normed(weights):
                 gates = row_at(dtype, d.gates, t, 0)
-                of_input = sums_of(weights, gates, OF_INPUT)
                 if k > 0:
-                    normalise_back(weights, gates, d.norms, d.gains, sizes[t], OF_STATE, gates)
-                    normalised_gradient(weights, gates, d.norms, d.gains, sizes[t], OF_STATE, gates, d.d_of_state)
-                normalise_back(weights, gates, d.norms, d.gains, sizes[t], OF_INPUT, of_input)
+                    _normalise_back(weights, d, t, sizes[t], OF_STATE, gates)
+                _normalise_back(weights, d, t, sizes[t], OF_INPUT, sums_of(weights, gates, OF_INPUT))
             continue
         d_gates = row_at(dtype, d.gates, max(0, min(following, T - 1)), 0)
         count, number = panel_count(columns), panels_at_once(dtype, ready, k, columns)
@@ -383,15 +379,12 @@ def _input_back(weights, d, steps, d_x, add):
         while following < sizes.size and steps.places[following] == steps.places[t] + rows:
             rows += sizes[following]
             following += 1
+        target, row = row_at(dtype, d_x, t, 0), row_at(dtype, d.gates, t, 0)
+        d_gates = shifted(dtype, row, of.turn * of.hidden_size)
+        if normed(weights):
+            d_gates = products_of(weights, row, d.norms, OF_INPUT, True)
         k = of.gates_ih * of.hidden_size
-        at_once = NORMED_ROWS if normed(weights) else rows
-        for r in range(0, rows, at_once):
-            row, target, count = row_at(dtype, d.gates, t, r), row_at(dtype, d_x, t, r), min(at_once, rows - r)
-            d_gates = shifted(dtype, row, of.turn * of.hidden_size)
-            if normed(weights):
-                normalised_gradient(weights, row, d.norms, d.gains, count, OF_INPUT, d_gates, d.d_of_input)
-                d_gates = d.d_of_input
-            multiply(dtype, d_gates, 1, count, k, d.panels.weight_ih, columns, target if add else d.zeros, target)
+        multiply(dtype, d_gates, 1, rows, k, d.panels.weight_ih, columns, target if add else d.zeros, target)
         t = following
 
 
@@ -421,8 +414,8 @@ def backward_stack(
     ``panels`` are those of `pack_back`, ``out`` and ``tape`` those of `forward_stack`, whose gates become gradients.
     Reads d_out (N, D * P), ``d_shown`` (S - 1, N, D * H), an address that may be 0, and ``d_states``, the gradients of
     the last states. Writes those sequences' part of d_x (N, I), with ``input_grad``, of ``d_hx``, the gradients of the
-    first states, of d_projected (L * D, N, P) and of d_units (L * D, U, B, H'), the gradients of unit weights, each
-    sequence's own. ``d_between``, (L - 1 or 2, N, D * P), is for the gradients between layers.
+    first states, of d_projected (L * D, N, P) and of d_units (L * D, ., B, H'), the gradients of unit weights and
+    gains, each sequence's own. ``d_between``, (L - 1 or 2, N, D * P), is for the gradients between layers.
     """
     dtype = weights.parameters.dtype
     size = size_of(dtype)
@@ -442,11 +435,9 @@ def backward_stack(
     clear(address(noise, 0), noise.size * size)
     zeros = aligned(dtype, max(H, weights.input_size, D * P) + width(dtype))
     clear(address(zeros, 0), zeros.size * size)
-    of_state, of_input = padded(dtype, gates_hh_of(weights) * H), padded(dtype, gates_ih_of(weights) * H)
-    d_of_state = aligned(dtype, normed(weights) * mine * of_state)
-    d_of_input = aligned(dtype, normed(weights) * NORMED_ROWS * of_input)
     made = aligned(dtype, fixed_of(weights) * H_padded)
-    unit_sums = aligned(dtype, 2 * units_of(weights) * mine * H_padded)
+    vectors = units_of(weights) + products_of_tape(weights)
+    unit_sums = aligned(dtype, 2 * vectors * mine * H_padded)
     clear(address(unit_sums, 0), unit_sums.size * size)
 
     places = address(steps.places, 0)
@@ -474,8 +465,8 @@ def backward_stack(
             mask_at = address(mask, 0) if mask.size else 0
             forward = forward_panels(weights, layer, direction)
             fix(weights, forward.units, address(made, 0))
-            for unit_weight in range(units_of(weights)):
-                row = (index * units_of(weights) + unit_weight) * batch.order.size + first
+            for vector in range(vectors):
+                row = (index * vectors + vector) * batch.order.size + first
                 clear(address(d_units, row * H_padded), mine * H_padded * size)
             d = BackDirection(
                 back_panels(weights, panels, layer, direction),
@@ -487,8 +478,6 @@ def backward_stack(
                 Rows(d_target.at + direction * P * size, D * P, places),
                 Rows(address(tape.gates, index * N * W), W, places),
                 kept_of(weights) * H,
-                Matrix(address(d_of_state, 0), of_state),
-                Matrix(address(d_of_input, 0), of_input),
                 Rows(address(tape.cells, index * N * H_padded), H_padded, places),
                 scans * N * H_padded * size,
                 Rows(address(d_projected, index * N * P), P, places),
@@ -506,8 +495,8 @@ def backward_stack(
                 Matrix(address(noise, 0), H_padded),
                 mine * H_padded * size,
                 address(unit_sums, 0),
-                address(unit_sums, units_of(weights) * mine * H_padded),
-                address(d_units, (index * units_of(weights) * batch.order.size + first) * H_padded),
+                address(unit_sums, vectors * mine * H_padded),
+                address(d_units, (index * vectors * batch.order.size + first) * H_padded),
                 mine * H_padded * size,
                 batch.order.size * H_padded * size,
                 Matrix(address(zeros, 0), 0),
@@ -524,7 +513,6 @@ def backward_stack(
             drop_layer(drop, layer - 1, steps, batch.order, first, d_source, d_source)
         d_target = d_source
     keep_alive((steps, h, d_h, d_others, d_unprojected, d_product, zeros, made, unit_sums, mask, noise))
-    keep_alive((d_of_state, d_of_input))
 
 
 @inner
@@ -708,48 +696,27 @@ def _rows_of(dtype, at, step, N):
 
 
 @inner
-def _add_sums_of_products(dtype, gates, factors, N, count, gradient, at):
-    """gradient[at : at + count] += the sums over all rows of d_gates * factors, two matrices."""
-    size = size_of(dtype)
-    for u in range(0, count, width(dtype)):
-        total = nothing(dtype)
-        for span in range(0, N, SPAN_ROWS):
-            of_span = nothing(dtype)
-            for block in range(span, min(N, span + SPAN_ROWS), BLOCK_ROWS):
-                of_block = nothing(dtype)
-                for n in range(block, min(N, block + BLOCK_ROWS)):
-                    x = load_first(dtype, gates.at + (n * gates.step + u) * size, count - u)
-                    y = load_first(dtype, factors.at + (n * factors.step + u) * size, count - u)
-                    of_block = fma(x, y, of_block)
-                of_span = of_span + of_block
-            total = total + of_span
-        store_first(address(gradient, at + u), total, count - u)
+def _place_of_gain(of, place, product):
+    """Where the gains of a product lie among the parameters, the products counted as in a row: see ``norm.py``."""
+    gates = of.gates_hh
+    if product < gates:  # a row begins with those of the state alone, a matrix ends with them
+        return place.gain_hh + (product + gates - of.turn) % gates * of.hidden_size
+    if product < gates + of.product:
+        return place.gain_hh + product * of.hidden_size
+    return place.gain_ih + (product - gates - of.product) * of.hidden_size
 
 
-@for_normed
-def _add_gains(weights, row, norms, N, place, low, high, gradient):
-    """The gradients of the gains and biases, of the units ``low`` to ``high`` of each gate."""
-    dtype, of, H, count = weights.parameters.dtype, layout(weights), weights.hidden_size, high - low
-    state = products_of(weights, row, norms, OF_STATE, True)
-    product = products_of(weights, row, norms, OF_PRODUCT, True)
-    inputs, own = products_of(weights, row, norms, OF_INPUT, True), of.gates_hh
-    for gate in range(of.gates_hh):
-        column, to = (gate + of.turn) % of.gates_hh * H + low, gate * H + low
-        d_sums, normal = shifted(dtype, row, column), shifted(dtype, state, column)
-        _add_sums_of_products(dtype, d_sums, normal, N, count, gradient, place.gain_hh + to)
-        if weights.bias:
-            _add_all_sums(dtype, d_sums, N, count, gradient, place.bias_hh + to)
-    if of.product:
-        d_sums, normal = shifted(dtype, row, (of.gates - 1) * H + low), shifted(dtype, product, low)
-        _add_sums_of_products(dtype, d_sums, normal, N, count, gradient, place.gain_hh + own * H + low)
-        if weights.bias:
-            _add_all_sums(dtype, d_sums, N, count, gradient, place.bias_hh + own * H + low)
-    for gate in range(of.gates_ih):
-        column = gate * H + low
-        d_sums, normal = shifted(dtype, row, of.turn * H + column), shifted(dtype, inputs, column)
-        _add_sums_of_products(dtype, d_sums, normal, N, count, gradient, place.gain_ih + column)
-        if weights.bias:
-            _add_all_sums(dtype, d_sums, N, count, gradient, place.bias_ih + column)
+@inner
+def _add_biases(weights, d_gates, N, place, low, high, gradient):
+    """The gradients of the biases of a cell that is normalised: those of the sums, summed over all rows."""
+    dtype, of, H = weights.parameters.dtype, layout(weights), weights.hidden_size
+    for gate in range(of.gates_ih if of.bias else 0):
+        column = shifted(dtype, d_gates, (of.turn + gate) * H + low)
+        _add_all_sums(dtype, column, N, high - low, gradient, place.bias_ih + gate * H + low)
+    for gate in range(of.gates_hh + of.product if of.bias else 0):
+        block = (gate + of.turn) % of.gates_hh if gate < of.gates_hh else of.gates - 1
+        column = shifted(dtype, d_gates, block * H + low)
+        _add_all_sums(dtype, column, N, high - low, gradient, place.bias_hh + gate * H + low)
 
 
 @inner
@@ -791,14 +758,11 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_uni
             of_state, of_product = d_gates, shifted(dtype, d_gates, (of.gates - 1) * H)
             bias_ih, bias_hh = (place.bias_ih, place.bias_hh) if weights.bias else (NONE, NONE)
             if normed(weights):
-                norms, gains = blocks * H, forward_panels(weights, layer, direction).gains
-                _add_gains(weights, d_gates, norms, N, place, low, high, gradient)
-                for kind in (OF_STATE, OF_PRODUCT, OF_INPUT):
-                    products_gradient(weights, d_gates, norms, gains, N, kind, low, high)
-                bias_ih = bias_hh = NONE  # their gradients are those of the sums, and done
-                of_input = products_of(weights, d_gates, norms, OF_INPUT, True)
-                of_product = products_of(weights, d_gates, norms, OF_PRODUCT, True)
-                of_state = products_of(weights, d_gates, norms, OF_STATE, True)
+                _add_biases(weights, d_gates, N, place, low, high, gradient)
+                bias_ih = bias_hh = NONE  # those are of the sums, and done
+                of_input = products_of(weights, d_gates, blocks * H, OF_INPUT, True)
+                of_product = products_of(weights, d_gates, blocks * H, OF_PRODUCT, True)
+                of_state = products_of(weights, d_gates, blocks * H, OF_STATE, True)
             if batch.symbols and layer == 0:
                 symbols = address(batch.data, 0)
                 _add_by_symbols(
@@ -828,10 +792,12 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_uni
                 own = place.weight_hh + of.gates_hh * H * (P // of.heads)
                 own_bias = bias_hh + of.gates_hh * H if bias_hh != NONE else NONE
                 _add_by_heads(dtype, of, of_product, factors, N, 1, 0, low, high, gradient, own, own_bias)
-            for unit_weight in range(of.units):
-                first = (index * of.units + unit_weight) * B * H_padded + low
+            vectors = of.units + products_of_tape(weights)
+            for vector in range(vectors):
+                first = (index * vectors + vector) * B * H_padded + low
                 of_sequences = Matrix(address(d_units, first), H_padded)
-                _add_all_sums(dtype, of_sequences, B, high - low, gradient, place.units + unit_weight * H + low)
+                at = place.units + vector * H if vector < of.units else _place_of_gain(of, place, vector - of.units)
+                _add_all_sums(dtype, of_sequences, B, high - low, gradient, at + low)
             if P != H:
                 d_h = Matrix(address(d_projected, index * N * P), P)
                 unprojected = _rows_of(dtype, address(tape.unprojected, index * N * H_padded), H_padded, N)

@@ -75,11 +75,12 @@ def back_shapes(weights, N, B, input_grad):
     The first and the last two are for the pass alone.
     """
     H, P, D, L = weights.hidden_size, weights.output_size, weights.num_directions, weights.num_layers
+    counts = _counts(weights)
     return (
         (min(2, L - 1), N, D * P),
         (N if input_grad else 0, weights.input_size),
         (L * D, B, P),
-        (_counts(weights).others, L * D, B, H),
+        (counts.others, L * D, B, H),
         (L * D if P != H else 0, N, P),
-        (L * D, _counts(weights).units, B, padded(weights.parameters.dtype, H)),
+        (L * D, counts.units + counts.products, B, padded(weights.parameters.dtype, H)),
     )
