@@ -208,7 +208,8 @@ def normalise_back(weights, row, norms, gains, rows, kind, d_sums, d_gains, apar
 
     ``d_sums`` is a `Matrix` of the gradients of the sums that they are part of. ``d_gains`` is the address of (., H')
     gradients of the gains of the first of all products, a row for each row of gates, to which those of this step are
-    added; ``apart`` are the bytes to those of the next product. The rest is as for `normalise`.
+    added; ``apart`` are the bytes to those of the next product. Behind them are those of the biases. The rest is as for
+    `normalise`.
     """
     dtype, H = weights.parameters.dtype, weights.hidden_size
     size, step, (first, count) = size_of(dtype), padded(dtype, H) * size_of(dtype), _part_of_row(weights, kind)
@@ -219,10 +220,12 @@ def normalise_back(weights, row, norms, gains, rows, kind, d_sums, d_gains, apar
         total, total_by_y = nothing(dtype), nothing(dtype)
         for product in range(count // H):
             d_gain = d_gains + product * apart + r * step
+            d_bias = d_gain + products_of_tape(weights) * apart
             for u in range(0, H, width(dtype)):
                 at, left = (product * H + u) * size, H - u
                 d, normal = load_first(dtype, d_sum + at, left), load_first(dtype, y + at, left)
                 store(d_gain + u * size, fma(d, normal, load(dtype, d_gain + u * size)))
+                store(d_bias + u * size, d + load(dtype, d_bias + u * size))
                 d = d * load_first(dtype, gains + at, left)
                 total, total_by_y = total + d, fma(d, normal, total_by_y)
         (of_all,) = splat_each(dtype, _number_at(weights, row, norms, kind, r), 1)

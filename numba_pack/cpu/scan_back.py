@@ -146,8 +146,9 @@ class BackDirection(NamedTuple):
     #: (B, H') of each step the first of the noises, and bytes from noise to noise
     noise: Matrix
     noise_apart: int
-    #: (., B, H') gradients of the unit weights, then of the gains, each sequence's own: where the first is summed over
-    #: a block of steps, where over a span of blocks, where over all; and bytes to the next, of the first two, of this
+    #: (., B, H') gradients of the unit weights, then of gains and of the biases beside them, each sequence's own: where
+    #: the first is summed over a block of steps, where over a span of blocks, where over all; and bytes to the next, of
+    #: the first two, of this
     d_units_block: int
     d_units_span: int
     d_units: int
@@ -276,7 +277,7 @@ def _close_block(weights, d, last):
     """Add the gradients of unit weights of a block of steps to those of its span; with ``last`` those to all."""
     dtype = weights.parameters.dtype
     count = d.d_units_near // size_of(dtype)
-    for vector in range(units_of(weights) + products_of_tape(weights)):
+    for vector in range(units_of(weights) + 2 * products_of_tape(weights)):
         of_block = d.d_units_block + vector * d.d_units_near
         of_span, total = d.d_units_span + vector * d.d_units_near, d.d_units + vector * d.d_units_apart
         _add(dtype, of_span, of_block, count)
@@ -414,8 +415,9 @@ def backward_stack(
     ``panels`` are those of `pack_back`, ``out`` and ``tape`` those of `forward_stack`, whose gates become gradients.
     Reads d_out (N, D * P), ``d_shown`` (S - 1, N, D * H), an address that may be 0, and ``d_states``, the gradients of
     the last states. Writes those sequences' part of d_x (N, I), with ``input_grad``, of ``d_hx``, the gradients of the
-    first states, of d_projected (L * D, N, P) and of d_units (L * D, ., B, H'), the gradients of unit weights and
-    gains, each sequence's own. ``d_between``, (L - 1 or 2, N, D * P), is for the gradients between layers.
+    first states, of d_projected (L * D, N, P) and of d_units (L * D, ., B, H'), the gradients of unit weights, and of
+    gains and the biases beside them, each sequence's own. ``d_between``, (L - 1 or 2, N, D * P), is for the gradients
+    between layers.
     """
     dtype = weights.parameters.dtype
     size = size_of(dtype)
@@ -436,7 +438,7 @@ def backward_stack(
     zeros = aligned(dtype, max(H, weights.input_size, D * P) + width(dtype))
     clear(address(zeros, 0), zeros.size * size)
     made = aligned(dtype, fixed_of(weights) * H_padded)
-    vectors = units_of(weights) + products_of_tape(weights)
+    vectors = units_of(weights) + 2 * products_of_tape(weights)
     unit_sums = aligned(dtype, 2 * vectors * mine * H_padded)
     clear(address(unit_sums, 0), unit_sums.size * size)
 
@@ -696,27 +698,26 @@ def _rows_of(dtype, at, step, N):
 
 
 @inner
-def _place_of_gain(of, place, product):
-    """Where the gains of a product lie among the parameters, the products counted as in a row: see ``norm.py``."""
-    gates = of.gates_hh
+def _place_of_vector(of, place, vector):
+    """Where the parameters of a vector of d_units lie: unit weights, then gains, then biases, of products as in a row.
+
+    `NONE` if there are none.
+    """
+    gates, H = of.gates_hh, of.hidden_size
+    if vector < of.units:
+        return place.units + vector * H
+    products, product = gates + of.product + of.gates_ih, vector - of.units
+    of_state, of_input = place.gain_hh, place.gain_ih
+    if product >= products:
+        product -= products
+        of_state, of_input = place.bias_hh, place.bias_ih
+        if not of.bias:
+            return NONE
     if product < gates:  # a row begins with those of the state alone, a matrix ends with them
-        return place.gain_hh + (product + gates - of.turn) % gates * of.hidden_size
+        return of_state + (product + gates - of.turn) % gates * H
     if product < gates + of.product:
-        return place.gain_hh + product * of.hidden_size
-    return place.gain_ih + (product - gates - of.product) * of.hidden_size
-
-
-@inner
-def _add_biases(weights, d_gates, N, place, low, high, gradient):
-    """The gradients of the biases of a cell that is normalised: those of the sums, summed over all rows."""
-    dtype, of, H = weights.parameters.dtype, layout(weights), weights.hidden_size
-    for gate in range(of.gates_ih if of.bias else 0):
-        column = shifted(dtype, d_gates, (of.turn + gate) * H + low)
-        _add_all_sums(dtype, column, N, high - low, gradient, place.bias_ih + gate * H + low)
-    for gate in range(of.gates_hh + of.product if of.bias else 0):
-        block = (gate + of.turn) % of.gates_hh if gate < of.gates_hh else of.gates - 1
-        column = shifted(dtype, d_gates, block * H + low)
-        _add_all_sums(dtype, column, N, high - low, gradient, place.bias_hh + gate * H + low)
+        return of_state + product * H
+    return of_input + (product - gates - of.product) * H
 
 
 @inner
@@ -758,8 +759,7 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_uni
             of_state, of_product = d_gates, shifted(dtype, d_gates, (of.gates - 1) * H)
             bias_ih, bias_hh = (place.bias_ih, place.bias_hh) if weights.bias else (NONE, NONE)
             if normed(weights):
-                _add_biases(weights, d_gates, N, place, low, high, gradient)
-                bias_ih = bias_hh = NONE  # those are of the sums, and done
+                bias_ih = bias_hh = NONE  # theirs are among the vectors below
                 of_input = products_of(weights, d_gates, blocks * H, OF_INPUT, True)
                 of_product = products_of(weights, d_gates, blocks * H, OF_PRODUCT, True)
                 of_state = products_of(weights, d_gates, blocks * H, OF_STATE, True)
@@ -792,12 +792,12 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_uni
                 own = place.weight_hh + of.gates_hh * H * (P // of.heads)
                 own_bias = bias_hh + of.gates_hh * H if bias_hh != NONE else NONE
                 _add_by_heads(dtype, of, of_product, factors, N, 1, 0, low, high, gradient, own, own_bias)
-            vectors = of.units + products_of_tape(weights)
+            vectors = of.units + 2 * products_of_tape(weights)
             for vector in range(vectors):
-                first = (index * vectors + vector) * B * H_padded + low
-                of_sequences = Matrix(address(d_units, first), H_padded)
-                at = place.units + vector * H if vector < of.units else _place_of_gain(of, place, vector - of.units)
-                _add_all_sums(dtype, of_sequences, B, high - low, gradient, at + low)
+                first, at = (index * vectors + vector) * B * H_padded + low, _place_of_vector(of, place, vector)
+                if at != NONE:
+                    of_sequences = Matrix(address(d_units, first), H_padded)
+                    _add_all_sums(dtype, of_sequences, B, high - low, gradient, at + low)
             if P != H:
                 d_h = Matrix(address(d_projected, index * N * P), P)
                 unprojected = _rows_of(dtype, address(tape.unprojected, index * N * H_padded), H_padded, N)

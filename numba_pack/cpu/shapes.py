@@ -82,5 +82,5 @@ def back_shapes(weights, N, B, input_grad):
         (L * D, B, P),
         (counts.others, L * D, B, H),
         (L * D if P != H else 0, N, P),
-        (L * D, counts.units + counts.products, B, padded(weights.parameters.dtype, H)),
+        (L * D, counts.units + 2 * counts.products, B, padded(weights.parameters.dtype, H)),
     )
