@@ -25,9 +25,7 @@ from ..cells.parameters import (
     gates_ih_of,
     gates_of,
     has_product,
-    kept_of,
     layout,
-    normed,
     products_of_tape,
 )
 from ..simd.lanes import (
@@ -47,19 +45,16 @@ from .panels import padded
 from .tile import Matrix
 
 __all__ = [
-    "OF_INPUT", "OF_PRODUCT", "OF_STATE", "normalise", "normalise_back", "products_of", "room", "row_width", "sums_of",
-    "tape_columns",
+    "OF_INPUT", "OF_PRODUCT", "OF_STATE", "normalise", "normalise_back", "products_of", "sums_of",
 ]  # fmt: skip
 
 #: the kinds of products, in the order of a row
 OF_STATE, OF_PRODUCT, OF_INPUT = range(3)
-#: the s of each
-NUMBERS = 3
 #: added to the variance, as in PyTorch's LayerNorm
 EPSILON = 1e-5
 
 
-def for_normed(function: Callable[..., Any]) -> Callable[..., Any]:
+def _for_normed(function: Callable[..., Any]) -> Callable[..., Any]:
     """Make a function of compiled code one that does nothing, and is not compiled, for cells that are not normalised.
 
     Its first argument is the weights.
@@ -88,28 +83,6 @@ def _part_of_row(weights, kind):
     if kind == OF_PRODUCT:
         return gates * H, has_product(weights) * H
     return (gates + has_product(weights)) * H, gates_ih_of(weights) * H
-
-
-@inner
-def tape_columns(kept, products, units):
-    """The columns of a row of the tape: blocks that are kept, and normalised products with their numbers."""
-    return (kept + products) * units + (NUMBERS if products else 0)
-
-
-@inner
-def room(dtype, columns):
-    """Elements from row to row: so many columns, and some more, lest rows fall into the same few sets of the cache."""
-    return padded(dtype, columns) + width(dtype)
-
-
-@inner
-def row_width(weights, keep):
-    """W: a row of gates and, if normalised, of products, with some room behind it."""
-    H, blocks = weights.hidden_size, gates_of(weights) + has_product(weights)
-    columns = (blocks + normed(weights) * (gates_hh_of(weights) + has_product(weights))) * H
-    if keep:
-        columns = tape_columns(kept_of(weights), products_of_tape(weights), H)
-    return room(weights.parameters.dtype, columns)
 
 
 @inner
@@ -175,7 +148,7 @@ def _centred(dtype, at, count):
     return sum_of(a + b)
 
 
-@for_normed
+@_for_normed
 def normalise(weights, row, norms, gains, bias, rows, kind, keep):
     """Normalise the products of a kind in some rows of gates, and add them to their sums.
 
@@ -202,7 +175,7 @@ def normalise(weights, row, norms, gains, bias, rows, kind, keep):
             store_first(target + at, total, left)
 
 
-@for_normed
+@_for_normed
 def normalise_back(weights, row, norms, gains, rows, kind, d_sums, d_gains, apart):
     """Turn normalised products of a kind into the gradients of the products, in place, in some rows of gates.
 

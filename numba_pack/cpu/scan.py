@@ -54,7 +54,7 @@ from ..simd.lanes import (
 from ..simd.memory import address, clear, copy, integer_at, keep_alive
 from .drop import drop_layer, drops
 from .noise import draw_noises, masks_state, multiplied, set_noises, state_mask
-from .norm import OF_INPUT, OF_PRODUCT, OF_STATE, normalise, products_of, row_width
+from .norm import OF_INPUT, OF_PRODUCT, OF_STATE, normalise, products_of
 from .panels import (
     Panels,
     aligned,
@@ -66,6 +66,7 @@ from .panels import (
     panel_size,
     state_columns,
 )
+from .shapes import row_width
 from .symbols import gather
 from .tile import Matrix, multiply, multiply_panels, panel_count, panels_at_once, plain_columns, there_and_back
 
@@ -317,7 +318,8 @@ def _factor_rows(weights, d, t, r0, rows, before):
             gates = load_gates(dtype, sums.at + (r * sums.step + u) * size, H * size, count, gates_of(weights))
             of = factor(weights, gates, states, unit_weights, constants)
             store_first(into.at + (r * into.step + u) * size, of[0], count)
-    target, start = shifted(dtype, sums, (gates_of(weights) - 1) * H), shifted(dtype, sums, (gates_of(weights) - 1) * H)
+    target = shifted(dtype, sums, (gates_of(weights) - 1) * H)
+    start = target
     if normed(weights):
         target, start = products_of(weights, sums, d.norms, OF_PRODUCT, d.keep), d.zeros
     multiply(dtype, into, 1, rows, H, d.panels.product, plain_columns(dtype, H), start, target)

@@ -68,11 +68,11 @@ from .norm import (
     OF_STATE,
     normalise_back,
     products_of,
-    row_width,
     sums_of,
 )
 from .panels import BackPanels, aligned, back_panels, constants_at, forward_panels, padded
 from .scan import Rows, fix, give_states, row_at, shifted, steps_of, take_states
+from .shapes import row_width
 from .symbols import scatter, scatter_scratch
 from .tile import (
     Matrix,

@@ -10,10 +10,13 @@ from typing import Any, NamedTuple
 
 from .._jit import inner, overload
 from ..cells.cell import Cell
-from .norm import room, tape_columns
+from ..simd.lanes import width
 from .panels import padded
 
-__all__ = ["back_shapes", "record_shapes", "result_shapes"]
+__all__ = ["back_shapes", "record_shapes", "result_shapes", "row_width"]
+
+#: numbers that a row of the tape has for its normalised products: see ``norm.py``
+NUMBERS = 3
 
 
 class _Counts(NamedTuple):
@@ -21,6 +24,10 @@ class _Counts(NamedTuple):
 
     others: int
     units: int
+    gates: int
+    gates_hh: int
+    has_product: int
+    normed: int
     kept: int
     products: int
     kept_states: int
@@ -39,6 +46,20 @@ def _counts(weights: Any) -> _Counts:
 def _counts_in_njit(weights):
     counts = _counts_of(weights.instance_class.cell)
     return lambda weights: counts
+
+
+@inner
+def row_width(weights, keep):
+    """W: a row of gates and, if normalised, of products: on the tape, or, without ``keep``, in inference.
+
+    There is some room behind it, lest rows fall into the same few sets of the cache.
+    """
+    dtype, counts = weights.parameters.dtype, _counts(weights)
+    blocks, numbers = counts.kept + counts.products, NUMBERS * counts.normed
+    if not keep:  # the products with the input stand where their sums do
+        blocks, numbers = counts.gates + counts.has_product, 0
+        blocks += counts.normed * (counts.gates_hh + counts.has_product)
+    return padded(dtype, blocks * weights.hidden_size + numbers) + width(dtype)
 
 
 @inner
@@ -61,7 +82,7 @@ def record_shapes(weights, N):
     H, P, D, L = weights.hidden_size, weights.output_size, weights.num_directions, weights.num_layers
     units = padded(dtype, H)
     return (
-        (L * D, N, room(dtype, tape_columns(counts.kept, counts.products, H))),
+        (L * D, N, row_width(weights, True)),
         (counts.kept_states, L * D, N, units),
         (L - 1, N, D * P),
         (L * D if P != H else 0, N, units),

@@ -63,7 +63,7 @@ def test_units_that_see_a_part_of_h_are_normalised_with_all_others():
 
 
 def test_a_lstm_is_that_of_pytorch_with_its_layer_norm():
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="its layer_norm is the reference")
     lstm = nbp.LSTM(3, 40, layer_norm=True, rng=0)
     lstm.parameters = lstm.parameters + np.random.default_rng(1).normal(0, 0.2, lstm.parameters.shape).astype("f4")
     of = {name: torch.tensor(value) for name, value in lstm.state_dict().items()}
