@@ -35,7 +35,7 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 from numba.misc.appdirs import AppDirs
 
-__all__ = ["PLACES", "SOURCES", "Cache", "place_to_write", "tell"]
+__all__ = ["PLACES", "SOURCES", "Cache", "file_of", "found", "keep", "place_to_write", "tell"]
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 _NUMBA = os.path.dirname(numba.__file__)
@@ -134,33 +134,46 @@ class Cache(NullCache):
     def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
         """The code for a signature, or None."""
         target_context.refresh()
-        file = self._file(sig, target_context.codegen())
-        for place in PLACES:
-            data = _read(os.path.join(place, file))
-            if data is not None:
-                found, reduced = pickle.loads(data)
-                if found == sig:  # the name tells that, too, but not of which module a class is
-                    return CompileResult._rebuild(target_context, *reduced)
+        for content in found(self._file(sig, target_context.codegen())):
+            of, reduced = pickle.loads(content)
+            if of == sig:  # the name tells that, too, but not of which module a class is
+                return CompileResult._rebuild(target_context, *reduced)
         return None
 
     def save_overload(self, sig: Any, data: CompileResult) -> None:
         """Keep the code for a signature, if it can be kept."""
         if data.library.has_dynamic_globals:  # addresses are valid in this process only
             return
-        file, failures = self._file(sig, data.codegen), []
-        content = dumps((sig, data._reduce()))
-        for place in PLACES:
-            try:
-                _write(place, file, content)
-            except OSError as error:
-                failures.append(f"{place}: {error.strerror or error}")
-            else:
-                return
-        _untold.append("; ".join(failures) or "the state of the sources cannot be known")
+        keep(self._file(sig, data.codegen), dumps((sig, data._reduce())))
 
     def _file(self, sig: Any, codegen: Any) -> str:
-        key = repr((self._key, sig, codegen.magic_tuple()))
-        return f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.nbc"
+        return file_of(self._name, repr((self._key, sig, codegen.magic_tuple())), "nbc")
+
+
+def file_of(name: str, key: str, kind: str) -> str:
+    """The name of a file: that of the function, and a digest of all that its code is made of."""
+    return f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.{kind}"
+
+
+def found(file: str) -> Iterator[bytes]:
+    """What the files of this name hold, in all places where there is one that is whole."""
+    for place in PLACES:
+        content = _read(os.path.join(place, file))
+        if content is not None:
+            yield content
+
+
+def keep(file: str, content: bytes) -> None:
+    """Write a file to the first place that takes it; if none does, there is something to `tell`."""
+    failures = []
+    for place in PLACES:
+        try:
+            _write(place, file, content)
+        except OSError as error:
+            failures.append(f"{place}: {error.strerror or error}")
+        else:
+            return
+    _untold.append("; ".join(failures) or "the state of the sources cannot be known")
 
 
 def _read(path: str) -> bytes | None:

@@ -1,4 +1,4 @@
-"""What every backend must do alike: run by test_cuda.py in a process for each of them.
+"""What every backend must do alike: run by test_cuda.py in a process for each of them. Real sizes are in device.py.
 
 The shapes are tiny, since in Numba's simulator each thread of a kernel is one of Python. Four units are what one block
 of the simulator has: up to there its scans are persistent, beyond they go step by step.
@@ -59,6 +59,19 @@ def on_host(value):
     return value.copy_to_host() if hasattr(value, "copy_to_host") else value
 
 
+def go_stepwise(monkeypatch):
+    """No blocks can meet at a barrier from now on: scans go step by step."""
+    from numba_pack.cuda import device
+
+    monkeypatch.setattr(device.Kernel, "resident", lambda *_: 0)
+
+
+def use_the_cpu(monkeypatch):
+    """Layers run on the CPU from now on, whatever the backend."""
+    for module in (numba_pack.layers.layer, numba_pack.layers.module):
+        monkeypatch.setattr(module, "engine", numba_pack.cpu.engine)
+
+
 needs_cuda = pytest.mark.skipif(BACKEND == "cpu", reason="the CPU backend takes NumPy's arrays only")
 
 
@@ -111,12 +124,10 @@ def test_a_sequence_alone_has_the_bits_it_has_in_a_batch(cell, units):
 @needs_cuda
 @pytest.mark.parametrize("cell", ["rnn-tanh", "lstm", "gru"])
 def test_both_forms_of_the_scans_give_the_same_bits(cell, monkeypatch):
-    from numba_pack.cuda import device
-
     layer = make_layer(cell, 3, 4)
     case = make_case(layer, LENGTHS)
     persistent = helpers.train(layer, case)
-    monkeypatch.setattr(device.Kernel, "resident", lambda *_: 0)  # so no blocks can meet at a barrier
+    go_stepwise(monkeypatch)
     assert_same_bits(tuple(helpers.train(layer, case)), tuple(persistent))
 
 
@@ -239,11 +250,11 @@ FORMULAS = {
 
 
 class AnyCase(NamedTuple):
-    """What goes into a layer that returns all its states: packed, and states as it takes them."""
+    """What goes into a layer of any cell: packed, and states as it takes them."""
 
     input: nbp.PackedSequence
     hx: object
-    d_output: tuple
+    d_output: object  # packed, of each state that the layer returns
     d_state: object
 
 
@@ -258,17 +269,22 @@ def any_case(layer, lengths=LENGTHS):
         parts = tuple(np.abs(helpers.normal(rng, (scans, len(lengths), size), layer.dtype)) for size in sizes)
         return parts if len(parts) > 1 else parts[0]
 
-    return AnyCase(rows(layer.input_size), state(), tuple(rows(layer.num_directions * n) for n in sizes), state())
+    d_outputs = tuple(rows(layer.num_directions * n) for n in sizes)
+    return AnyCase(rows(layer.input_size), state(), d_outputs if layer.return_states else d_outputs[0], state())
 
 
 def all_results(layer, case):
     """Outputs, states and gradients, each a list of arrays, by name; of a plain call and of a training one."""
+
+    def data(output):
+        return [part.data for part in (output if layer.return_states else (output,))]
+
     plain, plain_state = layer(case.input, case.hx)
     outputs, state, tape = layer.forward(case.input, case.hx)
     gradients = layer.backward(tape, case.d_output, case.d_state)
     return {
-        "inferred": [*[part.data for part in plain], *helpers.as_tuple(plain_state)],
-        "outputs": [part.data for part in outputs],
+        "inferred": [*data(plain), *helpers.as_tuple(plain_state)],
+        "outputs": data(outputs),
         "state": list(helpers.as_tuple(state)),
         "d_input": [gradients.input.data],
         "d_hx": list(helpers.as_tuple(gradients.hx)),
@@ -283,8 +299,7 @@ def test_a_cell_has_the_results_and_gradients_that_it_has_on_the_cpu(name, monke
     layer = cell(3, units, bidirectional=True, return_states=True, dtype=dtype, rng=0, **options)
     case = any_case(layer)
     got = all_results(layer, case)
-    for module in (numba_pack.layers.layer, numba_pack.layers.module):
-        monkeypatch.setattr(module, "engine", numba_pack.cpu.engine)
+    use_the_cpu(monkeypatch)
     for what, expected in all_results(layer, case).items():
         helpers.assert_near(layer, LENGTHS, got[what], expected, what)
 
@@ -369,6 +384,17 @@ def test_padded_and_single_device_arrays(shape, batch_first):
 
 
 @needs_cuda
+def test_a_list_of_widths_on_the_device_has_gradients_there():
+    layer, x = nbp.GRU(2, [3, 2]), np.ones((3, 2), np.float32)
+    output, _, tape = layer.forward(x)
+    expected = layer.backward(tape, output)
+    output, _, tape = layer.forward(on_device(x))
+    gradients = layer.backward(tape, output)
+    assert not isinstance(gradients.parameters, np.ndarray)
+    assert_same_bits(on_host(gradients.parameters), expected.parameters)
+
+
+@needs_cuda
 def test_calls_are_enqueued_on_the_stream_in_use():
     from numba import cuda
 
@@ -408,7 +434,10 @@ def test_cells_take_device_arrays():
 @pytest.mark.parametrize("trailing", [(), (3,), (2, 2)], ids=str)
 def test_packing_on_the_device_is_packing_on_the_host(dtype, trailing):
     rng = np.random.default_rng(0)
-    sequences = [rng.integers(0, 2, (n, *trailing)).astype(dtype) for n in LENGTHS]
+    assert_packing_is_that_of_the_host([rng.integers(0, 2, (n, *trailing)).astype(dtype) for n in LENGTHS])
+
+
+def assert_packing_is_that_of_the_host(sequences):
     packed, d_packed = nbp.pack_sequence(sequences), nbp.pack_sequence(on_device(sequences))
     assert_same_arrays(on_host(d_packed), packed)
     assert_same_arrays(on_host(nbp.unpack_sequence(d_packed)), nbp.unpack_sequence(packed))
@@ -416,8 +445,9 @@ def test_packing_on_the_device_is_packing_on_the_host(dtype, trailing):
     assert_same_arrays(on_host(nbp.unpack_ragged(d_packed)), (values, offsets))
     assert_same_arrays(on_host(nbp.pack_ragged(on_device(values), offsets)), packed)
     for first in (False, True):
-        padded, lengths = nbp.pad_packed_sequence(packed, first, 1, 6)
-        assert_same_arrays(on_host(nbp.pad_packed_sequence(d_packed, first, 1, 6)), (padded, lengths))
+        steps = max(map(len, sequences)) + 1
+        padded, lengths = nbp.pad_packed_sequence(packed, first, 1, steps)
+        assert_same_arrays(on_host(nbp.pad_packed_sequence(d_packed, first, 1, steps)), (padded, lengths))
         assert_same_arrays(on_host(nbp.pack_padded_sequence(on_device(padded), lengths, first)), packed)
         got = nbp.unpad_sequence(on_device(padded), lengths, first)
         assert_same_arrays(on_host(got), nbp.unpad_sequence(padded, lengths, first))
@@ -454,7 +484,7 @@ def test_host_and_device_arguments_do_not_mix_and_the_layer_goes_on():
     with pytest.raises(ValueError, match=r"hx must have shape .* = \(1, 1, 3\); got \(1, 3\)"):
         layer(on_device(x), on_device(h[0]))
     with pytest.raises(ValueError, match="input must be C-contiguous on the device"):
-        layer(on_device(np.ones((3, 2), np.float32)).T)
+        layer(on_device(np.ones((3, 4), np.float32))[:, :2])
     assert_same_bits(on_host(layer(on_device(x), on_device(h))), layer(x, h))
 
 
@@ -462,42 +492,49 @@ class Foreign:
     """An array of another library."""
 
     def __init__(self, array):
-        self.array, self.__cuda_array_interface__ = array, getattr(array, "__cuda_array_interface__", {})
+        self.array = array  # the simulator's arrays do not know the interface
+        self.__cuda_array_interface__ = getattr(array, "__cuda_array_interface__", {"data": (0, False)})
 
 
 @needs_cuda
 def test_arrays_of_other_libraries_are_taken_from_this_device_only(monkeypatch):
     from numba import cuda
 
-    class NotFromHere(Exception):
-        code = 1  # CUDA_ERROR_INVALID_VALUE
-
-    def refuse(value, sync):
-        raise NotFromHere("the pointer is of no allocation")
+    from numba_pack.cuda import arrays
 
     layer, x = nbp.GRU(2, 3), np.ones((4, 2), np.float32)
-    if os.environ.get("NUMBA_ENABLE_CUDASIM"):  # which does not know the interface
+    if os.environ.get("NUMBA_ENABLE_CUDASIM"):
         monkeypatch.setattr(cuda, "as_cuda_array", lambda value, sync: value.array, raising=False)
     assert_same_bits(on_host(layer(Foreign(on_device(x)))), layer(x))
-    monkeypatch.setattr(cuda, "as_cuda_array", refuse)
-    with pytest.raises(ValueError, match="input must be on the device of the current context: the pointer is of no"):
+    monkeypatch.setattr(arrays, "can_read", lambda address: False)
+    with pytest.raises(ValueError, match=r"input must be on the device of the current context; got the address \d+"):
         layer(Foreign(on_device(x)))
 
 
 @needs_cuda
+def test_an_axis_of_length_one_may_have_any_stride():
+    from numba_pack.cuda.arrays import _is_contiguous
+
+    rows, cube = np.ones((3, 4)), np.ones((3, 4, 2))
+    for array in (rows, rows.T, rows[:, 1:], rows[:, :1].T, cube[1:2], cube[:, 1:2], cube[:, :0, ::-1], rows[0, 0]):
+        assert _is_contiguous(array, array.strides) == array.flags.c_contiguous
+    layer = nbp.LSTM(2, 3, num_layers=2)
+    x, h = np.ones((4, 1, 2), np.float32), np.ones((3, 2, 1, 3), np.float32)
+    d_h = on_device(h)
+    assert_same_bits(on_host(layer(on_device(x), (d_h[1], d_h[2]))), layer(x, (h[1], h[2])))
+
+
+@needs_cuda
 def test_no_room_on_the_device_is_a_memory_error_and_the_layer_goes_on(monkeypatch):
-    from numba import cuda
+    from numba_pack.cuda import device
 
-    class OutOfMemory(Exception):
-        code = 2  # CUDA_ERROR_OUT_OF_MEMORY
-
-    def refuse(*arguments, **options):
-        raise OutOfMemory
+    def refuse(*arguments):
+        raise RuntimeError("CUDA_ERROR_OUT_OF_MEMORY")
 
     layer, x = nbp.GRU(2, 3), np.ones((4, 2), np.float32)
     expected = layer(x)
     with monkeypatch.context() as patch:
-        patch.setattr(cuda, "device_array", refuse)
+        patch.setattr(device, "_allocated", refuse)
         with pytest.raises(MemoryError, match=r"no room for an array of shape .*, \d+ bytes"):
             layer(x)
     assert_same_bits(layer(x), expected)

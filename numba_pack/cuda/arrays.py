@@ -1,8 +1,8 @@
 """Device arrays at the border: what is taken for one, and packing on the device. It is what all outside see of CUDA.
 
-Taken is whatever has a ``__cuda_array_interface__``: arrays of Numba, CuPy, PyTorch. What is returned are Numba's. Rows
-stay on the device; the index arrays of a `PackedSequence`, and lengths and offsets, are NumPy arrays on the host, where
-they are checked.
+Taken is whatever has a ``__cuda_array_interface__``: arrays of Numba, CuPy, PyTorch. What is returned are Numba's; in
+between an array is an `Array`, which costs the host less. Rows stay on the device; the index arrays of a
+`PackedSequence`, and lengths and offsets, are NumPy arrays on the host, where they are checked.
 """
 
 from __future__ import annotations
@@ -14,23 +14,28 @@ import numpy as np
 from numba import cuda, from_dtype, int64
 
 from .._arguments import kind_of
-from .device import MOST_BLOCKS, SIMULATED, Kernel, ceil_div, described, empty, memoized, stream, to_device, wait_for
+from . import device
+from .device import (
+    MOST_BLOCKS,
+    SIMULATED,
+    Array,
+    Kernel,
+    as_numba,
+    can_read,
+    ceil_div,
+    copy,
+    described,
+    memoized,
+    to_device,
+    view_of,
+    wait_for,
+    zeros,
+)
 
 __all__ = [
-    "as_array",
-    "as_device",
-    "as_input",
-    "concatenated",
-    "described",
-    "empty",
-    "full",
-    "is_device",
-    "move_rows",
-    "read_only",
-    "stacked",
-    "swapped",
-    "zeros",
-]
+    "as_array", "as_device", "as_input", "as_result", "concatenated", "described", "empty", "full", "is_device",
+    "joined", "move_rows", "read_only", "stacked", "swapped", "zeros",
+]  # fmt: skip
 
 #: threads of a block
 THREADS = 4 if SIMULATED else 256
@@ -40,32 +45,48 @@ THREADS = 4 if SIMULATED else 256
 
 def is_device(value: Any) -> bool:
     """Whether a value is an array on a device."""
-    return getattr(value, "__cuda_ndarray__", False) or hasattr(value, "__cuda_array_interface__")
+    return (
+        type(value) is Array or getattr(value, "__cuda_ndarray__", False) or hasattr(value, "__cuda_array_interface__")
+    )
 
 
 def as_device(value: Any, name: str) -> Any:
-    """A device array as one of Numba's, sharing its memory, and enqueued behind the work that makes it."""
-    array, made_on = value, getattr(value, "stream", 0)
-    if not getattr(value, "__cuda_ndarray__", False):
-        try:
-            array = cuda.as_cuda_array(value, sync=False)
-        except Exception as error:
-            if not hasattr(error, "code"):  # which the driver's errors have
-                raise
-            raise ValueError(f"{name} must be on the device of the current context: {error}") from None
-        pointer = value.__cuda_array_interface__.get("stream")
+    """A device array, checked, and enqueued behind the work that makes it: as it is, or an `Array` that shares it.
+
+    It is Numba's as it is, and is an `Array` if it is of another library.
+    """
+    if type(value) is Array:
+        return value
+    if getattr(value, "__cuda_ndarray__", False):
+        array, strides, made_on = value, value.strides, value.stream
+    else:
+        given = value.__cuda_array_interface__
+        strides, pointer = given.get("strides"), given.get("stream")
         made_on = cuda.external_stream(pointer) if pointer else 0
-    if not array.is_c_contiguous():
-        raise ValueError(f"{name} must be C-contiguous on the device; got strides {array.strides}")
+        if not can_read(given["data"][0]):
+            raise ValueError(f"{name} must be on the device of the current context; got the address {given['data'][0]}")
+        array = view_of(value)
+    if strides and not _is_contiguous(array, strides):
+        raise ValueError(f"{name} must be C-contiguous on the device; got strides {strides}")
     wait_for(made_on)
     return array
+
+
+def _is_contiguous(array: Any, strides: Any) -> bool:
+    """As NumPy says: what is the stride of an axis of length 1 does not matter, and of an empty array none does."""
+    expected = array.dtype.itemsize
+    for length, stride in zip(reversed(array.shape), reversed(strides or ()), strict=False):
+        if length != 1 and stride != expected:
+            return 0 in array.shape
+        expected *= length
+    return True
 
 
 def as_array(value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], letters: str = "") -> Any:
     """A device array of this shape and dtype, as `numba_pack.layers.forms.as_array` is one of NumPy."""
     if not is_device(value):
         raise TypeError(f"{name} must be on the device, as the input is; got {kind_of(value)}")
-    array = as_device(value, name)
+    array = view_of(as_device(value, name))
     if array.dtype != dtype:
         raise TypeError(f"{name} must have dtype {dtype}; got {array.dtype}")
     if tuple(array.shape) != shape:
@@ -78,23 +99,35 @@ def as_array(value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
 #: the input of a layer: rows, for symbols are taken from the host only
 as_input = as_array
 
-# ---- what forms need -------------------------------------------------------------------------------------------------
+# ---- what forms and packing need -------------------------------------------------------------------------------------
+
+
+def as_result(array: Any) -> Any:
+    """The array as the caller gets it: one of Numba's."""
+    return as_numba(array)
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> Any:
+    """An uninitialised array for the caller."""
+    return as_numba(device.empty(shape, dtype))
 
 
 def full(shape: tuple[int, ...], value: np.generic) -> Any:
-    """A device array filled with a value."""
-    array, size = empty(shape, value.dtype), math.prod(shape)
+    """An array for the caller, filled with a value."""
+    if not any(value.tobytes()):
+        return as_numba(zeros(shape, value.dtype))
+    array, size = device.empty(shape, value.dtype), math.prod(shape)
     if size:
         words = _words(array, 1, size * value.dtype.itemsize)
         pattern = to_device(np.frombuffer(value.tobytes(), words.dtype).copy())
         grid = min(ceil_div(words.shape[1], THREADS), 1 << 16)
         fill_kernel(words.dtype).launch(grid, THREADS, words, pattern)
-    return array
+    return as_numba(array)
 
 
-def zeros(shape: tuple[int, ...], dtype: Any) -> Any:
-    """A device array of zeros."""
-    return full(shape, np.dtype(dtype).type(0))
+def joined(arrays: list[Any]) -> Any:
+    """Vectors one after the other, in a new array for the caller."""
+    return as_numba(concatenated(arrays, np.array([len(array) for array in arrays])))
 
 
 def stacked(arrays: list[Any]) -> Any:
@@ -102,16 +135,16 @@ def stacked(arrays: list[Any]) -> Any:
     shape = arrays[0].shape
     if len(arrays) == 1 and arrays[0].size:
         return arrays[0].reshape((1, *shape))
-    values = empty((len(arrays), *shape), arrays[0].dtype)
+    values = device.empty((len(arrays), *shape), arrays[0].dtype)
     for i, array in enumerate(arrays if math.prod(shape) else ()):
-        values[i].copy_to_device(array, stream=stream())
+        copy(values[i], array)
     return values
 
 
 def swapped(array: Any) -> Any:
     """A copy with the first two axes swapped."""
     m, n, *trailing = array.shape
-    target = empty((n, m, *trailing), array.dtype)
+    target = device.empty((n, m, *trailing), array.dtype)
     steps, each = np.full(m if n else 0, n), np.arange(n)  # as if they were m steps of n sequences
     row_bytes = math.prod(trailing) * array.dtype.itemsize
     move_rows(target, each * m, 1, array, each, n, row_bytes, steps, each)
@@ -177,7 +210,7 @@ def move_rows(
     T = len(batch_sizes)
     if T == 0 or row_bytes == 0:
         return
-    to, of = (_words(array, array.nbytes // row_bytes, row_bytes) for array in (target, source))
+    to, of = (_words(view_of(array), array.nbytes // row_bytes, row_bytes) for array in (target, source))
     places = np.concatenate([[0], np.cumsum(batch_sizes), to_base[order], of_base[order]])
     grid = (ceil_div(int(batch_sizes[0]) * to.shape[1], THREADS), min(T, MOST_BLOCKS))
     move_kernel(to.dtype).launch(grid, THREADS, to, int(to_stride), of, int(of_stride), to_device(places), T)
@@ -185,10 +218,10 @@ def move_rows(
 
 def concatenated(arrays: list[Any], lengths: np.ndarray) -> Any:
     """Device arrays one after the other, in a new one."""
-    values = empty((int(lengths.sum()), *arrays[0].shape[1:]), arrays[0].dtype)
+    values = device.empty((int(lengths.sum()), *arrays[0].shape[1:]), arrays[0].dtype)
     at = 0
     for array, length in zip(arrays, lengths.tolist(), strict=True):
-        if array.size:
-            values[at : at + length].copy_to_device(array, stream=stream())
+        if length:
+            copy(values[at : at + length], view_of(array))
         at += length
     return values

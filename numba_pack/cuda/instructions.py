@@ -18,10 +18,19 @@ from numba.core.typing import signature
 from .._jit import inner
 from .device import SIMULATED
 
-__all__ = ["arrive", "copies_done", "copy4", "exchange", "load4", "raised", "store4"]
+__all__ = ["all_here", "arrive", "copies_done", "copy4", "exchange", "fma", "load4", "raised", "store4"]
 
 if SIMULATED:
     # Threads of the simulator are Python's, and a block is a single warp.
+
+    def fma(a: Any, b: Any, c: Any) -> Any:
+        """``a * b + c``, rounded once."""
+        return a * b + c
+
+    def all_here() -> None:
+        """Wait for all threads of the block."""
+        thread: Any = threading.current_thread()
+        thread.syncthreads()
 
     def load4(array: Any, at: Any) -> tuple[Any, ...]:
         """The four elements from this index on: a number, or of a matrix two."""
@@ -29,10 +38,10 @@ if SIMULATED:
             return tuple(array[at[0], at[1] + k] for k in range(4))
         return tuple(array[at + k] for k in range(4))
 
-    def store4(array: Any, i: Any, values: tuple[Any, ...]) -> None:
-        """Write four elements from this index on."""
+    def store4(array: Any, at: Any, values: tuple[Any, ...]) -> None:
+        """Write four elements from this index on: a number, or of a matrix two."""
         for k in range(4):
-            array[i + k] = values[k]
+            array[(at[0], at[1] + k) if isinstance(at, tuple) else at + k] = values[k]
 
     def copy4(target: Any, to: Any, source: Any, row: Any, column: Any) -> None:
         """Begin to copy four elements of a row into shared memory."""
@@ -77,6 +86,14 @@ else:
             i = builder.add(builder.mul(at[0], builder.extract_value(parts.shape, 1)), at[1])
         return builder.gep(parts.data, [i])
 
+    def _place(array: Any) -> Any:
+        """The type of an index: a number, or of a matrix two."""
+        return types.int64 if array.ndim == 1 else types.UniTuple(types.int64, 2)
+
+    def _index(builder: Any, array: Any, at: Any) -> list[Any]:
+        """The numbers of such an index."""
+        return [at] if array.ndim == 1 else [builder.extract_value(at, axis) for axis in range(2)]
+
     def _as_four(context: Any, address: Any, array: Any, builder: Any) -> Any:
         """The same address, of four elements."""
         vector = ir.VectorType(context.get_value_type(array.dtype), 4)
@@ -93,23 +110,21 @@ else:
         """The four elements from this index on: a number, or of a matrix two."""
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            index = [arguments[1]]
-            if array.ndim == 2:
-                index = [builder.extract_value(arguments[1], axis) for axis in range(2)]
+            index = _index(builder, array, arguments[1])
             address = _address(context, builder, array, arguments[0], index)
             vector = builder.load(_as_four(context, address, array, builder), align=16)
             values = [builder.extract_element(vector, ir.Constant(_INT32, k)) for k in range(4)]
             return context.make_tuple(builder, signature.return_type, values)
 
-        place = types.int64 if array.ndim == 1 else types.UniTuple(types.int64, 2)
-        return signature(types.UniTuple(array.dtype, 4), array, place), generate
+        return signature(types.UniTuple(array.dtype, 4), array, _place(array)), generate
 
     @intrinsic
-    def store4(typingctx: Any, array: Any, i: Any, values: Any) -> Any:
-        """Write four elements from this index on."""
+    def store4(typingctx: Any, array: Any, at: Any, values: Any) -> Any:
+        """Write four elements from this index on: a number, or of a matrix two."""
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            address = _as_four(context, _address(context, builder, array, arguments[0], arguments[1:2]), array, builder)
+            index = _index(builder, array, arguments[1])
+            address = _as_four(context, _address(context, builder, array, arguments[0], index), array, builder)
             vector = ir.Constant(address.type.pointee, ir.Undefined)
             for k in range(4):
                 value = builder.extract_value(arguments[2], k)
@@ -117,7 +132,7 @@ else:
             builder.store(vector, address, align=16)
             return context.get_dummy_value()
 
-        return signature(types.void, array, types.int64, values), generate
+        return signature(types.void, array, _place(array), values), generate
 
     @intrinsic
     def copy4(typingctx: Any, target: Any, to: Any, source: Any, row: Any, column: Any) -> Any:
@@ -144,6 +159,16 @@ else:
             return context.get_dummy_value()
 
         return signature(types.void), generate
+
+    @inner
+    def fma(a: Any, b: Any, c: Any) -> Any:
+        """``a * b + c``, rounded once."""
+        return cuda.fma(a, b, c)
+
+    @inner
+    def all_here() -> None:
+        """Wait for all threads of the block."""
+        cuda.syncthreads()
 
     @inner
     def exchange(value: Any, mask: Any) -> Any:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._jit import jit
 from .device import to_device
 
 __all__ = ["BatchLayout", "batch_layout"]
@@ -36,9 +37,21 @@ class BatchLayout(NamedTuple):
 def batch_layout(batch_sizes: np.ndarray, order: np.ndarray) -> BatchLayout:
     """The layout of a batch with these batch sizes (T,) and this order (B,)."""
     T, B = len(batch_sizes), len(order)
-    starts = np.zeros(T + 1, np.int64)
-    np.cumsum(batch_sizes, out=starts[1:])
-    ranks = np.arange(B)
-    last = T - 1 - np.searchsorted(batch_sizes[::-1], ranks, side="right")  # the last step of more rows than the rank
-    ends = np.where(last >= 0, starts[last] + ranks, -1)
-    return BatchLayout(to_device(np.concatenate([starts, order, ends])), starts, T, B, int(batch_sizes[0]) if T else 0)
+    rows = np.empty(T + 1 + 2 * B, np.int64)
+    _fill(batch_sizes, order, rows)
+    return BatchLayout(to_device(rows), rows[: T + 1], T, B, int(batch_sizes[0]) if T else 0)
+
+
+@jit
+def _fill(batch_sizes, order, rows):
+    T, B = len(batch_sizes), len(order)
+    rows[0] = 0
+    for t in range(T):
+        rows[t + 1] = rows[t] + batch_sizes[t]
+    ends = T + 1 + B
+    for r in range(B):
+        rows[T + 1 + r], rows[ends + r] = order[r], -1
+    for t in range(T):
+        done = batch_sizes[t + 1] if t + 1 < T else 0
+        for r in range(done, batch_sizes[t]):  # whose last step this is
+            rows[ends + r] = rows[t] + r

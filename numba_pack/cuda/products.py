@@ -1,13 +1,10 @@
 """Matrix products: what a projection, the gradients of inputs, and those of weights are made of.
 
-A block of threads makes one tile of the result, and each thread some elements of it, which it keeps in registers; the
-factors pass by in shared memory. Each element of a result is one sum in the order of its terms, whatever the size of
-the matrices: so a row of the result depends on its own row of the first factor and on nothing else, bit for bit.
+`tile` has the kernel. Here the size of its tiles is chosen by the shapes, and sums over the rows of a batch are cut
+into parts. A row of what `multiply` gives depends on its own row of the first factor and on nothing else, bit for bit.
 
 With ``NUMBA_PACK_CUBLAS=1``, large products of all rows with weights are cuBLAS's, by way of CuPy. It chooses its
 algorithm by the shapes, so that bits may then depend on what else is in the batch.
-
-The letters: ``C (m, n) = A (m, k) B (k, n)``.
 """
 
 from __future__ import annotations
@@ -17,89 +14,38 @@ import os
 from typing import Any
 
 import numpy as np
-from numba import boolean, cuda, int64
+from numba import cuda, int64
 
-from .device import MOST_BLOCKS, REAL, SIMULATED, Kernel, ceil_div, empty, memoized, nothing, stream
+from .._jit import inner
+from .device import REAL, SIMULATED, Kernel, ceil_div, empty, memoized, nothing, stream
+from .tile import TILES, Tile, product_kernel, unsigned
 
 __all__ = ["column_sums", "multiply", "multiply_transposed"]
 
-#: threads along each side of a block, elements of C along each side of a thread's share, and terms at a time
-THREADS, EACH, TERMS = (2, 3, 4) if SIMULATED else (16, 4, 16)
-TILE = THREADS * EACH
-#: elements from row to row of a tile in shared memory: odd, so that its columns, too, lie in different banks
-TILE_STEP = TILE + 1
-#: elements of both tiles. Arrays of a fixed size would do as well, but of those Numba's simulator may make two, for two
-#: threads that ask at the same time.
-SHARED = 2 * TERMS * TILE_STEP
+#: of a large device. What is chosen by their number is right on others, too, if not the fastest.
+MULTIPROCESSORS = 2 if SIMULATED else 132
+#: a part of a sum over the rows of a batch has so many of them at least
+FEWEST_ROWS = 4 if SIMULATED else 128
+#: numbers that a thread reads before it adds them up, one after the other
+AT_ONCE = 2 if SIMULATED else 8
+#: threads of a block that sums columns, along a row and along a column, and of one that sums parts
+ALONG, ACROSS = (2, 2) if SIMULATED else (32, 8)
+THREADS = ALONG * ACROSS
 #: CuPy, if products are to be those of cuBLAS, and multiplications from which on a product is
 CUPY: Any = importlib.import_module("cupy") if os.environ.get("NUMBA_PACK_CUBLAS") == "1" else None
 LARGE = 1 << 24
-#: a sum over the rows of a batch is cut into parts until there are so many blocks, or so few rows in each part
-ENOUGH_BLOCKS, FEWEST_ROWS = (4, 2) if SIMULATED else (512, 256)
 
 
-@memoized
-def product_kernel(dtype: np.dtype, a_transposed: bool, b_transposed: bool) -> Kernel:
-    """The kernel of C = start + A B, where A or B may lie transposed in memory."""
-    real = REAL[dtype]
+# ---- products of each row --------------------------------------------------------------------------------------------
 
-    @cuda.jit
-    def product(a, a_row, a_column, b, b_column, c, c_row, c_column, rows, columns, terms, bias, bias_at, add, part):
-        # block z sums the terms from z * part on, and has rows of C of its own
-        tiles = cuda.shared.array(0, real)  # of A (TERMS, TILE_STEP), then of B
-        b_at = TERMS * TILE_STEP
-        sums = cuda.local.array((EACH, EACH), real)
-        x, y = cuda.threadIdx.x, cuda.threadIdx.y
-        row, column = cuda.blockIdx.x * TILE, cuda.blockIdx.y * TILE  # rows may be millions, as blocks along y may not
-        first = cuda.blockIdx.z * part
-        last = min(terms, first + part)
-        c_first = c_row + cuda.blockIdx.z * rows
-        for i in range(EACH):
-            for j in range(EACH):
-                m, n = row + y + i * THREADS, column + x + j * THREADS
-                sums[i, j] = real(0.0)
-                if m < rows and n < columns:
-                    if add:
-                        sums[i, j] = c[c_first + m, c_column + n]
-                    elif bias.size > 0:
-                        sums[i, j] = bias[0, bias_at + n]
-        for begin in range(first, last, TERMS):
-            # neighbouring threads read neighbouring elements: along the terms, or across them where they lie so
-            for e in range(y * THREADS + x, TILE * TERMS, THREADS * THREADS):
-                along, across = e % TERMS, e // TERMS
-                if a_transposed:
-                    along, across = e // TILE, e % TILE
-                value = real(0.0)
-                if row + across < rows and begin + along < last:
-                    if a_transposed:
-                        value = a[a_row + begin + along, a_column + row + across]
-                    else:
-                        value = a[a_row + row + across, a_column + begin + along]
-                tiles[along * TILE_STEP + across] = value
-                along, across = e // TILE, e % TILE
-                if b_transposed:
-                    along, across = e % TERMS, e // TERMS
-                value = real(0.0)
-                if column + across < columns and begin + along < last:
-                    if b_transposed:
-                        value = b[column + across, b_column + begin + along]
-                    else:
-                        value = b[begin + along, b_column + column + across]
-                tiles[b_at + along * TILE_STEP + across] = value
-            cuda.syncthreads()
-            for k in range(0, b_at, TILE_STEP):
-                for i in range(EACH):
-                    for j in range(EACH):
-                        sums[i, j] += tiles[k + y + i * THREADS] * tiles[b_at + k + x + j * THREADS]
-            cuda.syncthreads()
-        for i in range(EACH):
-            for j in range(EACH):
-                m, n = row + y + i * THREADS, column + x + j * THREADS
-                if m < rows and n < columns:
-                    c[c_first + m, c_column + n] = sums[i, j]
 
-    matrix, i = real[:, ::1], int64
-    return Kernel(product, (matrix, i, i, matrix, i, matrix, i, i, i, i, i, matrix, i, boolean, i))
+def _blocks(tile: Tile, rows: int, columns: int) -> int:
+    return ceil_div(rows, tile.size) * ceil_div(columns, tile.size)
+
+
+def _time(tile: Tile, blocks: int) -> float:
+    """How long a term of all blocks takes: the multiprocessors share them, and some have one more than others."""
+    return max(tile.alone, ceil_div(blocks, MULTIPROCESSORS) * tile.cost)
 
 
 def multiply(
@@ -113,36 +59,12 @@ def multiply(
     if CUPY and rows * columns * terms >= LARGE:
         _by_cublas(a, a_at, b, b_transposed, c, c_at, rows, columns, terms, bias, bias_at, add)
     elif rows and columns:
-        kernel = product_kernel(c.dtype, False, b_transposed)
-        grid = (ceil_div(rows, TILE), ceil_div(columns, TILE))
+        tile = min(TILES[c.dtype], key=lambda tile: _time(tile, _blocks(tile, rows, columns)))
+        kernel = product_kernel(c.dtype, tile, False, b_transposed)
+        grid = (ceil_div(rows, tile.size), ceil_div(columns, tile.size))
         bias = nothing(c.dtype) if bias is None else bias
-        block = (THREADS, THREADS)
         arguments = (a, *a_at, b, 0, c, *c_at, rows, columns, terms, bias, bias_at, add, terms)
-        kernel.launch(grid, block, *arguments, shared=SHARED * c.dtype.itemsize)
-
-
-@memoized
-def add_parts_kernel(dtype: np.dtype) -> Kernel:
-    """The kernel that sums up parts, in their order."""
-    real = REAL[dtype]
-
-    @cuda.jit
-    def add_parts(source, parts, rows, shift, target):
-        for row in range(cuda.blockIdx.y, rows, cuda.gridDim.y):
-            column = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-            if column < target.shape[1]:
-                total = real(0.0)
-                for part in range(parts):
-                    total += source[part * rows + row, column]
-                target[(row + shift) % rows, column] = total
-
-    return Kernel(add_parts, (real[:, ::1], int64, int64, int64, real[:, ::1]))
-
-
-def _add_parts(source: Any, parts: int, rows: int, shift: int, target: Any) -> None:
-    threads = 2 * TILE
-    grid = (ceil_div(target.shape[1], threads), min(rows, MOST_BLOCKS))
-    add_parts_kernel(target.dtype).launch(grid, threads, source, parts, rows, shift, target)
+        kernel.launch(grid, tile.threads, *arguments, shared=tile.shared * c.dtype.itemsize)
 
 
 def _by_cublas(
@@ -158,10 +80,7 @@ def _by_cublas(
         target[...] = product + (target if add else start)
 
 
-def _parts(rows: int, blocks: int) -> tuple[int, int]:
-    """Into how many parts a sum over rows is cut when each takes so many blocks, and the rows of a part."""
-    parts = max(1, min(ceil_div(ENOUGH_BLOCKS, blocks), ceil_div(rows, FEWEST_ROWS)))
-    return parts, max(1, ceil_div(rows, parts))
+# ---- sums over the rows of a batch -----------------------------------------------------------------------------------
 
 
 def multiply_transposed(a: Any, a_column: int, b: Any, b_column: int, rows: int, shift: int, target: Any) -> None:
@@ -170,39 +89,106 @@ def multiply_transposed(a: Any, a_column: int, b: Any, b_column: int, rows: int,
     Row i is written as row ``(i + shift) % m``.
     """
     m, n = target.shape
-    tiles = (ceil_div(m, TILE), ceil_div(n, TILE))
-    parts, part = _parts(rows, tiles[0] * tiles[1])
-    sums = empty((parts * m, n), target.dtype)
-    kernel, no_bias = product_kernel(target.dtype, True, False), nothing(target.dtype)
-    grid, block = (*tiles, parts), (THREADS, THREADS)
+
+    def divided(tile: Tile) -> tuple[int, int]:
+        return _parts(rows, 2 * MULTIPROCESSORS // _blocks(tile, m, n), tile.terms)
+
+    def time(tile: Tile) -> float:
+        parts, part = divided(tile)
+        return part * _time(tile, parts * _blocks(tile, m, n))
+
+    tile = min(TILES[target.dtype], key=time)
+    parts, part = divided(tile)
+    kernel, no_bias = product_kernel(target.dtype, tile, True, False), nothing(target.dtype)
+    sums = target if parts == 1 and not shift else empty((parts * m, n), target.dtype)
+    grid = (ceil_div(m, tile.size), ceil_div(n, tile.size), parts)
     arguments = (a, 0, a_column, b, b_column, sums, 0, 0, m, n, rows, no_bias, 0, False, part)
-    kernel.launch(grid, block, *arguments, shared=SHARED * target.dtype.itemsize)
-    _add_parts(sums, parts, m, shift, target)
+    kernel.launch(grid, tile.threads, *arguments, shared=tile.shared * target.dtype.itemsize)
+    if sums is not target:
+        _add_parts(sums, parts, m, shift, target)
+
+
+def column_sums(a: Any, a_column: int, rows: int, shift: int, target: Any) -> None:
+    """``target (m, 1)`` = the sums of the columns of A from this one on, the i-th as element ``(i + shift) % m``."""
+    m = target.shape[0]
+    blocks = ceil_div(m, ALONG)
+    parts, part = _parts(rows, 4 * MULTIPROCESSORS // blocks, ACROSS)
+    sums = target if parts == 1 and not shift else empty((parts * m, 1), target.dtype)
+    shared = THREADS * target.dtype.itemsize
+    column_sums_kernel(target.dtype).launch((blocks, parts), THREADS, a, a_column, rows, m, part, sums, shared=shared)
+    if sums is not target:
+        _add_parts(sums, parts, m, shift, target)
+
+
+def _parts(rows: int, most: int, together: int) -> tuple[int, int]:
+    """How many parts a sum over rows is cut into, and the rows of each, which come so many together."""
+    part = ceil_div(max(FEWEST_ROWS, ceil_div(rows, max(1, most))), together) * together
+    return max(1, ceil_div(rows, part)), part
+
+
+def _add_parts(source: Any, parts: int, rows: int, shift: int, target: Any) -> None:
+    blocks = ceil_div(rows * target.shape[1], THREADS)
+    add_parts_kernel(target.dtype).launch(blocks, THREADS, source, parts, rows, shift, target)
+
+
+def _adder(real: Any) -> Any:
+    """What adds to a sum the next AT_ONCE numbers of a column, of rows so many apart; they are read all at once."""
+
+    @inner
+    def added(total, source, first, apart, end, column):
+        values = cuda.local.array(AT_ONCE, real)
+        for q in range(AT_ONCE):
+            row = first + q * apart
+            values[q] = source[unsigned(row), unsigned(column)] if row < end else real(-0.0)  # which changes no sum
+        for q in range(AT_ONCE):
+            total += values[q]
+        return total
+
+    return added
 
 
 @memoized
 def column_sums_kernel(dtype: np.dtype) -> Kernel:
     """The kernel of sums over some rows of a matrix."""
     real = REAL[dtype]
+    added = _adder(real)
 
     @cuda.jit
     def column_sums(a, a_column, rows, columns, part, sums):
-        column = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+        shared = cuda.shared.array(0, real)
+        x, y = cuda.threadIdx.x % ALONG, cuda.threadIdx.x // ALONG
+        column = cuda.blockIdx.x * ALONG + x
+        first = cuda.blockIdx.y * part
+        last = min(rows, first + part)
+        total = real(0.0)
         if column < columns:
-            first = cuda.blockIdx.y * part
-            total = real(0.0)
-            for row in range(first, min(rows, first + part)):
-                total += a[row, a_column + column]
+            for row in range(first + y, last, AT_ONCE * ACROSS):
+                total = added(total, a, row, ACROSS, last, a_column + column)
+        shared[cuda.threadIdx.x] = total
+        cuda.syncthreads()
+        if y == 0 and column < columns:
+            for other in range(1, ACROSS):
+                total += shared[other * ALONG + x]
             sums[cuda.blockIdx.y * columns + column, 0] = total
 
     return Kernel(column_sums, (real[:, ::1], int64, int64, int64, int64, real[:, ::1]))
 
 
-def column_sums(a: Any, a_column: int, rows: int, shift: int, target: Any) -> None:
-    """``target (m, 1)`` = the sums of the columns of A from this one on, the i-th as element ``(i + shift) % m``."""
-    m, threads = target.shape[0], 2 * TILE
-    blocks = ceil_div(m, threads)
-    parts, part = _parts(rows, blocks)
-    sums = empty((parts * m, 1), target.dtype)
-    column_sums_kernel(target.dtype).launch((blocks, parts), threads, a, a_column, rows, m, part, sums)
-    _add_parts(sums, parts, m, shift, target)
+@memoized
+def add_parts_kernel(dtype: np.dtype) -> Kernel:
+    """The kernel that sums up parts, in their order."""
+    real = REAL[dtype]
+    added = _adder(real)
+
+    @cuda.jit
+    def add_parts(source, parts, rows, shift, target):
+        e = cuda.blockIdx.x * THREADS + cuda.threadIdx.x
+        columns = target.shape[1]
+        row, column = e // columns, e % columns
+        if row < rows:
+            total = real(0.0)
+            for first in range(row, parts * rows, AT_ONCE * rows):
+                total = added(total, source, first, rows, parts * rows, column)
+            target[(row + shift) % rows, column] = total
+
+    return Kernel(add_parts, (real[:, ::1], int64, int64, int64, real[:, ::1]))

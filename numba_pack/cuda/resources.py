@@ -22,9 +22,10 @@ from numba import cuda
 
 from .. import cells
 from ..cells.cell import Cell
-from . import arrays, products, rows, scan, scan_back
+from . import arrays, products, rows, scan, scan_back, step
 from .device import Kernel
 from .scan import is_linear
+from .tile import TILES, product_kernel
 
 __all__ = ["Resources", "every_kernel", "find_ptxas", "kernels_of", "ptx_of", "resources_of"]
 
@@ -37,15 +38,18 @@ DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 def every_kernel() -> Iterator[tuple[str, np.dtype, Kernel]]:
     """All kernels in all their specialisations: a name, the dtype, and the kernel."""
     for dtype in DTYPES:
-        for a, b in ((False, False), (False, True), (True, False)):
-            name = f"product {'A.T' if a else 'A'} {'B.T' if b else 'B'}"
-            yield name, dtype, products.product_kernel(dtype, a, b)
+        for tile in TILES[dtype]:
+            for a, b in ((False, False), (False, True), (True, False)):
+                name = f"product {'A.T' if a else 'A'} {'B.T' if b else 'B'} {tile.size}"
+                yield name, dtype, product_kernel(dtype, tile, a, b)
         for factory in (
             products.add_parts_kernel, products.column_sums_kernel, rows.drop_kernel, rows.last_states_kernel,
-            rows.states_before_kernel, rows.transpose_kernel, rows.one_hot_kernel,
+            rows.states_before_kernel, rows.one_hot_kernel,
         ):  # fmt: skip
             kernel = factory(dtype)
             yield kernel.function.py_func.__name__.replace("_", " "), dtype, kernel
+        for back in (False, True):
+            yield f"pack weights{' back' if back else ''}", dtype, step.pack_kernel(dtype, back)
         for cell in CELLS:
             for form, kernel in kernels_of(cell, dtype):
                 yield f"{cell.name} {form}", dtype, kernel
@@ -59,16 +63,16 @@ def kernels_of(cell: Cell, dtype: np.dtype) -> Iterator[tuple[str, Kernel]]:
     """The kernels that a cell has of its own, by name."""
     may_project = not cell.reads_h and not cell.has_product
     if not is_linear(cell) or may_project:
-        yield "scan", scan.scan_kernel(cell, dtype, False)
+        yield "scan", scan.scan_kernel(cell, dtype, "stepwise")
     if not is_linear(cell) and not cell.has_product:
-        yield "scan persistent", scan.scan_kernel(cell, dtype, True)
-        yield "scan back", scan_back.scan_back_kernel(cell, dtype, False, False)
-        yield "scan back persistent", scan_back.scan_back_kernel(cell, dtype, True, False)
+        yield "scan resident", scan.scan_kernel(cell, dtype, "resident")
+        yield "scan back", scan_back.scan_back_kernel(cell, dtype, "stepwise")
+        yield "scan back resident", scan_back.scan_back_kernel(cell, dtype, "resident")
     else:
         yield "cell", scan.cell_kernel(cell, dtype)
         yield "cell back", scan_back.cell_back_kernel(cell, dtype, False)
     if cell.has_product or may_project:
-        yield "scan back cut", scan_back.scan_back_kernel(cell, dtype, False, True)
+        yield "scan back cut", scan_back.scan_back_kernel(cell, dtype, "cut")
     if cell.has_product:
         yield "product back", scan_back.product_back_kernel(cell, dtype)
     if may_project:
@@ -80,7 +84,8 @@ def ptx_of(kernel: Kernel, architecture: tuple[int, int]) -> str:
     # numba-cuda asks the current device for its compute capability when it compiles a function that a kernel calls
     device = mock.Mock(compute_capability=architecture)
     with mock.patch("numba.cuda.dispatcher.get_current_device", return_value=device):
-        ptx, _ = cuda.compile_ptx(kernel.function.py_func, kernel.signature, cc=architecture)
+        bounds = kernel.function.targetoptions.get("launch_bounds")
+        ptx, _ = cuda.compile_ptx(kernel.function.py_func, kernel.signature, cc=architecture, launch_bounds=bounds)
     return str(ptx)
 
 

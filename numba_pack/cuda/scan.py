@@ -4,149 +4,53 @@ Shapes: T steps, N rows, B sequences, H units, P outputs (the size of h), S stat
 continues row r of the step before, so that the output is the state h; the other states are in a buffer from the first
 step to the last. A row of gates has blocks of H columns, see ``cells/cell.py``.
 
-The kernel of a scan does some of its steps. One source makes its two forms, which give the same bits:
-
-- The *persistent* form does all steps. A block keeps the rows of ``weight_hh`` for its units in shared memory, and
-  after each step all blocks meet at a barrier: so all must be resident at once.
-- The *stepwise* form does one step and is launched T times. It reads the weights piece by piece, whatever their size.
+The kernel of a scan does some of its steps, in one of the forms of ``shape.py``: a block does its rows of a step by
+tiles (``step.py``), each row and unit of which one thread ends with the formula of the cell, and waits for the other
+blocks of its group.
 
 Two kinds of cells need another kernel, that of the formula alone. Where a cell has no product with the state, it does
 all steps: each thread has a unit of a sequence to itself, and goes with it through time. Where a cell has a `product`
 besides, it does the second half of a step: the stepwise form ends with the factor, and the product of all rows follows.
-
-`Shape` says how threads divide the work; `shape_of` chooses it, and with it the form.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import boolean, cuda, int64
+from numba import boolean, cuda, int32, int64
 
 from .._jit import inner
 from ..cells.cell import Cell
-from .device import MOST_BLOCKS, REAL, SIMULATED, Kernel, ceil_div, formula, memoized, nothing
+from .device import MOST_BLOCKS, REAL, SIMULATED, Kernel, ceil_div, formula, jit_kernel, memoized, zeros
+from .instructions import arrive, load4, store4
 from .layout import BatchLayout
 from .products import multiply
 from .rows import THREADS
-from .tuples import read_blocks, read_states, tuple_of, write_blocks, write_rows
+from .shape import shape_of
+from .step import (
+    LANES,
+    UNITS,
+    WARPS,
+    WarpTile,
+    block_of,
+    forward_tile,
+    pack,
+    put,
+    room_of,
+    rows_of,
+    walk_of,
+)
+from .tuples import add_sums, read_blocks, read_states, write_blocks, write_rows
 
 __all__ = [
-    "ROWS", "SPLITS", "Scan", "Shape", "add_products", "cell_kernel", "is_linear", "leave_sums", "load_weights",
-    "numbers_of", "scan_forward", "scan_kernel", "shape_of", "whole_sum",
+    "COUNTER", "Scan", "aligned", "cell_kernel", "forward_weights", "is_linear", "load_weights", "numbers_of",
+    "scan_forward", "scan_kernel",
 ]  # fmt: skip
 
-#: rows that a thread multiplies at once, and threads that share each sum. Constants, so that the order of a sum is one
-#: and the same whatever the shape and the batch; no fewer threads than rows, each of which one thread ends
-ROWS, SPLITS = (2, 2) if SIMULATED else (4, 8)
-#: units that a block may have, and groups of ROWS rows that it may multiply at once
-WIDTHS, GROUPS = ((4, 2, 1), 1) if SIMULATED else ((8, 4, 2, 1), 4)
-#: bytes of shared memory: of a block, and of those for pieces of the rows that it multiplies
-SHARED_BYTES, PIECE_BYTES = 48 << 10, 32 if SIMULATED else 8 << 10
-#: terms of a sum that the stepwise form reads at a time; as all pieces a multiple of SPLITS, so that a thread has the
-#: same terms of a sum whatever the piece
-PIECE = 4 if SIMULATED else 64
-
-
-class Shape(NamedTuple):
-    """How the threads of a scan divide the units and rows of a step among them."""
-
-    persistent: bool
-    #: units of a block
-    units: int
-    #: groups of ROWS rows that a block multiplies at once
-    groups: int
-    #: terms of a sum whose factors are in shared memory at once: of the weights, and of the rows
-    weights_piece: int
-    piece: int
-    #: blocks along the units and along the rows
-    grid: tuple[int, int]
-    #: of shared memory
-    bytes: int
-
-    @property
-    def block(self) -> tuple[int, int, int]:
-        """Threads."""
-        return self.units, SPLITS, self.groups
-
-
-def shape_of(kernel: Kernel | None, units: int, gates: int, terms: int, rows: int, itemsize: int) -> Shape:
-    """The shape for steps of up to ``rows`` rows, and for each row and unit ``gates`` sums of so many terms.
-
-    The form is persistent if the weights fit into the shared memory of blocks that are resident all at once. The fewer
-    blocks, the sooner they meet: the widest that fit are taken. ``kernel`` is the persistent one; None where there is
-    none, since a projection, or a second product, would need a second barrier.
-    """
-    groups = min(GROUPS, ceil_div(rows, ROWS))
-    piece = min(terms, PIECE_BYTES // (ROWS * groups * itemsize) // SPLITS * SPLITS)
-    for width in WIDTHS:
-        size = itemsize * (gates * terms * width + ROWS * groups * (piece + width * SPLITS))
-        if kernel is None or size > SHARED_BYTES:
-            continue
-        blocks, resident = ceil_div(units, width), kernel.resident((width, SPLITS, groups), size)
-        if blocks <= resident:
-            grid = (blocks, min(resident // blocks, ceil_div(rows, ROWS * groups)))
-            return Shape(True, width, groups, terms, piece, grid, size)
-    piece = max(1, min(terms, PIECE))
-    for width in WIDTHS:
-        size = itemsize * (gates * piece * width + ROWS * groups * (piece + width * SPLITS))
-        if size <= SHARED_BYTES:
-            break
-    grid = (ceil_div(units, width), min(MOST_BLOCKS, ceil_div(rows, ROWS * groups)))
-    return Shape(False, width, groups, piece, piece, grid, size)
-
-
-# ---- what the kernels of both scans are made of ----------------------------------------------------------------------
-
-# A thread is (u, s, z, units, groups): unit u of the block's ``units``; terms s, s + SPLITS, ... of each sum; of the
-# rows z, z + groups, ... Shared memory holds weights (gates, weights_piece, units), from ``rows_at`` on rows (ROWS *
-# groups, piece), and from ``sums_at`` on what the threads that share a sum have of it (ROWS * groups, SPLITS, units).
-
-
-@inner
-def load_weights(thread, weights, gates, turn, first_unit, all_units, first, terms, weights_piece, shared):
-    """Put ``terms`` columns of the weights, from ``first`` on, into shared memory, in the rows of the block's units."""
-    u, s, z, units, groups = thread
-    for row in range(z, gates * units, groups):
-        gate, unit = row // units, row % units
-        of = ((gate + gates - turn) % gates) * all_units + first_unit + unit
-        for k in range(s * units + u, terms, SPLITS * units):
-            to = (gate * weights_piece + k) * units + unit
-            if first_unit + unit < all_units:
-                shared[to] = weights[of, first + k]
-            else:
-                shared[to] = 0
-
-
-@inner
-def add_products(thread, shared, gates, first, terms, weights_piece, rows_at, piece, sums):
-    """Add this thread's share of ``terms`` products, those of the weights from ``first`` on, to its sums."""
-    u, s, z, units, groups = thread
-    for k in range(s, terms, SPLITS):
-        for j in range(ROWS):
-            value = shared[rows_at + (z + j * groups) * piece + k]
-            for q in range(gates):
-                sums[j, q] += value * shared[(q * weights_piece + first + k) * units + u]
-
-
-@inner
-def leave_sums(thread, shared, sums, q, sums_at):
-    """Put this thread's share of each row's sum q into shared memory."""
-    u, s, z, units, groups = thread
-    for j in range(ROWS):
-        shared[sums_at + ((z + j * groups) * SPLITS + s) * units + u] = sums[j, q]
-
-
-@inner
-def whole_sum(thread, shared, sums_at):
-    """The sum of the row that this thread ends, which is ``s * groups + z``."""
-    u, s, z, units, groups = thread
-    row_at = sums_at + (z + s * groups) * SPLITS * units + u
-    total = shared[row_at]
-    for other in range(1, SPLITS):
-        total += shared[row_at + other * units]
-    return total
+#: elements from counter to counter: each in a line of the cache of its own
+COUNTER = 32
 
 
 # ---- the cell --------------------------------------------------------------------------------------------------------
@@ -210,93 +114,137 @@ def is_linear(cell: Cell) -> bool:
 # ---- the scan --------------------------------------------------------------------------------------------------------
 
 
-@memoized
-def scan_kernel(cell: Cell, dtype: np.dtype[Any], persistent: bool) -> Kernel:
-    """The kernel of the steps ``low`` to ``high`` of a scan, in one of its forms."""
-    real = REAL[dtype]
-    gate_count, gates_hh, turn, kept, reads_h = cell.gates, cell.gates_hh, cell.turn, cell.kept_with_units, cell.reads_h
-    has_product, sums_each = bool(cell.has_product), max(1, gates_hh)
+@inner
+def load_weights(thread, packed, at, shared, size):
+    """Copy weights from this index on into the beginning of shared memory. A barrier must follow."""
+    for i in range(4 * thread, size, 4 * WARPS * LANES):
+        store4(shared, i, load4(packed, at + i))
+
+
+def walk_forward(cell: Cell, dtype: np.dtype[Any], tile: WarpTile) -> Any:
+    """What does the rows of one step that a block has: see `walk_of`."""
+    real, kept, reads_h, has_product = REAL[dtype], cell.kept_with_units, cell.reads_h, bool(cell.has_product)
     numbers, end_row = numbers_of(cell, dtype), factor_of_row(cell, dtype) if has_product else cell_of_row(cell, dtype)
-    sums_of, states_of, keep_others = tuple_of(gate_count), read_states(cell.others), write_rows(1, cell.others)
+    inputs_of, states_of, keep_others = read_blocks(cell.gates), read_states(cell.others), write_rows(1, cell.others)
+    sums_of = add_sums(cell.gates, cell.gates_hh)
 
-    @cuda.jit
-    def scan(
-        gates, weight_hh, vectors, out, column, hidden, hidden_column, cells, others, shown, h_0, layout, T, index,
-        scans, reverse, keep, low, high, weights_piece, piece,
-    ):  # fmt: skip
-        H, B, P = gates.shape[1] // kept, h_0.shape[0], h_0.shape[1]
-        units, groups = cuda.blockDim.x, cuda.blockDim.z
-        u, s, z = cuda.threadIdx.x, cuda.threadIdx.y, cuda.threadIdx.z
-        first_unit = cuda.blockIdx.x * units
-        unit, thread = first_unit + u, (u, s, z, units, groups)
-        shared = cuda.shared.array(0, real)
-        rows_at = gates_hh * weights_piece * units
-        sums_at = rows_at + ROWS * groups * piece
-        sums = cuda.local.array((ROWS, sums_each), real)
-        totals = cuda.local.array(gate_count, real)
-        if persistent:
-            load_weights(thread, weight_hh, gates_hh, turn, first_unit, H, 0, P, weights_piece, shared)
-        for i in range(low, high):
-            t, previous = i, i - 1
-            if reverse:
-                t, previous = T - 1 - i, T - i
-            place, size = layout[t], layout[t + 1] - layout[t]
-            place_before, going_on = 0, 0  # rows that have a step before
-            if 0 <= previous and previous < T:
-                place_before = layout[previous]
-                going_on = min(size, layout[previous + 1] - place_before)
-            for r0 in range(cuda.blockIdx.y * ROWS * groups, size, cuda.gridDim.y * ROWS * groups):
-                for j in range(ROWS):
-                    for q in range(gates_hh):
-                        sums[j, q] = real(0.0)
-                for k0 in range(0, P if gates_hh else 0, piece):
-                    terms = min(piece, P - k0)
-                    if not persistent:
-                        load_weights(thread, weight_hh, gates_hh, turn, first_unit, H, k0, terms, weights_piece, shared)
-                    for row in range(z, ROWS * groups, groups):
-                        r = r0 + row
-                        for k in range(s * units + u, terms, SPLITS * units):
-                            value = real(0.0)
-                            if r < going_on:
-                                value = out[place_before + r, column + k0 + k]
-                            elif r < size:
-                                value = h_0[layout[T + 1 + r], k0 + k]
-                            shared[rows_at + row * piece + k] = value
-                    cuda.syncthreads()
-                    first = k0 if persistent else 0  # where this piece of the weights begins
-                    add_products(thread, shared, gates_hh, first, terms, weights_piece, rows_at, piece, sums)
-                    cuda.syncthreads()
-                for q in range(gates_hh):
-                    leave_sums(thread, shared, sums, q, sums_at)
-                    cuda.syncthreads()
-                    if s < ROWS:
-                        totals[q] = whole_sum(thread, shared, sums_at)
-                    cuda.syncthreads()
-                r = r0 + s * groups + z
-                if s < ROWS and r < size and unit < H:  # this thread ends one row
-                    n, sequence = place + r, layout[T + 1 + r]
-                    for q in range(gates_hh):
-                        totals[q] += gates[n, q * H + unit]
-                    for q in range(gates_hh, gate_count):
-                        totals[q] = gates[n, q * H + unit]
-                    h = real(0.0)
-                    if reads_h:  # where the formula reads h itself, there is no projection
-                        h = out[place_before + r, column + unit] if r < going_on else h_0[sequence, unit]
-                    states = states_of(h, others, index * B + sequence, unit, scans * B)
-                    weights_here, constants = numbers(vectors, unit, H)
-                    states = end_row(
-                        sums_of(totals), states, weights_here, constants, gates, cells, shown, n, unit, H, index, scans,
-                        reverse, keep,
-                    )  # fmt: skip
-                    if not has_product:
-                        keep_others(states, others, index * B + sequence, unit, scans * B)
-                        hidden[n, hidden_column + unit] = states[0]
-            if persistent:
-                cuda.cg.this_grid().sync()
+    # step: where the rows of the step before begin, how many of this one continue one of them, where this step begins
 
+    @inner
+    def bring(shared, at, first_row, rows, first, terms, size, group, groups, step, data):
+        _, _, out, column, _, _, _, _, _, h_0, layout, T, _, _, _, _, aligned = data
+        place_before, going_on, _ = step
+        P, warp, lane = h_0.shape[1], cuda.threadIdx.x // LANES, cuda.threadIdx.x % LANES
+        for row in range(warp, min(rows, size - first_row), WARPS):
+            r, to = group + (first_row + row) * groups, at + row * terms
+            for k in range(4 * lane, terms, 4 * LANES):
+                if r < going_on:
+                    put(shared, to + k, out, place_before + r, column, first + k, P, aligned)
+                else:
+                    put(shared, to + k, h_0, layout[T + 1 + r], 0, first + k, P, aligned)
+
+    @inner
+    def begin(r, unit, step, data):
+        gates, _, _, _, _, _, _, _, _, _, layout, T, _, _, _, _, _ = data
+        return layout[T + 1 + r], inputs_of(gates, step[2] + r, unit, gates.shape[1] // kept)
+
+    @inner
+    def go_on(begun, r, unit, step, data):
+        _, _, out, column, _, _, _, others, _, h_0, _, _, index, scans, _, _, _ = data
+        place_before, going_on, _ = step
+        B, (sequence, inputs) = h_0.shape[0], begun
+        h = real(0.0)
+        if reads_h:  # where the formula reads h itself, there is no projection
+            h = out[place_before + r, column + unit] if r < going_on else h_0[sequence, unit]
+        return sequence, inputs, states_of(h, others, index * B + sequence, unit, scans * B)
+
+    @inner
+    def end(sums, ready, r, unit, step, data):
+        gates, vectors, _, _, hidden, hidden_column, cells, others, shown, h_0, _, _, index, scans, reverse, keep, _ = (
+            data
+        )
+        H, B, n = gates.shape[1] // kept, h_0.shape[0], step[2] + r
+        sequence, of_input, states = ready
+        units, constants = numbers(vectors, unit, H)
+        states = end_row(
+            sums_of(sums, of_input), states, units, constants, gates, cells, shown, n, unit, H, index, scans, reverse,
+            keep,
+        )  # fmt: skip
+        if not has_product:
+            keep_others(states, others, index * B + sequence, unit, scans * B)
+            hidden[n, hidden_column + unit] = states[0]
+
+    return walk_of(tile, bring, begin, go_on, end)
+
+
+@memoized
+def scan_kernel(cell: Cell, dtype: np.dtype[Any], form: str) -> Kernel:
+    """The kernel of the steps ``low`` to ``high`` of a scan, in one of the forms of ``shape.py``."""
+    real = REAL[dtype]
     matrix, i = real[:, ::1], int64
-    pointers = (matrix, matrix, matrix, matrix, i, matrix, i, *[matrix] * 4, int64[::1])
-    return Kernel(scan, (*pointers, i, i, i, boolean, boolean, i, i, i, i))
+    pointers = (matrix, real[::1], matrix, matrix, i, matrix, i, *[matrix] * 4, int64[::1], int32[::1])
+    signature = (*pointers, i, i, i, boolean, boolean, i, i, i, i, i, boolean)
+    return Kernel(_scan(cell, dtype, form == "resident"), signature, together=form != "stepwise")
+
+
+@functools.cache
+def _scan(cell: Cell, dtype: np.dtype[Any], resident: bool) -> Any:
+    real, kept = REAL[dtype], cell.kept_with_units
+    tile = forward_tile(cell.gates_hh, dtype)
+    few = tile.with_few()
+    columns, span, rows, few_rows, sums_each = tile.columns, tile.span, tile.rows, few.rows, max(1, tile.columns)
+    has_few = few_rows < rows
+    walk_many, walk_few = walk_forward(cell, dtype, tile), walk_forward(cell, dtype, few)
+
+    @jit_kernel(WARPS * LANES)
+    def scan(
+        gates, packed, vectors, out, column, hidden, hidden_column, cells, others, shown, h_0, layout, counters, T,
+        index, scans, reverse, keep, low, high, strips, capacity, piece, aligned,
+    ):  # fmt: skip
+        H, P = gates.shape[1] // kept, h_0.shape[1]
+        group, groups = cuda.blockIdx.y, cuda.gridDim.y
+        first_strip = cuda.blockIdx.x * strips
+        own_strips = min(strips, (H + UNITS - 1) // UNITS - first_strip)
+        terms = P if columns > 0 else 0
+        room = room_of(terms, span, piece, capacity)
+        strip = columns * room[0] * (LANES * 4)
+        shared = cuda.shared.array(0, real)
+        registers = cuda.local.array((rows, sums_each), real), cuda.local.array((rows, 4), real)
+        weights, weights_at, rows_at = packed, first_strip * strip, 0
+        if resident:
+            load_weights(cuda.threadIdx.x, packed, first_strip * strip, shared, own_strips * strip)
+            weights, weights_at, rows_at = shared, 0, strips * strip
+        block = block_of(cuda.threadIdx.x, first_strip, own_strips, group, groups, H)
+        data = (
+            gates, vectors, out, column, hidden, hidden_column, cells, others, shown, h_0, layout, T, index, scans,
+            reverse, keep, aligned,
+        )  # fmt: skip
+        few_at_once = few_rows * min(block[2][2], capacity // few_rows)
+        arrivals, direction = 0, -1 if reverse else 1
+        t = T - 1 - low if reverse else low
+        before, ahead = rows_of(layout, T, t - direction), rows_of(layout, T, t)
+        for i in range(low, high):
+            here = ahead
+            t += direction
+            ahead = rows_of(layout, T, t)  # for the next step: it will be there by then
+            place, all_rows = here[0], here[1] - here[0]
+            step = (before[0], min(all_rows, before[1] - before[0]), place)
+            before = here
+            size = (all_rows - group + groups - 1) // groups  # rows of this group
+            if size <= 0:
+                continue
+            counter = (counters, group * COUNTER, arrivals)
+            if has_few and size <= few_at_once:
+                walk_few(weights, weights_at, shared, rows_at, registers, block, room, size, counter, step, data)
+            else:
+                walk_many(weights, weights_at, shared, rows_at, registers, block, room, size, counter, step, data)
+            cuda.syncthreads()
+            if cuda.gridDim.x > 1 and i + 1 < high:
+                if cuda.threadIdx.x == 0:
+                    arrive(counters, group * COUNTER)
+                arrivals += cuda.gridDim.x
+
+    return scan
 
 
 @memoized
@@ -352,6 +300,8 @@ class Scan(NamedTuple):
     scans: int
     #: time runs backward
     reverse: bool
+    #: scans that run at once, and so share the device
+    at_once: int
     #: (N, kept * H) the sums of a row, and on the tape what is kept
     gates: Any
     #: (N, D * P) the outputs of the layer, and at which column those of this direction begin
@@ -370,6 +320,17 @@ class Scan(NamedTuple):
         return int(self.gates.shape[1]) // self.cell.kept_with_units
 
 
+def forward_weights(cell: Cell, weight_hh: Any, hidden_size: int) -> Any:
+    """The weights (gates * H, P) that scan_forward takes as ``packed``."""
+    shift = (cell.gates_hh - cell.turn) * hidden_size % (cell.gates_hh * hidden_size)
+    return pack(weight_hh, False, hidden_size, shift, forward_tile(cell.gates_hh, weight_hh.dtype))
+
+
+def aligned(*arrays: Any) -> bool:
+    """Whether four elements from any fourth column on can be loaded at once."""
+    return SIMULATED or all(array.shape[1] % 4 == 0 and array.address % 16 == 0 for array in arrays)
+
+
 def scan_forward(d: Scan, others: Any, shown: Any, keep: bool) -> None:
     """Scan one direction of one layer, whose gates hold the sums of the input.
 
@@ -378,33 +339,34 @@ def scan_forward(d: Scan, others: Any, shown: Any, keep: bool) -> None:
     """
     cell, weights, layout, H, P = d.cell, d.weights, d.layout, d.hidden_size, d.h_0.shape[1]
     dtype, T = d.gates.dtype, layout.T
-    pointers = (d.cells, others, shown, d.h_0, layout.rows, T, d.number, d.scans, d.reverse, keep)
+    pointers, of_scan = (d.cells, others, shown, d.h_0, layout.rows), (T, d.number, d.scans, d.reverse, keep)
 
     def cell_alone(low: int, high: int, rows: int) -> None:
         grid = ceil_div(H, THREADS), min(rows, MOST_BLOCKS)
-        cell_kernel(cell, dtype).launch(
-            grid, THREADS, d.gates, weights.vectors, d.out, d.column, *pointers, low, high, rows
-        )
+        given = (d.gates, weights.vectors, d.out, d.column, *pointers, *of_scan)
+        cell_kernel(cell, dtype).launch(grid, THREADS, *given, low, high, rows)
 
     if is_linear(cell) and P == H:
         cell_alone(0, T, layout.active)
         return
     target = (d.out, d.column) if P == H else (d.unprojected, 0)
-    weight_hh = nothing(dtype) if weights.weight_hh is None else weights.weight_hh
     alone = P == H and not cell.has_product
-    persistent = scan_kernel(cell, dtype, True) if alone else None
-    shape = shape_of(persistent, H, cell.gates_hh, P if cell.gates_hh else 0, layout.active, dtype.itemsize)
+    kernels = tuple(scan_kernel(cell, dtype, form) for form in ("resident", "streaming")) if alone else ()
+    terms = P if cell.gates_hh else 0
+    shape = shape_of(kernels, d.at_once, forward_tile(cell.gates_hh, dtype), H, terms, layout.active, dtype)
+    kernel, counters = scan_kernel(cell, dtype, shape.form), zeros((shape.grid[1] * COUNTER,), np.int32)
+    fits = d.column % 4 == 0 and aligned(d.out, d.h_0)
 
-    def steps(kernel: Kernel, low: int, high: int) -> None:
-        given = (d.gates, weight_hh, weights.vectors, d.out, d.column, *target, *pointers)
-        kernel.launch(shape.grid, shape.block, *given, low, high, shape.weights_piece, shape.piece, shared=shape.bytes)
+    def steps(low: int, high: int) -> None:
+        given = (d.gates, weights.forward, weights.vectors, d.out, d.column, *target, *pointers, counters, *of_scan)
+        rest = (low, high, shape.strips, shape.capacity, shape.piece, fits)
+        kernel.launch(shape.grid, WARPS * LANES, *given, *rest, shared=shape.bytes)
 
-    if persistent is not None and shape.persistent:
-        steps(persistent, 0, T)
+    if shape.form != "stepwise":
+        steps(0, T)
         return
-    stepwise = scan_kernel(cell, dtype, False)
     for i in range(T):
-        steps(stepwise, i, i + 1)
+        steps(i, i + 1)
         t = T - 1 - i if d.reverse else i
         place, rows = int(layout.starts[t]), int(layout.starts[t + 1] - layout.starts[t])
         if P != H:

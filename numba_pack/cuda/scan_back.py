@@ -12,31 +12,24 @@ three, for that stands between the gradient of what it gives and that of what it
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
-from numba import boolean, cuda, int64
+from numba import boolean, cuda, int32, int64
 
 from .._jit import inner
 from ..cells.cell import Cell
-from .device import MOST_BLOCKS, REAL, Kernel, ceil_div, empty, formula, memoized, nothing
+from .device import MOST_BLOCKS, REAL, Kernel, ceil_div, empty, formula, jit_kernel, memoized, nothing, zeros
+from .instructions import arrive, store4
 from .products import multiply
-from .rows import THREADS, transposed
-from .scan import (
-    ROWS,
-    SPLITS,
-    Scan,
-    add_products,
-    is_linear,
-    leave_sums,
-    load_weights,
-    numbers_of,
-    shape_of,
-    whole_sum,
-)
+from .rows import THREADS
+from .scan import COUNTER, Scan, aligned, is_linear, load_weights, numbers_of
+from .shape import shape_of
+from .step import LANES, UNITS, WARPS, WarpTile, back_tile, block_of, pack, put, room_of, rows_of, walk_of
 from .tuples import add_first, add_rows, read_blocks, read_rows, read_states, write_blocks, write_rows
 
-__all__ = ["cell_back_kernel", "product_back_kernel", "scan_back", "scan_back_kernel"]
+__all__ = ["back_weights", "cell_back_kernel", "product_back_kernel", "scan_back", "scan_back_kernel"]
 
 
 def kept_of_row(cell: Cell) -> Any:
@@ -72,12 +65,8 @@ def back_of_row(cell: Cell, dtype: np.dtype[Any]) -> Any:
 # ((S - 1) * N, D * H) are those of the states that were shown after each step, or it is empty.
 
 
-@memoized
-def scan_back_kernel(cell: Cell, dtype: np.dtype[Any], persistent: bool, cut: bool) -> Kernel:
-    """The kernel of the steps ``low`` to ``high`` of a backward scan.
-
-    ``cut`` is the first part of a step that is cut: it writes the whole gradient of h to d_whole (N, P).
-    """
+def walk_back(cell: Cell, dtype: np.dtype[Any], tile: WarpTile, cut: bool) -> Any:
+    """What does the rows of one step that a block has: see `walk_of`."""
     real, kept, gates_hh, reads_h, others = (
         REAL[dtype],
         cell.kept_with_units,
@@ -85,101 +74,156 @@ def scan_back_kernel(cell: Cell, dtype: np.dtype[Any], persistent: bool, cut: bo
         cell.reads_h_back,
         cell.others,
     )
-    numbers, back, read_d = numbers_of(cell, dtype), back_of_row(cell, dtype), read_states(others)
-    add_shown, write_d = add_rows(others), write_rows(1, others)
+    numbers, read, read_d = numbers_of(cell, dtype), kept_of_row(cell), read_states(others)
+    step_back, write = formula(cell.step_back, dtype), write_blocks(cell.gates + cell.units)
+    add_shown, write_d, add_product = add_rows(others), write_rows(1, others), add_first(cell.states)
 
-    @cuda.jit
-    def scan_back(
-        gates, weights, vectors, out, column, d_out, cells, h_0, d_h, d_others, d_shown, d_whole, layout, T, index,
-        scans, reverse, low, high, weights_piece, piece,
-    ):  # fmt: skip
-        # weights (P, G): the transpose of weight_hh, its columns in the order of the blocks on the tape
-        H, B, P = gates.shape[1] // kept, h_0.shape[0], h_0.shape[1]
-        N, G = gates.shape[0], gates_hh * H
-        units, groups = cuda.blockDim.x, cuda.blockDim.z
-        u, s, z = cuda.threadIdx.x, cuda.threadIdx.y, cuda.threadIdx.z
-        first_unit = cuda.blockIdx.x * units
-        unit, thread = first_unit + u, (u, s, z, units, groups)
-        shared = cuda.shared.array(0, real)
-        rows_at = weights_piece * units
-        sums_at = rows_at + ROWS * groups * piece
-        sums = cuda.local.array((ROWS, 1), real)
-        if persistent:
-            load_weights(thread, weights, 1, 0, first_unit, P, 0, G, weights_piece, shared)
-        for i in range(low, high):
-            t, following, before = T - 1 - i, T - i, T - 2 - i
-            if reverse:
-                t, following, before = i, i - 1, i + 1
-            beyond = i == T  # the step after the last: every row comes from its sequence's first step
-            place, size, going_on, place_before, ready, place_ready = 0, B, 0, 0, 0, 0
-            if not beyond:
-                place, size = layout[t], layout[t + 1] - layout[t]
-                if 0 <= before and before < T:  # rows that have a step before
-                    place_before = layout[before]
-                    going_on = min(size, layout[before + 1] - place_before)
-                if 0 <= following and following < T:  # rows whose next step is done
-                    place_ready = layout[following]
-                    ready = min(size, layout[following + 1] - place_ready)
-            for r0 in range(cuda.blockIdx.y * ROWS * groups, size, cuda.gridDim.y * ROWS * groups):
-                for j in range(ROWS):
-                    sums[j, 0] = real(0.0)
-                for k0 in range(0, G, piece):
-                    terms = min(piece, G - k0)
-                    if not persistent:
-                        load_weights(thread, weights, 1, 0, first_unit, P, k0, terms, weights_piece, shared)
-                    for row in range(z, ROWS * groups, groups):
-                        r = r0 + row
-                        source = -1
-                        if beyond:
-                            if r < B:
-                                source = layout[T + 1 + B + r]
-                                if not reverse and source >= 0:
-                                    source = r
-                        elif r < ready:
-                            source = place_ready + r
-                        for k in range(s * units + u, terms, SPLITS * units):
-                            value = real(0.0)
-                            if source >= 0:
-                                value = gates[source, k0 + k]
-                            shared[rows_at + row * piece + k] = value
-                    cuda.syncthreads()
-                    first = k0 if persistent else 0
-                    add_products(thread, shared, 1, first, terms, weights_piece, rows_at, piece, sums)
-                    cuda.syncthreads()
-                leave_sums(thread, shared, sums, 0, sums_at)
-                cuda.syncthreads()
-                r = r0 + s * groups + z
-                if s < ROWS and r < size and unit < P:  # this thread ends one row
-                    sequence = layout[T + 1 + r]
-                    total = whole_sum(thread, shared, sums_at) + d_h[sequence, unit]
-                    if beyond:
-                        d_h[sequence, unit] = total
-                    else:
-                        n = place + r
-                        total += d_out[n, column + unit]
-                        if cut:
-                            d_whole[n, unit] = total
-                            d_h[sequence, unit] = 0
-                        else:
-                            h = real(0.0)
-                            if reads_h:  # where the derivative reads h itself, there is no projection
-                                h = out[place_before + r, column + unit] if r < going_on else h_0[sequence, unit]
-                            d_states = read_d(total, d_others, index * B + sequence, unit, scans * B)
-                            if d_shown.shape[0] > 0:
-                                d_states = add_shown(d_states, d_shown, n, unit + H if reverse else unit, N)
-                            weights_here, constants = numbers(vectors, unit, H)
-                            d_states = back(
-                                gates, cells, h, weights_here, constants, d_states, real(0.0), n, unit, H, index, scans
-                            )
-                            d_h[sequence, unit] = d_states[0]
-                            write_d(d_states, d_others, index * B + sequence, unit, scans * B)
-                cuda.syncthreads()
-            if persistent:
-                cuda.cg.this_grid().sync()
+    # step: where the rows of the step that followed begin, and how many of this one go on there, or -1 for the step
+    # after the last; where the rows of the step before begin, and how many come from there; where this step begins
 
+    @inner
+    def bring(shared, at, first_row, rows, first, terms, size, group, groups, step, data):
+        gates, _, _, _, _, h_0, _, _, _, _, layout, T, _, _, reverse, _, aligned = data
+        place_ready, ready, _, _, _ = step
+        B, G = h_0.shape[0], gates_hh * (gates.shape[1] // kept)
+        warp, lane = cuda.threadIdx.x // LANES, cuda.threadIdx.x % LANES
+        for row in range(warp, min(rows, size - first_row), WARPS):
+            r, to = group + (first_row + row) * groups, at + row * terms
+            source = -1
+            if ready < 0:  # a sequence's first step was the last that was done
+                source = layout[T + 1 + B + r]
+                if not reverse and source >= 0:
+                    source = r
+            elif r < ready:
+                source = place_ready + r
+            for k in range(4 * lane, terms, 4 * LANES):
+                if source >= 0:
+                    put(shared, to + k, gates, source, 0, first + k, G, aligned)
+                else:
+                    store4(shared, to + k, (real(0.0), real(0.0), real(0.0), real(0.0)))
+
+    @inner
+    def begin(r, unit, step, data):
+        gates, _, _, column, cells, _, d_out, _, _, _, layout, T, index, scans, _, _, _ = data
+        n, arriving = 0, real(0.0)
+        if step[1] >= 0:
+            n = step[4] + r
+            arriving = d_out[n, column + unit]
+        of_tape = read(gates, cells, n, unit, gates.shape[1] // kept, index, scans)
+        return layout[T + 1 + r], n, arriving, of_tape
+
+    @inner
+    def go_on(begun, r, unit, step, data):
+        gates, _, out, column, _, h_0, _, d_h, d_others, d_shown, _, _, index, scans, reverse, _, _ = data
+        _, _, place_before, coming, _ = step
+        N, H, B = gates.shape[0], gates.shape[1] // kept, h_0.shape[0]
+        sequence, n, arriving, of_tape = begun
+        h = real(0.0)
+        if reads_h:  # where the derivative reads h itself, there is no projection
+            h = out[place_before + r, column + unit] if r < coming else h_0[sequence, unit]
+        d_states = read_d(real(0.0), d_others, index * B + sequence, unit, scans * B)
+        if d_shown.shape[0] > 0:
+            d_states = add_shown(d_states, d_shown, n, unit + H if reverse else unit, N)
+        return sequence, n, d_h[sequence, unit], arriving, h, d_states, of_tape
+
+    @inner
+    def end(sums, ready, r, unit, step, data):
+        gates, vectors, _, _, _, h_0, _, d_h, d_others, _, _, _, index, scans, _, d_whole, _ = data
+        H, B = gates.shape[1] // kept, h_0.shape[0]
+        sequence, n, carried, arriving, h, d_states, of_tape = ready
+        total = sums[0, 0] + carried
+        if step[1] < 0:
+            d_h[sequence, unit] = total
+        else:
+            total += arriving
+            if cut:
+                d_whole[n, unit] = total
+                d_h[sequence, unit] = 0
+            else:
+                units, constants = numbers(vectors, unit, H)
+                kept_numbers, states = of_tape
+                d_states = add_product(d_states, total)
+                d_gates, d_states = step_back(kept_numbers, h, states, units, constants, d_states, real(0.0))
+                write(d_gates, gates, n, unit, H)
+                d_h[sequence, unit] = d_states[0]
+                write_d(d_states, d_others, index * B + sequence, unit, scans * B)
+
+    return walk_of(tile, bring, begin, go_on, end)
+
+
+@memoized
+def scan_back_kernel(cell: Cell, dtype: np.dtype[Any], form: str) -> Kernel:
+    """The kernel of the steps ``low`` to ``high`` of a backward scan, in one of the forms of ``shape.py``.
+
+    "cut" is the stepwise form of the first part of a step that is cut: it writes the whole gradient of h to d_whole
+    (N, P).
+    """
+    real = REAL[dtype]
     matrix, i = real[:, ::1], int64
-    pointers = (matrix, matrix, matrix, matrix, i, *[matrix] * 7, int64[::1])
-    return Kernel(scan_back, (*pointers, i, i, i, boolean, i, i, i, i))
+    pointers = (matrix, real[::1], matrix, matrix, i, *[matrix] * 7, int64[::1], int32[::1])
+    signature = (*pointers, i, i, i, boolean, i, i, i, i, i, boolean)
+    function = _scan_back(cell, dtype, form == "resident", form == "cut")
+    return Kernel(function, signature, together=form in ("resident", "streaming"))
+
+
+@functools.cache
+def _scan_back(cell: Cell, dtype: np.dtype[Any], resident: bool, cut: bool) -> Any:
+    real, kept, gates_hh = REAL[dtype], cell.kept_with_units, cell.gates_hh
+    tile = back_tile(dtype)
+    few = tile.with_few()
+    columns, span, rows, few_rows = tile.columns, tile.span, tile.rows, few.rows
+    walk_many, walk_few = walk_back(cell, dtype, tile, cut), walk_back(cell, dtype, few, cut)
+
+    @jit_kernel(WARPS * LANES)
+    def scan_back(
+        gates, packed, vectors, out, column, d_out, cells, h_0, d_h, d_others, d_shown, d_whole, layout, counters, T,
+        index, scans, reverse, low, high, strips, capacity, piece, aligned,
+    ):  # fmt: skip
+        B, P, terms = h_0.shape[0], h_0.shape[1], gates_hh * (gates.shape[1] // kept)
+        group, groups = cuda.blockIdx.y, cuda.gridDim.y
+        first_strip = cuda.blockIdx.x * strips
+        own_strips = min(strips, (P + UNITS - 1) // UNITS - first_strip)
+        room = room_of(terms, span, piece, capacity)
+        strip = columns * room[0] * (LANES * 4)
+        shared = cuda.shared.array(0, real)
+        registers = cuda.local.array((rows, columns), real), cuda.local.array((rows, 4), real)
+        weights, weights_at, rows_at = packed, first_strip * strip, 0
+        if resident:
+            load_weights(cuda.threadIdx.x, packed, first_strip * strip, shared, own_strips * strip)
+            weights, weights_at, rows_at = shared, 0, strips * strip
+        block = block_of(cuda.threadIdx.x, first_strip, own_strips, group, groups, P)
+        data = (
+            gates, vectors, out, column, cells, h_0, d_out, d_h, d_others, d_shown, layout, T, index, scans, reverse,
+            d_whole, aligned,
+        )  # fmt: skip
+        few_at_once = few_rows * min(block[2][2], capacity // few_rows)
+        arrivals, direction = 0, 1 if reverse else -1
+        t = low if reverse else T - 1 - low
+        following, here = rows_of(layout, T, t - direction), rows_of(layout, T, t)
+        before = rows_of(layout, T, t + direction)
+        for i in range(low, high):
+            place, all_rows = here[0], here[1] - here[0]
+            ready, coming = min(all_rows, following[1] - following[0]), min(all_rows, before[1] - before[0])
+            step = (following[0], ready, before[0], coming, place)
+            if i == T:  # the step after the last is for all sequences
+                all_rows, step = B, (0, -1, 0, 0, 0)
+            t += direction
+            following, here, before = here, before, rows_of(layout, T, t + direction)
+            size = (all_rows - group + groups - 1) // groups  # rows of this group
+            if size <= 0:
+                continue
+            counter = (counters, group * COUNTER, arrivals)
+            if size <= few_at_once:
+                walk_few(weights, weights_at, shared, rows_at, registers, block, room, size, counter, step, data)
+            else:
+                walk_many(weights, weights_at, shared, rows_at, registers, block, room, size, counter, step, data)
+            cuda.syncthreads()
+            if cuda.gridDim.x > 1 and i + 1 < high:
+                if cuda.threadIdx.x == 0:
+                    arrive(counters, group * COUNTER)
+                arrivals += cuda.gridDim.x
+
+    return scan_back
 
 
 @memoized
@@ -278,6 +322,12 @@ def product_back_kernel(cell: Cell, dtype: np.dtype[Any]) -> Kernel:
     return Kernel(product_back, (*pointers, i, i, i, boolean, i, i))
 
 
+def back_weights(cell: Cell, weight_hh: Any, hidden_size: int) -> Any:
+    """The weights (gates * H, P) that scan_back takes as ``packed``."""
+    shift = (cell.gates_hh - cell.turn) * hidden_size % (cell.gates_hh * hidden_size)
+    return pack(weight_hh, True, weight_hh.shape[1], shift, back_tile(weight_hh.dtype))
+
+
 def scan_back(d: Scan, d_out: Any, d_h: Any, d_others: Any, d_shown: Any, d_projected: Any) -> None:
     """Scan one direction of one layer against its order.
 
@@ -299,23 +349,25 @@ def scan_back(d: Scan, d_out: Any, d_h: Any, d_others: Any, d_shown: Any, d_proj
         return
     cut = P != H or bool(cell.has_product)
     terms = cell.gates_hh * H
-    weight_hh = transposed(weights.weight_hh, (cell.gates_hh - cell.turn) * H % terms) if terms else nothing(dtype)
-    persistent = None if cut else scan_back_kernel(cell, dtype, True, False)
-    shape = shape_of(persistent, P, 1, terms, layout.active, dtype.itemsize)
+    kernels = () if cut else tuple(scan_back_kernel(cell, dtype, form) for form in ("resident", "streaming"))
+    shape = shape_of(kernels, d.at_once, back_tile(dtype), P, terms, layout.B, dtype)
+    kernel = scan_back_kernel(cell, dtype, "cut" if cut else shape.form)
+    counters = zeros((shape.grid[1] * COUNTER,), np.int32)
     d_whole = d_projected if P != H else empty((len(d.gates), H), dtype) if cut else nothing(dtype)
+    fits = H % 4 == 0 and aligned(d.gates)
 
-    def steps(kernel: Kernel, low: int, high: int) -> None:
-        given = (d.gates, weight_hh, weights.vectors, d.out, d.column, d_out, d.cells, d.h_0, d_h, d_others, d_shown)
-        rest = (low, high, shape.weights_piece, shape.piece)
-        kernel.launch(shape.grid, shape.block, *given, d_whole, *of_scan, *rest, shared=shape.bytes)
+    def steps(low: int, high: int) -> None:
+        given = (d.gates, weights.back, weights.vectors, d.out, d.column, d_out, d.cells, d.h_0, d_h, d_others, d_shown)
+        rest = (low, high, shape.strips, shape.capacity, shape.piece, fits)
+        arguments = (*given, d_whole, layout.rows, counters, T, d.number, d.scans, d.reverse, *rest)
+        kernel.launch(shape.grid, WARPS * LANES, *arguments, shared=shape.bytes)
 
-    if persistent is not None and shape.persistent:
-        steps(persistent, 0, T + 1)
+    if shape.form != "stepwise":
+        steps(0, T + 1)
         return
-    stepwise = scan_back_kernel(cell, dtype, False, cut)
     of_cell, d_factor = (empty((layout.active, H), dtype) for _ in range(2)) if cut else (None, None)
     for i in range(T + 1):
-        steps(stepwise, i, i + 1)
+        steps(i, i + 1)
         if not cut or i == T:
             continue
         t, before = (i, i + 1) if d.reverse else (T - 1 - i, T - 2 - i)

@@ -14,7 +14,7 @@ from typing import Any
 from .._jit import inner
 
 __all__ = [
-    "add_first", "add_rows", "read_blocks", "read_rows", "read_states", "tuple_of", "write_blocks", "write_rows",
+    "add_first", "add_rows", "add_sums", "read_blocks", "read_rows", "read_states", "write_blocks", "write_rows",
 ]  # fmt: skip
 
 _BLOCK, _ROW = "matrix[row, column + {} * apart]", "matrix[row + {} * apart, column]"
@@ -31,9 +31,10 @@ def _tuple(numbers: list[str]) -> str:
 
 
 @functools.cache
-def tuple_of(count: int) -> Any:
-    """``(values) -> tuple``: the first numbers of an array."""
-    return _made("values", _tuple([f"values[{i}]" for i in range(count)]))
+def add_sums(count: int, of_state: int) -> Any:
+    """``(sums, of_input) -> tuple``: of so many numbers the first ``of_state``, with ``sums[0]`` added to them."""
+    added = [f"sums[0, {i}] + of_input[{i}]" for i in range(of_state)]
+    return _made("sums, of_input", _tuple(added + [f"of_input[{i}]" for i in range(of_state, count)]))
 
 
 @functools.cache

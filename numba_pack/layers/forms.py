@@ -81,6 +81,16 @@ class Host:
     zeros = staticmethod(np.zeros)
 
     @staticmethod
+    def as_result(array: np.ndarray) -> np.ndarray:
+        """The array as the caller gets it."""
+        return array
+
+    @staticmethod
+    def joined(arrays: list[np.ndarray]) -> np.ndarray:
+        """Vectors one after the other, in a new array for the caller."""
+        return np.concatenate(arrays)
+
+    @staticmethod
     def stacked(arrays: list[np.ndarray]) -> np.ndarray:
         """One array of all; a view if there is only one."""
         return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
@@ -192,7 +202,7 @@ class Form:
 
     def state_back(self, state: np.ndarray) -> np.ndarray:
         """A state as the caller takes it."""
-        return state
+        return self.arrays.as_result(state)
 
 
 class Packed(Form):
@@ -219,7 +229,7 @@ class Packed(Form):
         return self.arrays.as_array(value, name, shape, self.dtype, "(N, num_directions * H)")
 
     def back(self, rows: np.ndarray) -> PackedSequence:
-        return PackedSequence(rows, *self.packed[1:])
+        return PackedSequence(self.arrays.as_result(rows), *self.packed[1:])
 
 
 class Padded(Form):
@@ -247,7 +257,7 @@ class Padded(Form):
 
     def back(self, rows: np.ndarray) -> np.ndarray:
         padded = rows.reshape(self.T, self.B, rows.shape[1])
-        return self.arrays.swapped(padded) if self.batch_first else padded
+        return self.arrays.as_result(self.arrays.swapped(padded) if self.batch_first else padded)
 
 
 class Single(Form):
@@ -264,7 +274,7 @@ class Single(Form):
         return self.arrays.as_array(value, name, shape, self.dtype, "(T, num_directions * H)")
 
     def back(self, rows: np.ndarray) -> np.ndarray:
-        return rows
+        return self.arrays.as_result(rows)
 
     def shares(self, value: Any, scans: int, columns: int) -> bool:
         return False
@@ -274,7 +284,7 @@ class Single(Form):
         return value.reshape(scans, 1, columns)
 
     def state_back(self, state: np.ndarray) -> np.ndarray:
-        return state.reshape(state.shape[0], state.shape[2])
+        return self.arrays.as_result(state.reshape(state.shape[0], state.shape[2]))
 
 
 class OneStep(Form):
@@ -298,7 +308,7 @@ class OneStep(Form):
         self.batch = Batch(data, sizes, order, B)
 
     def back(self, rows: np.ndarray) -> np.ndarray:
-        return rows[0] if self.single else rows
+        return self.arrays.as_result(rows[0] if self.single else rows)
 
     def shares(self, value: Any, scans: int, columns: int) -> bool:
         return False
@@ -308,7 +318,7 @@ class OneStep(Form):
         return self.arrays.as_array(value, name, shape, self.dtype, letters).reshape(1, self.B, columns)
 
     def state_back(self, state: np.ndarray) -> np.ndarray:
-        return state[0, 0] if self.single else state[0]
+        return self.arrays.as_result(state[0][0] if self.single else state[0])
 
 
 def form_of(value: Any, input_size: int, dtype: np.dtype[Any], batch_first: bool) -> Form:

@@ -248,7 +248,7 @@ class Layer(Module, Generic[State]):
         found = engine.replay_back(tape.take(), d_rows, d_states, input_grad, d_shown)
         d_input = form.back(found.data) if input_grad else None
         d_hx = self._first_state_back(form, found.h_0, found.others_0, tape.shared)
-        return Gradients(d_input, d_hx, found.parameters)
+        return Gradients(d_input, d_hx, form.arrays.as_result(found.parameters))
 
     def _output(self, form: Form, out: Any, shown: Any) -> Any:
         """The output, with ``return_states`` a tuple of all states at each step, in the form of the input."""

@@ -107,7 +107,8 @@ class Step(Module, Generic[State]):
         d_states = self._states(form, d_state, "d_state", parts_may_be_none=True)
         d_rows = form.arrays.zeros((form.B, self.hidden_size), self.dtype)
         found = engine.replay_back(tape.take(), d_rows, d_states, True)
-        return Gradients(form.back(found.data), self._state_back(form, found.h_0, found.others_0), found.parameters)
+        d_parameters = form.arrays.as_result(found.parameters)
+        return Gradients(form.back(found.data), self._state_back(form, found.h_0, found.others_0), d_parameters)
 
 
 class RNNCell(Step[np.ndarray]):

@@ -312,7 +312,8 @@ class Stack(Layer[Any]):
                 engine.drop(form.batch, saved.dropout, i - 1, d_rows, d_rows)
             d_hx.append(layers[i]._first_state_back(form, found.h_0, found.others_0, shared[i]))
             d_parameters.append(found.parameters)
-        return Gradients(form.back(d_rows) if input_grad else None, d_hx[::-1], np.concatenate(d_parameters[::-1]))
+        gradient = form.arrays.joined(d_parameters[::-1])
+        return Gradients(form.back(d_rows) if input_grad else None, d_hx[::-1], gradient)
 
     def _each(self, value: Any, name: str) -> Sequence[Any]:
         """The entry of each layer in a list of states."""

@@ -15,6 +15,9 @@ pytestmark = pytest.mark.skipif(
 
 #: registers of a thread: the largest block of a scan, 256 threads, must fit into the 65536 of a multiprocessor
 MOST_REGISTERS = 255
+#: bytes that a thread may have of memory in place of registers, which the scans read outside of their loops over terms:
+#: none where they are tuned for, some in float64, more on the generation before
+MOST_SPILLED = {((9, 0), 4): 0, ((9, 0), 8): 64, ((8, 0), 4): 512, ((8, 0), 8): 512}
 #: of the 48 KiB that a block has; scans ask for theirs at the launch, and see to it that it fits
 MOST_SHARED = 32 << 10
 #: one of each form: with a product with the state, with two products one after the other, and without any
@@ -47,19 +50,9 @@ def test_a_kernel_compiles_in_its_dtype_within_registers_and_shared_memory(dtype
     assert ".entry" in ptx and f".target sm_{architecture[0]}{architecture[1]}" in ptx
     if dtype != "f8":
         assert not re.findall(r"\S*\.f64\S*", ptx)
-    calls = set(re.findall(r"^\s*call\S*\s+(?:\([^)]*\),\s*)?(\w+)", ptx, re.MULTILINE))
-    assert calls <= {"cudaCGGetIntrinsicHandle", "cudaCGSynchronize"}  # all else is inlined
+    assert not re.findall(r"^\s*call\S*\s+(?:\([^)]*\),\s*)?(\w+)", ptx, re.MULTILINE)  # all is inlined
     if find_ptxas() is not None:
         used = resources_of(ptx, architecture, find_ptxas())
-        assert used.stack == used.spilled == 0
+        assert max(used.stack, used.spilled) <= MOST_SPILLED.get((architecture, dtype.itemsize), 0)
         assert 0 < used.registers <= MOST_REGISTERS
         assert used.shared <= MOST_SHARED
-
-
-def test_a_step_of_as_many_gates_as_a_cell_may_have_fits_into_a_block():
-    from numba_pack.cells.cell import MOST_GATES
-    from numba_pack.cuda.scan import SHARED_BYTES, shape_of
-
-    for gates in range(MOST_GATES + 1):
-        shape = shape_of(None, 1024, gates, 1024 if gates else 0, 64, 8)
-        assert shape.bytes <= SHARED_BYTES and shape.grid[0] * shape.units == 1024
