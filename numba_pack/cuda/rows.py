@@ -1,4 +1,4 @@
-"""What is done to rows apart from products and scans: dropout, states before and after steps, symbols, transposing."""
+"""What is done to rows apart from products and scans: dropout, states before and after steps, symbols."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..cells.dropout import Dropout, philox
 from .device import MOST_BLOCKS, REAL, SIMULATED, Kernel, ceil_div, empty, formula, memoized
 from .layout import BatchLayout
 
-__all__ = ["THREADS", "drop", "last_states", "one_hot", "states_before", "transposed"]
+__all__ = ["THREADS", "drop", "last_states", "one_hot", "states_before"]
 
 #: threads of a block, side by side along a row
 THREADS = 4 if SIMULATED else 128
@@ -117,31 +117,6 @@ def states_before(out: Any, column: int, h_0: Any, layout: BatchLayout, reverse:
     kernel = states_before_kernel(out.dtype)
     grid = _over_steps(layout, target.shape[1])
     kernel.launch(grid, THREADS, out, column, h_0, layout.rows, layout.T, reverse, target)
-
-
-@memoized
-def transpose_kernel(dtype: np.dtype[Any]) -> Kernel:
-    """The kernel that transposes a matrix."""
-    real = REAL[dtype]
-
-    @cuda.jit
-    def transpose(source, shift, target):
-        G, P = source.shape
-        p = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-        for row in range(cuda.blockIdx.y, G, cuda.gridDim.y):
-            if p < P:
-                target[p, row] = source[(row + shift) % G, p]
-
-    return Kernel(transpose, (real[:, ::1], int64, real[:, ::1]))
-
-
-def transposed(source: Any, shift: int) -> Any:
-    """The transpose (n, m) of a matrix (m, n), row ``(i + shift) % m`` of which becomes column i."""
-    m, n = source.shape
-    target = empty((n, m), source.dtype)
-    grid = (ceil_div(n, THREADS), min(m, MOST_BLOCKS))
-    transpose_kernel(source.dtype).launch(grid, THREADS, source, shift, target)
-    return target
 
 
 @memoized

@@ -169,7 +169,7 @@ def product_of(tile: WarpTile) -> Any:
     def columns_from(first: int) -> Any:
         """What does the columns from this one on, a few at a time: the compiler unrolls loops up to a size alone."""
         last = min(columns, first + 4)
-        following = columns_from(last) if last < columns else None
+        following: Any = columns_from(last) if last < columns else None
 
         @inner
         def multiply(weights, at, apart, terms, sums):
