@@ -2,8 +2,11 @@
 
 import sys
 import time
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # `pytest` alone does not have the folder that it is run in there
 
 from bench.alone import gpu_proof
 from bench.alone.gpu_proof import NOTHING_TO_DO, Part
