@@ -58,10 +58,12 @@ def parameters_made(dtype):
 
 def steps_taken(dtype):
     vector = extreme(dtype).ravel()
-    for make in (nbp.optim.SGD, nbp.optim.Adam, nbp.optim.AdamW):
+    for make in (nbp.optim.SGD, nbp.optim.RMSprop, nbp.optim.Adam, nbp.optim.AdamW):
         for lr in (0.1, 1e300):
             optimizer = make(lr, weight_decay=0.1)
             yield [optimizer.step(vector, vector[::-1].copy()) for _ in range(3)]
+            optimizer.load_state_dict(optimizer.state_dict())
+            yield optimizer.step(vector, vector, out=vector.copy())
     for limit in (0, 1e-300, 1.0, np.inf):
         yield nbp.optim.clip_grad_norm(vector, limit), nbp.optim.clip_grad_norm(vector[:4], limit)
     yield nbp.losses.softmax_cross_entropy(extreme(dtype), np.array([0, 1, 2, 0, 1]))
