@@ -156,8 +156,8 @@ class BothWays(Fixed):
         """The parameters by name: read-only views."""
         return self.views(self.parameters)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Assign all parameters by name."""
+    def load_state_dict(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:
+        """Assign all parameters by name; prefix is what all these names begin with."""
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"state_dict must be a mapping of names to arrays; got {kind_of(state_dict)}")
         parts: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
@@ -166,7 +166,7 @@ class BothWays(Fixed):
             parts[reverse][name.removesuffix("_reverse") if reverse else name] = value
         copies = [copy.copy(layer) for layer in self.layers]  # so that of two parts both are loaded, or none
         for one, part in zip(copies, parts, strict=True):
-            one.load_state_dict(part)
+            one.load_state_dict(part, prefix)
         self.parameters = np.concatenate([one.parameters for one in copies])
 
     def __repr__(self) -> str:

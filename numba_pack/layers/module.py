@@ -24,7 +24,7 @@ from ..packing.checks import MEMORY_BYTES, as_integers
 from .engine import engine
 from .fixed import Fixed
 from .forms import Form, as_array
-from .parametrized import computed_from
+from .parametrized import as_prefix, computed_from, resolved
 
 __all__ = ["RNN_CELLS", "Module", "as_generator", "as_nonlinearity", "option_names"]
 
@@ -80,20 +80,38 @@ def as_nonlinearity(value: Any) -> str:
 
 
 def as_floats(value: Any, name: str) -> np.ndarray:
-    """An array of real floats; PyTorch's tensors will do."""
+    """An array of real floats; PyTorch's tensors will do, and bfloat16 becomes float32."""
     check_no_mask(value, name)
     try:
         if hasattr(value, "detach"):  # a tensor, which may have a gradient, and its sign apart
             value = value.detach().resolve_neg()
+            value = value.float() if str(value.dtype) == "torch.bfloat16" else value
         array = np.asarray(value)
     except MemoryError:
         raise
     except Exception as error:  # whatever an __array__ raises, as PyTorch's of tensors whose values are elsewhere
         kind = ValueError if isinstance(error, ValueError) else TypeError
         raise kind(f"{name} must be an array; got {kind_of(value)}: {error}") from error
+    if array.dtype.name == "bfloat16":  # of ml_dtypes; NumPy itself has none
+        array = array.astype(np.float32)
     if array.dtype.kind != "f":
         raise TypeError(f"{name} must hold real floats; got dtype {dtype_of(array)}")
     return array
+
+
+def entries(
+    state_dict: Mapping[Any, Any], prefix: str
+) -> tuple[dict[str, Callable[[], np.ndarray]], Callable[[str], str]]:
+    """What gives the array of each name that begins with a prefix, by the rest of it, and how errors call it."""
+
+    def called(name: str) -> str:
+        return f"state_dict[{prefix + name!r}]"
+
+    def read(name: str) -> np.ndarray:
+        return as_floats(state_dict[prefix + name], called(name))
+
+    names = [name[len(prefix) :] for name in state_dict if isinstance(name, str) and name.startswith(prefix)]
+    return resolved(names, read, called), called
 
 
 class _Version:
@@ -253,40 +271,55 @@ class Module(Fixed):
         """
         return self.views(self.parameters)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:
         """Assign all parameters by name.
 
         Parameters
         ----------
         state_dict : mapping of str to array_like
             The names and shapes of `state_dict`, all of them and no others; real floating-point values, which are cast
-            to the dtype of the layer. PyTorch's tensors will do.
+            to the dtype of the layer. PyTorch's tensors will do, and so will the two parts of its weight_norm (dim=0)
+            in place of a parameter.
+        prefix : str
+            What all these names begin with, as in the state dict of a whole model: ``"encoder.lstm."``, or the same
+            without the last dot. Other entries are left alone.
 
         Raises
         ------
         TypeError, ValueError
             If it is no mapping, names are missing or too many, or a value has another shape, is no float or not finite.
+
+        Examples
+        --------
+        >>> import numba_pack as nbp
+        >>> gru, other = nbp.GRU(3, 2, rng=0), nbp.GRU(3, 2, rng=1)
+        >>> gru.load_state_dict({f"encoder.{name}": value for name, value in other.state_dict().items()}, "encoder.")
+        >>> bool((gru.parameters == other.parameters).all())
+        True
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"state_dict must be a mapping of names to arrays; got {kind_of(state_dict)}")
-        missing, extra = self._shapes.keys() - state_dict.keys(), state_dict.keys() - self._shapes.keys()
+        prefix = as_prefix(prefix)
+        values, called = entries(state_dict, prefix)
+        missing, extra = self._shapes.keys() - values.keys(), list(values.keys() - self._shapes.keys())
+        extra += [str(name) for name in state_dict if not prefix and not isinstance(name, str)]
         if missing or extra:
-            told = [f"{name!r}: {of}" for name in sorted(map(str, extra)) if (of := computed_from(name))]
+            told = [f"{prefix + name!r}: {of}" for name in sorted(extra) if (of := computed_from(name))]
             raise ValueError(
-                f"state_dict must have the names of this layer; missing: {sorted(missing) or 'none'}, "
-                f"not known: {sorted(map(str, extra)) or 'none'}" + "".join(f" ({one})" for one in told[:1])
+                f"state_dict must have the names of this layer; "
+                f"missing: {sorted(prefix + name for name in missing) or 'none'}, "
+                f"not known: {sorted(prefix + name for name in extra) or 'none'}"
+                + "".join(f" ({one})" for one in told[:1])
             )
         vector = np.empty_like(self.parameters)
         for name, view in self.views(vector).items():
-            value = as_floats(state_dict[name], f"state_dict[{name!r}]")
+            value = values[name]()
             if value.shape != view.shape:
-                raise ValueError(f"state_dict[{name!r}] must have shape {view.shape}; got {value.shape}")
+                raise ValueError(f"{called(name)} must have shape {view.shape}; got {value.shape}")
             with np.errstate(all="ignore"):
                 view[...] = value
             if not np.isfinite(view).all():
-                raise ValueError(
-                    f"state_dict[{name!r}] must be finite in {self.dtype}; got {value[~np.isfinite(view)][0]}"
-                )
+                raise ValueError(f"{called(name)} must be finite in {self.dtype}; got {value[~np.isfinite(view)][0]}")
         self._set(vector)
 
     def _packed(self) -> Any:

@@ -15,7 +15,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
@@ -25,27 +25,21 @@ import numpy as np
 from .. import cells as published
 from .._arguments import kind_of
 from ..cells.cell import Cell
-from ..cells.parameters import Weights, named_shapes
-from .layer import GRU, LSTM, RNN, Layer, layer_of
+from .from_names import KINDS, kind_by_shapes, options_by_shapes
+from .layer import Layer, layer_of
 from .module import Module, as_generator, option_names
-from .one_step import GRUCell, LSTMCell, RNNCell
-from .parametrized import computed_from
+from .parametrized import computed_from, of_a_net, resolved
 from .stack import Stack
 
 __all__ = ["as_path", "check_file", "load", "save", "write"]
 
-_KINDS: dict[str, type[Module]] = {kind.__name__: kind for kind in (RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell)}
-#: the name of a kind without Cell, and a cell that has its parameters, by the rows of its weights in H
-_BY_GATES = {1: ("RNN", published.RNNTanh), 3: ("GRU", published.GRU), 4: ("LSTM", published.LSTM)}
 #: those that `numba_pack.cells` names
 _PUBLISHED: dict[str, Cell] = {
     name: value for name in published.__all__ if isinstance(value := getattr(published, name), Cell)
 }
-_PARAMETER = re.compile(
-    r"(?:(?P<layer>.+)\.)?(?P<name>(?:weight_(?:ih|hh|hr)|(?:bias|gain)_(?:ih|hh))(?:_l\d+(?:_reverse)?)?)", re.DOTALL
-)
-_UNIT_WEIGHT = re.compile(r"(?:(?P<layer>.+)\.)?(?P<name>(?P<unit>[^.]+)_l\d+(?:_reverse)?)", re.DOTALL)
-_DTYPES = {"F32": np.dtype(np.float32), "F64": np.dtype(np.float64)}
+_UNIT_WEIGHT = re.compile(r"(?P<prefix>(?:.+\.)?)(?P<name>(?P<unit>[^.]+)_l\d+(?:_reverse)?)", re.DOTALL)
+#: what a tensor may be in a file, and in what it is read: the narrow ones in what the layer computes in
+_DTYPES = {"F16": np.float32, "BF16": np.float32, "F32": np.float32, "F64": np.float64}
 
 
 def _safetensors() -> ModuleType:
@@ -154,7 +148,7 @@ def save(path: str | os.PathLike[str], layers: Any) -> None:
             at = f"layers[{name!r}]" if name else "layers"
             raise TypeError(
                 f"{at} must be made by RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell or a cell; "
-                f"got {kind_of(layer, *_KINDS.values(), Layer)}"
+                f"got {kind_of(layer, *KINDS.values(), Layer)}"
             )
         tensors.update({f"{name}.{key}" if name else key: value for key, value in layer.state_dict().items()})
         metadata[name] = {**what, **layer._options()}
@@ -164,7 +158,7 @@ def save(path: str | os.PathLike[str], layers: Any) -> None:
 
 def _what(layer: Any) -> dict[str, str]:
     """What a file tells of the class of a layer and of its cell; nothing if it would not keep them."""
-    if _KINDS.get(type(layer).__name__) is type(layer):
+    if KINDS.get(type(layer).__name__) is type(layer):
         return {"kind": type(layer).__name__}
     if type(layer) is not Layer:
         return {}
@@ -188,7 +182,8 @@ def load(
 
     A file of other origin may hold the state dict of a whole model: its recurrent layers and cells are read, by the
     names that they have there, and other tensors are left alone. Kind, sizes, layers, directions, bias, projection and
-    dtype follow from the tensors. The arguments say the rest, for all layers of the file that have such an option.
+    dtype follow from the tensors; F16 and BF16 become float32. The arguments say the rest, for all layers of
+    the file that have such an option.
 
     Parameters
     ----------
@@ -214,8 +209,8 @@ def load(
     ------
     TypeError, ValueError
         If it is not a path; if the file is damaged, or holds no layers; if parameters do not belong together, are
-        neither float32 nor float64, or are missing, with what PyTorch computes them from in their place; if the cell of
-        a layer is not known.
+        no floats of 16, 32 or 64 bits, or are missing, with what PyTorch computes them from in their place (but for its
+        weight_norm, which is put together); if the cell of a layer is not known.
     OSError
         If it cannot be opened.
     ImportError
@@ -268,9 +263,9 @@ def _called(name: str) -> str:
 class _Told(NamedTuple):
     """What the metadata tell of a layer."""
 
-    #: None for one of `_KINDS`
+    #: None for one of `KINDS`
     cell: Cell | None = None
-    #: and, of one of `_KINDS`, its "kind"
+    #: and, of one of `KINDS`, its "kind"
     options: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -292,33 +287,62 @@ def _by_name(cells: Any) -> dict[str, Cell]:
 def _read(path: str, cells: Mapping[str, Cell]) -> tuple[dict[str, _Told], dict[str, dict[str, np.ndarray]]]:
     """What our metadata tell of each layer, and its tensors by their names."""
     safetensors = _safetensors()
-    layers: dict[str, dict[str, np.ndarray]] = {}
+    keys: dict[str, dict[str, str]] = {}
     check_file(path, "path")
     try:
         with safetensors.safe_open(path, framework="np") as file:
             told = _metadata((file.metadata() or {}).get("numba_pack", "{}"), cells)
             for key in file.keys():  # noqa: SIM118 (it is no mapping)
-                of = computed_from(key)
-                if of:
-                    raise ValueError(f"{key!r} is no parameter: {of}")
-                match = _PARAMETER.fullmatch(key) or _unit_weight(key, told)
-                if match:
-                    dtype = file.get_slice(key).get_dtype()
-                    if dtype not in _DTYPES:
-                        raise ValueError(f"{key!r} must be F32 or F64; it is {dtype}")
-                    layers.setdefault(match["layer"] or "", {})[match["name"]] = file.get_tensor(key)
-            return told, layers
+                found = of_a_net(key) or _unit_weight(key, told)
+                if found:
+                    prefix, name = found
+                    keys.setdefault(prefix[:-1], {})[name] = key  # without its dot
+            return told, {layer: _tensors(file, path, named) for layer, named in keys.items()}
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: not a safetensors file, or a damaged one: {error}") from error
     except (ValueError, OverflowError) as error:  # shapes that NumPy cannot have among them
         raise ValueError(f"{path}: {error}") from error
 
 
-def _unit_weight(key: str, told: Mapping[str, _Told]) -> re.Match[str] | None:
-    """Whether a tensor is a unit weight of a layer whose cell is told."""
+def _tensors(file: Any, path: str, keys: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """The parameters of a layer by their names in it, of their keys in the file."""
+
+    def called(name: str) -> str:
+        return repr(keys[name])
+
+    def read(name: str) -> np.ndarray:
+        part = file.get_slice(keys[name])
+        dtype = part.get_dtype()
+        if dtype not in _DTYPES:
+            raise ValueError(f"{called(name)} must be F16, BF16, F32 or F64; it is {dtype}")
+        if dtype == "BF16":
+            return _bfloat16(path, keys[name], part.get_shape())
+        value: np.ndarray = file.get_tensor(keys[name]).astype(_DTYPES[dtype], copy=False)
+        return value
+
+    values = resolved(keys, read, called)
+    for name in values:
+        of = computed_from(name)
+        if of:
+            raise ValueError(f"{called(name)} is no parameter: {of}")
+    return {name: value() for name, value in values.items()}
+
+
+def _bfloat16(path: str, key: str, shape: Sequence[int]) -> np.ndarray:
+    """A tensor that NumPy has no dtype for: each number is the upper half of one of float32."""
+    with open(path, "rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+        begin, end = json.loads(file.read(header))[key]["data_offsets"]
+        file.seek(8 + header + begin)
+        halves = np.frombuffer(file.read(end - begin), "<u2").astype(np.uint32)
+    return (halves << 16).view(np.float32).reshape(shape)
+
+
+def _unit_weight(key: str, told: Mapping[str, _Told]) -> tuple[str, str] | None:
+    """The prefix and the rest of the name of a unit weight of a layer whose cell is told; None for other tensors."""
     match = _UNIT_WEIGHT.fullmatch(key)
-    cell = told.get(match["layer"] or "", _Told()).cell if match else None
-    return match if match and cell and match["unit"] in cell.arguments.unit_weights else None
+    cell = told.get(match["prefix"][:-1], _Told()).cell if match else None
+    return (match["prefix"], match["name"]) if match and cell and match["unit"] in cell.arguments.unit_weights else None
 
 
 def _metadata(text: str, cells: Mapping[str, Cell]) -> dict[str, _Told]:
@@ -335,7 +359,7 @@ def _metadata(text: str, cells: Mapping[str, Cell]) -> dict[str, _Told]:
 def _told(layer: str, options: dict[str, Any], cells: Mapping[str, Cell]) -> _Told:
     key = "cell" if "cell" in options else "kind"
     name = options.get(key)
-    if key == "kind" and (name is None or (name in list(_KINDS) and not options.get("reverse"))):
+    if key == "kind" and (name is None or (name in list(KINDS) and not options.get("reverse"))):
         return _Told(None, options)  # which have no such option
     known = cells if key == "cell" else {**cells, **_PUBLISHED}
     if not isinstance(name, str) or name not in known:
@@ -348,8 +372,8 @@ def _layer(name: str, tensors: dict[str, np.ndarray], told: _Told, given: dict[s
     try:
         heads = told.options.get("heads", 1)
         heads = heads if type(heads) is int and heads > 0 else 1
-        kind, cell = (Layer, told.cell) if told.cell else _kind(tensors, heads)
-        find = _found_in_each if isinstance(told.options.get("hidden_size"), list) else _found
+        kind, cell = (Layer, told.cell) if told.cell else kind_by_shapes(tensors, heads)
+        find = _found_in_each if isinstance(told.options.get("hidden_size"), list) else options_by_shapes
         found, dtype, names = find(kind, cell, tensors, heads), _dtype(tensors), option_names(kind, told.cell)
         for option, value in {"kind": kind.__name__, **found}.items():
             if told.options.get(option, value) != value:
@@ -377,56 +401,6 @@ def _dtype(tensors: dict[str, np.ndarray]) -> np.dtype[Any]:
     return dtypes.pop()
 
 
-def _kind(tensors: dict[str, np.ndarray], heads: int) -> tuple[type[Module], Cell]:
-    """Which of `_KINDS` has these tensors, and a cell that has its parameters."""
-    step = "weight_hh" in tensors
-    end = "" if step else "_l0"
-    _matrix(tensors, "weight_ih" + end)
-    rows, columns = _matrix(tensors, "weight_hh" + end)
-    projected = "weight_hr_l0" in tensors
-    hidden_size = _matrix(tensors, "weight_hr_l0")[1] if projected else columns * heads
-    gates, rest = divmod(rows, hidden_size or 1)
-    if rest or gates not in _BY_GATES or (projected and gates != 4):
-        raise ValueError(
-            f"weight_hh{end} must have H rows (RNN), 3 H (GRU) or 4 H (LSTM, the only one that may have a weight_hr) "
-            f"where H = {hidden_size}; it has {rows}"
-        )
-    name, cell = _BY_GATES[gates]
-    return _KINDS[name + "Cell" * step], cell
-
-
-def _found(kind: type[Module], cell: Cell, tensors: dict[str, np.ndarray], heads: int) -> dict[str, Any]:
-    """The options of a layer or a step that follow from names and shapes, which are checked."""
-    end = "_l0" if issubclass(kind, Layer) else ""
-    normed = "gain_ih_l0" in tensors and issubclass(kind, Layer)
-    cell = cell.normalised if normed else cell
-    rows, input_size = _matrix(tensors, "weight_ih" + end)
-    hidden_size = outputs = rows // cell.gates_ih
-    if cell.gates_hh or cell.has_product:
-        hidden_size = outputs = _matrix(tensors, "weight_hh" + end)[1] * heads
-    if "weight_hr_l0" in tensors:
-        outputs, hidden_size = _matrix(tensors, "weight_hr_l0")
-    found: dict[str, Any] = {
-        "input_size": input_size,
-        "hidden_size": hidden_size,
-        "num_layers": max(1, sum(re.fullmatch(r"weight_ih_l\d+", name) is not None for name in tensors)),
-        "bias": "bias_ih" + end in tensors,
-        "bidirectional": "weight_ih_l0_reverse" in tensors,
-        "proj_size": outputs if "weight_hr_l0" in tensors else 0,
-        "layer_norm": normed,
-    }
-    sizes = {
-        **found,
-        "output_size": outputs,
-        "num_directions": 1 + found["bidirectional"],
-        "heads": heads,
-        "reverse": 0,
-    }
-    shapes = named_shapes(cell, tuple(int(sizes[name]) for name in Weights._fields[4:]))
-    _check_shapes({name if end else name.removesuffix("_l0"): shape for name, shape in shapes.items()}, tensors)
-    return {option: value for option, value in found.items() if option in option_names(kind)}
-
-
 def _found_in_each(kind: type[Module], cell: Cell, tensors: dict[str, np.ndarray], heads: int) -> dict[str, Any]:
     """The same of layers of different widths, whose parameters fit together if the layer takes them in the end."""
     layers: dict[int, dict[str, np.ndarray]] = {}
@@ -435,23 +409,5 @@ def _found_in_each(kind: type[Module], cell: Cell, tensors: dict[str, np.ndarray
         if not match:
             raise ValueError(f"{name} must end in the number of its layer where hidden_size is a list")
         layers.setdefault(int(match[2]), {})[f"{match[1]}0{match[3]}"] = tensor
-    found = [_found(kind, cell, layers[i], heads) for i in sorted(layers)]
+    found = [options_by_shapes(kind, cell, layers[i], heads) for i in sorted(layers)]
     return {**found[0], "hidden_size": [one["hidden_size"] for one in found], "num_layers": len(found)}
-
-
-def _matrix(tensors: dict[str, np.ndarray], name: str) -> tuple[int, int]:
-    if name not in tensors:
-        raise ValueError(f"missing: {name}; there are {', '.join(sorted(tensors))}")
-    if tensors[name].ndim != 2:
-        raise ValueError(f"{name} must have two dimensions; its shape is {tensors[name].shape}")
-    rows, columns = tensors[name].shape
-    return rows, columns
-
-
-def _check_shapes(expected: dict[str, tuple[int, ...]], tensors: dict[str, np.ndarray]) -> None:
-    missing, extra = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
-    if missing or extra:
-        raise ValueError(f"missing: {sorted(missing) or 'nothing'}, too many: {sorted(extra) or 'nothing'}")
-    for name, shape in expected.items():
-        if tensors[name].shape != shape:
-            raise ValueError(f"{name} must have shape {shape}; it has {tensors[name].shape}")

@@ -164,7 +164,7 @@ def test_a_layer_says_which_tensors_it_cannot_read():
     from torch._subclasses import FakeTensorMode
 
     layer, ones = nbp.GRU(3, 5), torch.ones(15, 3)
-    for value in (ones.to("meta"), ones.bfloat16(), ones.to_sparse(), FakeTensorMode().from_tensor(ones)):
+    for value in (ones.to("meta"), ones.bfloat16().to("meta"), ones.to_sparse(), FakeTensorMode().from_tensor(ones)):
         with pytest.raises(TypeError, match=r"state_dict\['weight_ih_l0'\] must be an array; got torch\."):
             layer.load_state_dict({**layer.state_dict(), "weight_ih_l0": value})
     layer.load_state_dict({**layer.state_dict(), "weight_ih_l0": torch._neg_view(ones)})
