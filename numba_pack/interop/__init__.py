@@ -4,6 +4,7 @@
 `torch`   layers from and to PyTorch, and drop-in modules that train faster ``pip install numba_pack[torch]``
 `onnx`    models of ONNX's RNN, LSTM and GRU nodes run on packed input; layers ``pip install numba_pack[onnx]``
           written as such models
+`keras`   layers from Keras 3, or from weights alone                        ``pip install numba_pack[keras]``
 ========= ================================================================= ==========================
 
 What reads ragged data for `pack_ragged` and `pack_sequence`, and gives it back for `unpack_ragged`:
@@ -25,7 +26,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["arrow", "awkward", "dlpack", "nested", "onnx", "pandas", "polars", "torch"]
+__all__ = ["arrow", "awkward", "dlpack", "keras", "nested", "onnx", "pandas", "polars", "torch"]
 
 
 def __getattr__(name: str) -> Any:
