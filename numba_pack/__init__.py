@@ -11,7 +11,8 @@ one step             `RNNCell`, `LSTMCell`, `GRUCell`
 cells                the module `cells`: a cell of one's own as one function, and those that were published
 in compiled code     all packing functions; `run`, `rnn`, `lstm`, `gru`, each with ``_forward`` and ``_backward``
 training             the modules `optim` and `losses`
-in and out           `load` and `save`, files of layers; the module `interop`: PyTorch, ONNX, and ragged data
+serving              the module `serving`: streams, each with its state carried from call to call
+in and out           `load`, `save`, `from_state_dict`; the module `interop`: PyTorch, ONNX, Keras, and ragged data
 how it runs          `threads`, `set_num_threads`, `get_num_threads`, `warmup`, `backend`; ``python -m numba_pack``
 on a GPU             the same calls: device arrays in, device arrays out, where ``NUMBA_PACK_BACKEND`` is ``cuda``
 ==================== ===============================================================================================
@@ -20,7 +21,7 @@ Letters in shapes: B sequences, T steps of the longest, N packed rows (the sum o
 P outputs (H without a projection), G gate rows (4 H for an LSTM, 3 H for a GRU, H for an RNN), L layers, D directions.
 """
 
-from . import cells, interop, losses, optim
+from . import cells, interop, losses, optim, serving
 from ._backend import backend
 from .cpu.threads import get_num_threads, set_num_threads, threads
 from .layers.compiled import (
@@ -41,6 +42,7 @@ from .layers.compiled import (
 )
 from .layers.embedding import fold_embedding
 from .layers.forms import symbols
+from .layers.from_names import from_state_dict
 from .layers.layer import GRU, LSTM, RNN
 from .layers.one_step import GRUCell, LSTMCell, RNNCell
 from .layers.storage import load, save
@@ -80,6 +82,7 @@ __all__ = [
     "check_packed",
     "concatenate",
     "fold_embedding",
+    "from_state_dict",
     "get_num_threads",
     "gru",
     "gru_backward",
@@ -106,6 +109,7 @@ __all__ = [
     "run_forward",
     "save",
     "select",
+    "serving",
     "set_num_threads",
     "symbols",
     "threads",

@@ -704,6 +704,13 @@ def module_cases(name, module):
     ):  # fmt: skip
         yield Case(f"{name}.load_state_dict, {what}", error, ("state_dict", *words),
                    lambda v=value: refused(module, lambda: module.load_state_dict(v)))  # fmt: skip
+    for what, prefix, error, words in (
+        ("number", 3, TypeError, ("prefix must be a str; got int",)),
+        ("None", None, TypeError, ("prefix must be a str; got NoneType",)),
+        ("another", "a.", ValueError, ("state_dict", "missing: ['a.", f"'a.{last}'", "not known: none")),
+    ):
+        yield Case(f"{name}.load_state_dict, prefix {what}", error, words,
+                   lambda v=prefix: refused(module, lambda: module.load_state_dict(state, v)))  # fmt: skip
 
 
 def layers():
@@ -812,7 +819,7 @@ def others():
     yield Case("warmup(3)", TypeError, ("layers", "int"), lambda: nbp.warmup(3))
     yield Case("warmup of a cell", TypeError, ("layers", "GRUCell"), lambda: nbp.warmup(CELLS["GRUCell"]))
     yield Case("warmup(training=1)", TypeError, ("training", "bool", "1"), lambda: nbp.warmup(GRU, training=1))
-    for make in (nbp.optim.SGD, nbp.optim.Adam, nbp.optim.AdamW):
+    for make in (nbp.optim.SGD, nbp.optim.RMSprop, nbp.optim.Adam, nbp.optim.AdamW):
         name = make.__name__
         for value, error in ((math.inf, ValueError), (-1.0, ValueError), (math.nan, ValueError), ("1", TypeError)):
             yield Case(f"{name}(lr={value!r})", error, ("lr", repr(value)), lambda m=make, v=value: m(lr=v))
@@ -836,11 +843,42 @@ def others():
         ("NaN", math.nan, ValueError),
         ("10**400", 10**400, ValueError),
     ):
-        for make in (nbp.optim.SGD, nbp.optim.Adam, nbp.optim.AdamW):
+        for make in (nbp.optim.SGD, nbp.optim.RMSprop, nbp.optim.Adam, nbp.optim.AdamW):
             name = make.__name__
             yield Case(f"{name}(lr), {what}", error, ("lr", repr(value)), lambda m=make, v=value: m(lr=v))
             yield Case(f"{name}.lr, {what}, assigned later", error, ("lr", repr(value)),
                        lambda m=make, v=value: assigned(m(lr=0.1), v).step(VECTOR, VECTOR))  # fmt: skip
+    for make in (nbp.optim.SGD, nbp.optim.RMSprop, nbp.optim.Adam, nbp.optim.AdamW):
+        name = make.__name__
+        for what, out, error, words in (
+            ("read-only", np.broadcast_to(1.0, 4), ValueError, ("out", "read-only")),
+            ("another length", VECTOR[1:].copy(), ValueError, ("out", "(4,)", "(3,)")),
+            ("another dtype", VECTOR.astype(F4), TypeError, ("out", "float64", "float32")),
+            ("list", VECTOR.tolist(), TypeError, ("out", "list")),
+        ):
+            yield Case(f"{name}.step, out {what}", error, words,
+                       lambda m=make, o=out: m(lr=1.0).step(VECTOR, VECTOR, out=o))  # fmt: skip
+        for what, state, error, words in (
+            ("list", [], TypeError, ("state_dict", "list")),
+            ("empty", {}, ValueError, ("state_dict", "missing", "lr")),
+            ("of more", make(lr=1.0).state_dict() | {"more": VECTOR}, ValueError, ("state_dict", "not known", "more")),
+            ("lr -1", make(lr=1.0).state_dict() | {"lr": np.array(-1.0)}, ValueError, ("lr", "-1")),
+        ):
+            yield Case(f"{name}.load_state_dict, {what}", error, words,
+                       lambda m=make, s=state: m(lr=1.0).load_state_dict(s))  # fmt: skip
+    schedules = {
+        "step_lr": {"step": 1, "lr": 1.0, "step_size": 2, "gamma": 0.5},
+        "cosine_lr": {"step": 1, "lr": 1.0, "total_steps": 2, "min_lr": 0.0},
+        "one_cycle_lr": {"step": 1, "max_lr": 1.0, "total_steps": 2, "pct_start": 0.3, "div_factor": 2.0,
+                         "final_div_factor": 2.0},
+        "plateau_lr": {"losses": [1.0], "lr": 1.0, "factor": 0.5, "patience": 1, "threshold": 0.1, "min_lr": 0.0},
+    }  # fmt: skip
+    for name, good in schedules.items():
+        for argument in good:
+            for value in (None, "1", -1.0, math.nan):
+                error = ValueError if isinstance(value, float) and argument != "losses" else TypeError
+                yield Case(f"{name}({argument}={value!r})", error, (argument, repr(value)),
+                           lambda n=name, g=good | {argument: value}: getattr(nbp.optim, n)(**g))  # fmt: skip
     masked = np.ma.array(VECTOR)
     yield Case("SGD.step, masked", TypeError, ("gradient", "mask"), lambda: nbp.optim.SGD(0.1).step(VECTOR, masked))
     yield Case("clip_grad_norm, masked", TypeError, ("gradient", "mask"), lambda: nbp.optim.clip_grad_norm(masked, 1.0))
@@ -883,6 +921,33 @@ def others():
     ):
         call = lambda a=(layer, table): nbp.fold_embedding(*a)
         yield Case(f"fold_embedding, {what}", error, words, call)
+    state = {f"a.{name}": value for name, value in GRU.state_dict().items()}
+    for what, arguments, options, error, words in (
+        ("list", ([],), {}, TypeError, ("state_dict must be a mapping", "list")),
+        ("empty", ({},), {}, ValueError, ("state_dict", "weight_ih_l0", "none")),
+        ("prefix", (state, 3), {}, TypeError, ("prefix must be a str", "int")),
+        ("prefix of bytes", (state, b"a."), {}, TypeError, ("prefix must be a str", "bytes")),
+        ("prefix of none", (state, "b."), {}, ValueError, ("prefix", "'a.'", "got 'b.'")),
+        ("several", ({**state, **LSTM.state_dict()},), {}, ValueError, ("prefix", "'', 'a.'", "got none")),
+        ("integers", ({**state, "a.bias_ih_l0": index(1, 2)},), {}, TypeError, ("['a.bias_ih_l0']", "int64")),
+        ("text", ({**state, "a.bias_ih_l0": "x"},), {}, TypeError, ("['a.bias_ih_l0']", "<U1")),
+        ("masked", ({**state, "a.bias_ih_l0": np.ma.array(ROWS)},), {}, TypeError, ("['a.bias_ih_l0']", "mask")),
+        ("no array", ({**state, "a.bias_ih_l0": LostArray()},), {}, TypeError, ("['a.bias_ih_l0']", "is lost")),
+        ("scalar", ({**state, "a.bias_ih_l0": 1.0},), {}, ValueError, ("bias_ih_l0", "(15,)", "()")),
+        ("a scalar matrix", ({**state, "a.weight_hh_l0": 1.0},), {}, ValueError, ("weight_hh_l0", "()")),
+        ("scalars of weight_norm", ({"weight_hh_l0_g": 1.0, "weight_hh_l0_v": 1.0},), {}, ValueError,
+         ("weight_ih_l0",)),
+        ("a far layer", ({**state, "a.weight_ih_l99999999": ROWS},), {}, ValueError, ("weight_ih_l99999999",)),
+        ("unknown", ({**state, "a.foo": ROWS},), {}, ValueError, ("state_dict['a.foo']",)),
+        ("nonlinearity", (state,), {"nonlinearity": "sigmoid"}, ValueError, ("nonlinearity", "'sigmoid'")),
+        ("nonlinearity of a GRU", (state,), {"nonlinearity": "relu"}, ValueError, ("nonlinearity", "GRU", "'relu'")),
+        ("batch_first", (state,), {"batch_first": 1}, TypeError, ("batch_first", "1")),
+        ("dropout", (state,), {"dropout": 2.0}, ValueError, ("dropout", "2.0")),
+        ("dtype", (state,), {"dtype": "f2"}, TypeError, ("dtype", "'f2'")),
+        ("rng", (state,), {"rng": "a"}, TypeError, ("rng", "'a'")),
+    ):  # fmt: skip
+        yield Case(f"from_state_dict, {what}", error, words,
+                   lambda a=arguments, o=options: nbp.from_state_dict(*a, **o))  # fmt: skip
     if importlib.util.find_spec("safetensors"):
         nowhere = os.path.join(__file__, "nowhere")  # below a file, so that nothing can be written
         for what, value, error, words in (

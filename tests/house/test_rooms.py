@@ -13,6 +13,7 @@ PACKAGE = Path(numba_pack.__file__).parent
 ROOMS = [
     ["the face"],
     ["interop"],
+    ["serving"],
     ["layers"],
     ["cuda", "cpu"],
     ["batch"],
