@@ -9,9 +9,7 @@ from unittest import mock
 import numpy as np
 
 import numba_pack as nbp
-from numba_pack.cuda import device
 
-assert nbp.backend == "cuda"
 LENGTHS = [5, 0, 2, 1] + [3] * 36
 RNG = np.random.default_rng(0)
 
@@ -39,8 +37,16 @@ def train_all():
         train(kind(7, 72, num_layers=2, bidirectional=True, rng=0, **options))
 
 
-train_all()
-with mock.patch.object(device.Kernel, "resident", lambda *_: 0):  # no blocks can meet at a barrier
+def main():
+    from numba_pack.cuda.device import Kernel
+
+    assert nbp.backend == "cuda"
     train_all()
-train(nbp.LSTM(7, 40, proj_size=9, rng=0))
-print("done")
+    with mock.patch.object(Kernel, "resident", lambda *_: 0):  # no blocks can meet at a barrier
+        train_all()
+    train(nbp.LSTM(7, 40, proj_size=9, rng=0))
+    print("done")
+
+
+if __name__ == "__main__":
+    main()
