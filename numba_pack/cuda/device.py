@@ -117,8 +117,7 @@ class Kernel:
     """A kernel and the types of its arguments: it is compiled for these and no others.
 
     The blocks of one that is ``together`` wait for each other. So all must be on the device at once, and the driver is
-    asked to see to it: a launch of more blocks than there is room for fails, and does not hang. A kernel with Numba's
-    barrier of the grid is such a one as it is.
+    asked to see to it: a launch of more blocks than there is room for fails, and does not hang.
     """
 
     def __init__(self, function: Any, signature: tuple[types.Type, ...], together: bool = False) -> None:
@@ -144,15 +143,15 @@ class Kernel:
             place, launcher = _here(), self._launcher or self._loaded()
             launcher(place.pointer, (*_three(grid), *_three(block)), shared, arguments)
 
-    def resident(self, block: Any, shared: int) -> int:
-        """How many blocks of this size can be on the device at once, as a barrier for all of them demands."""
+    def resident(self, threads: int, shared: int) -> int:
+        """How many blocks of so many threads can be on the device at once, as those that wait for each other must."""
         if SIMULATED:
             return 1
-        found = self._resident.get((block, shared))
+        found = self._resident.get((threads, shared))
         if found is None:
             _here()
-            each = self._loaded().resident(math.prod(_three(block)), shared)
-            found = self._resident[block, shared] = each * multiprocessors()
+            each = self._loaded().resident(threads, shared)
+            found = self._resident[threads, shared] = each * multiprocessors()
         return found
 
 

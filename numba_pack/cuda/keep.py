@@ -38,8 +38,6 @@ class Loaded(NamedTuple):
     owner: Any
     #: bytes of shared memory beside those that a launch asks for
     shared: int
-    #: it has Numba's barrier of the grid
-    cooperative: bool
 
 
 def load(function: Any, signature: tuple[types.Type, ...]) -> Loaded:
@@ -53,13 +51,13 @@ def load(function: Any, signature: tuple[types.Type, ...]) -> Loaded:
                 return _on_device(*code)
     compiled = function.compile(signature)
     library = compiled.library
-    code = bytes(library.get_cubin().code), compiled.entry_name, bool(compiled.cooperative)
+    code = bytes(library.get_cubin().code), compiled.entry_name
     if not library.referenced_objects and not library._setup_functions:  # they are in this process only
         keep(file, pickle.dumps((key, code)))
     return _on_device(*code)
 
 
-def _on_device(code: bytes, name: str, cooperative: bool) -> Loaded:
+def _on_device(code: bytes, name: str) -> Loaded:
     owner = ObjectCode.from_cubin(code)
     kernel = driver.CUkernel(int(owner.get_kernel(name).handle))
     device = cuda.get_current_device().id
@@ -68,7 +66,7 @@ def _on_device(code: bytes, name: str, cooperative: bool) -> Loaded:
     error, shared = driver.cuKernelGetAttribute(attribute, kernel, device)
     if error:
         raise RuntimeError(f"CUDA: {error.name}")
-    return Loaded(kernel, owner, shared, cooperative)
+    return Loaded(kernel, owner, shared)
 
 
 # ---- keys ------------------------------------------------------------------------------------------------------------

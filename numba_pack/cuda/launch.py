@@ -63,8 +63,8 @@ class Launcher:
     def __init__(self, loaded: Loaded, signature: tuple[types.Type, ...], together: bool, most_shared: int) -> None:
         self._loaded = loaded
         self.function = driver.CUfunction(int(loaded.kernel))
-        self._call = driver.cuLaunchCooperativeKernel if together or loaded.cooperative else driver.cuLaunchKernel
-        self._extra = () if self._call is driver.cuLaunchCooperativeKernel else (0,)
+        self._call = driver.cuLaunchCooperativeKernel if together else driver.cuLaunchKernel
+        self._extra = () if together else (0,)
         self._arrays = [i for i, kind in enumerate(signature) if isinstance(kind, types.Array)]
         self._dtypes = [as_dtype(signature[i].dtype) for i in self._arrays]
         self._numbers = [i for i in range(len(signature)) if i not in self._arrays]

@@ -176,12 +176,12 @@ class Compiler:
 
     def compile(self, signature):
         self.compiled += 1
-        return SimpleNamespace(library=self.library, entry_name="entry", cooperative=False)
+        return SimpleNamespace(library=self.library, entry_name="entry")
 
-    def on_device(self, code, name, cooperative):
+    def on_device(self, code, name):
         if code in self.refused:
             raise RuntimeError("CUDA: CUDA_ERROR_INVALID_IMAGE")
-        assert (name, cooperative) == ("entry", False)
+        assert name == "entry"
         self.loaded.append(code)
         return "loaded"
 
@@ -307,7 +307,6 @@ def test_a_kernel_compiles_to_machine_code_that_holds_all_it_needs():
         mock.patch.object(keep, "found", lambda file: ()),
         mock.patch.object(keep, "_on_device", lambda *code: code),
     ):
-        code, name, cooperative = keep.load(kernel.function, kernel.signature)
-    assert kept == [(key_of(kernel), (code, name, cooperative))]
+        code, name = keep.load(kernel.function, kernel.signature)
+    assert kept == [(key_of(kernel), (code, name))]
     assert code.startswith(b"\x7fELF") and name.encode() in code
-    assert not cooperative
