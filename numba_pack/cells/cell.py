@@ -29,7 +29,11 @@ from .source import compiled, lines_of, readable
 if TYPE_CHECKING:
     from ..layers.layer import Layer
 
-__all__ = ["Cell", "cell", "variant_of"]
+__all__ = ["FACTORS", "Cell", "cell", "variant_of"]
+
+#: what the factors of the products of a step may be: floats of the layer's dtype; the nearest bfloat16; the sum of two or
+#: of three of those; integers of 8 bits
+FACTORS = ("float", "bfloat16", "bfloat16x2", "bfloat16x3", "int8")
 
 #: more than any cell that was published has; the unrolled code of one unit grows with them
 MOST_GATES, MOST_STATES = 16, 8
@@ -94,7 +98,12 @@ class Cell:
     variant: tuple[str, ...]
 
     def __init__(
-        self, function: Callable[..., Any], arguments: Arguments, back: Callable[..., Any] | None, normed: bool = False
+        self,
+        function: Callable[..., Any],
+        arguments: Arguments,
+        back: Callable[..., Any] | None,
+        normed: bool = False,
+        factors: str = "float",
     ) -> None:
         self.__name__ = self.name = function.__name__
         self.__qualname__, self.__module__ = function.__qualname__, function.__module__
@@ -104,6 +113,8 @@ class Cell:
         self.base, self.variant = self, ()
         #: 1 if each product of a step is normalised before it is summed, else 0: see `normalised`
         self.normed = int(normed)
+        #: one of `FACTORS`: see `with_factors`
+        self.factors = factors
         self._hand = back
         #: the value of each constant, and what a unit weight begins with, where the function has a default
         self.defaults = _checked(function, arguments)
@@ -208,7 +219,7 @@ class Cell:
             (node.place, node.op, [operand.place for operand in node.operands], repr(node.value))
             for node in reachable(wanted)
         ]
-        said = (self.arguments, nodes, [node.place for node in wanted], sorted(by_hand), self.normed)
+        said = (self.arguments, nodes, [node.place for node in wanted], sorted(by_hand), self.normed, self.factors)
         return hashlib.blake2b(repr(said).encode(), digest_size=12).hexdigest()
 
     @cached_property
@@ -408,6 +419,35 @@ class Cell:
         J. L. Ba, J. R. Kiros and G. E. Hinton, Layer normalization, arXiv:1607.06450 (2016).
         """
         return self._varied("normalised", Cell(self.__wrapped__, self.arguments, self._hand, True))
+
+    def with_factors(self, factors: str) -> Cell:
+        """The cell whose products are of such factors; the last of the variants that a cell may have."""
+        found: Cell = self if factors == "float" else getattr(self, f"in_{factors}")
+        return found
+
+    def _in(self, factors: str) -> Cell:
+        made = Cell(self.__wrapped__, self.arguments, self._hand, bool(self.normed), factors)
+        return self._varied(f"in_{factors}", made)
+
+    @cached_property
+    def in_bfloat16(self) -> Cell:
+        """Factors rounded to bfloat16; activations are accurate to what that leaves."""
+        return self._in("bfloat16")
+
+    @cached_property
+    def in_bfloat16x2(self) -> Cell:
+        """Each factor the sum of two numbers in bfloat16: 16 bits."""
+        return self._in("bfloat16x2")
+
+    @cached_property
+    def in_bfloat16x3(self) -> Cell:
+        """Each factor the sum of three: all bits of float32."""
+        return self._in("bfloat16x3")
+
+    @cached_property
+    def in_int8(self) -> Cell:
+        """Factors are integers of 8 bits times a scale of their row; activations as with bfloat16. Inference only."""
+        return self._in("int8")
 
     def _varied(self, name: str, made: Cell) -> Cell:
         """A variant of this cell, which is the property of that name."""

@@ -13,7 +13,7 @@ import llvmlite.binding as llvm
 from numba.core import config
 from numba.core.registry import cpu_target
 
-__all__ = ["ARCHITECTURE", "MACHINE", "Machine"]
+__all__ = ["ARCHITECTURE", "DOTS", "MACHINE", "Dots", "Machine"]
 
 _PROBE = """
 define <{n} x float> @probe(<{n} x float> %x, <{n} x float> %y) {{
@@ -34,6 +34,15 @@ class Machine(NamedTuple):
     accumulators: int
     #: whether a fused multiply-add is one instruction
     fma: bool
+
+
+class Dots(NamedTuple):
+    """The instructions that multiply short numbers and add up the products, by what these are."""
+
+    #: "amx", "avx512_bf16", or "widened": each is made a float32, and multiplied so
+    bfloat16: str
+    #: "amx", "avx512_vnni", "avx_vnni", or "widened": in pairs of 16 bits
+    int8: str
 
 
 @functools.cache
@@ -65,3 +74,5 @@ def _probe() -> Machine:
 MACHINE = _probe()
 #: as in LLVM's triples: "x86_64", "aarch64", ...
 ARCHITECTURE = _target()[0].partition("-")[0]
+
+DOTS = Dots("avx512_bf16", "avx512_vnni")
