@@ -2,8 +2,8 @@
 
 ========= ================================================================= ==========================
 `torch`   layers from and to PyTorch, and drop-in modules that train faster ``pip install numba_pack[torch]``
-`onnx`    models of ONNX's RNN, LSTM and GRU nodes run on packed input; layers ``pip install numba_pack[onnx]``
-          written as such models
+`onnx`    any model with ONNX's recurrent nodes run, beside ONNX Runtime;   ``pip install numba_pack[onnx]``
+          their layers; layers written as such models
 `keras`   layers from Keras 3, or from weights alone                        ``pip install numba_pack[keras]``
 ========= ================================================================= ==========================
 

@@ -1,4 +1,4 @@
-"""What stands between the recurrent nodes of an ONNX model: operators that move values and compute none.
+"""What stands between the recurrent nodes of an ONNX model: operators that move values, and arithmetic of shapes.
 
 Each is one function here, written for NumPy arrays. A packed batch goes the same way: `Ragged` stands for the padded
 array that it would be, and has the few methods that the functions need. So nothing is padded between two nodes.
@@ -18,7 +18,7 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper
 from ..packing.checks import MEMORY_BYTES
 from ..packing.sequences import PackedSequence
 
-__all__ = ["GLUE", "Ragged", "array_of", "attributes_of", "room"]
+__all__ = ["ARITHMETIC", "GLUE", "Ragged", "array_of", "attributes_of", "room"]
 
 
 class Ragged:
@@ -44,6 +44,15 @@ class Ragged:
         sizes = {self.time: len(self.packed.batch_sizes), self.batch: len(self.packed.sorted_indices)}
         sizes |= dict(zip(self.others, self.packed.data.shape[1:], strict=True))
         return tuple(sizes[axis] for axis in range(self.ndim))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of the values."""
+        return self.packed.data.dtype
+
+    def astype(self, dtype: Any) -> Ragged:
+        """The values in another dtype."""
+        return self._of(self.packed.data.astype(dtype), self.time, self.batch)
 
     def _of(self, data: np.ndarray, time: int, batch: int) -> Ragged:
         return Ragged(PackedSequence(data, *self.packed[1:]), time, batch)
@@ -301,6 +310,48 @@ def _constant_of_shape(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any
     return np.broadcast_to(value.reshape(()), shape)  # which takes no memory until it is made another
 
 
+def _arithmetic(compute: Callable[..., Any]) -> Callable[[Sequence[Any], dict[str, Any]], Any]:
+    """An operator of shapes and places, which are integers."""
+
+    def operator(inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+        for value in inputs:
+            if not isinstance(value, np.ndarray) or value.dtype.kind not in "iub":
+                raise ValueError(
+                    f"inputs must be integers, such as sizes, between recurrent nodes; got {_described(value)}; "
+                    f"numba_pack.interop.onnx.session runs models that compute more"
+                )
+        fits(np.broadcast_shapes(*[value.shape for value in inputs]), np.dtype(np.int64))
+        return compute(*inputs)
+
+    return operator
+
+
+def _divided(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Towards zero."""
+    if not y.all():
+        raise ValueError("B must hold no 0, by which nothing can be divided; got one")
+    return (np.abs(x) // np.abs(y) * np.sign(x) * np.sign(y)).astype(x.dtype)
+
+
+def _range(start: np.ndarray, limit: np.ndarray, delta: np.ndarray) -> np.ndarray:
+    first, last, step = (int(value.reshape(())[()]) for value in (start, limit, delta))
+    if not step:
+        raise ValueError("delta must not be 0; got 0")
+    fits((len(range(first, last, step)),), start.dtype)
+    return np.arange(first, last, step, dtype=start.dtype)
+
+
+#: those that compute something of integers; all others move values
+ARITHMETIC: dict[str, Callable[[Sequence[Any], dict[str, Any]], Any]] = {
+    "Add": _arithmetic(np.add),
+    "Div": _arithmetic(_divided),
+    "Equal": _arithmetic(np.equal),
+    "Mul": _arithmetic(np.multiply),
+    "Range": _arithmetic(_range),
+    "Sub": _arithmetic(np.subtract),
+    "Where": _arithmetic(np.where),
+}
+
 #: by the name of the operator
 GLUE: dict[str, Callable[[Sequence[Any], dict[str, Any]], Any]] = {
     "Cast": _cast,
@@ -316,4 +367,4 @@ GLUE: dict[str, Callable[[Sequence[Any], dict[str, Any]], Any]] = {
     "Squeeze": _squeeze,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
-}
+} | ARITHMETIC

@@ -1,4 +1,8 @@
-"""The recurrent nodes of an ONNX model: each becomes a layer, and is run on padded or packed input."""
+"""The recurrent nodes of an ONNX model: each becomes a layer, and is run on padded or packed input.
+
+They are ONNX's RNN, LSTM and GRU, and DynamicQuantizeLSTM, which ONNX Runtime's quantizer makes of an LSTM. Weights in
+float16 or bfloat16 and quantized ones are taken as the float32 that they stand for, and computed with as such.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import onnx.defs
 
 from .._arguments import check_number, kind_of
 from ..layers.forms import as_array
@@ -14,19 +19,37 @@ from ._both_ways import BothWays
 from ._onnx_cells import ACTIVATIONS, DEFAULTS, GATES, PLACES, Composition, cell_of, state_dict
 from ._onnx_glue import Ragged, attributes_of
 
-__all__ = ["RECURRENT", "RecurrentNode"]
+__all__ = ["RECURRENT", "RecurrentNode", "is_recurrent"]
 
-RECURRENT = tuple(GATES)
+_QUANTIZED = "DynamicQuantizeLSTM"
+RECURRENT = (*GATES, _QUANTIZED)
+#: the versions of the recurrent operators that there are, but for the first
+_VERSIONS = (7, 14, 22)
+#: where the inputs are
+_STATES = {"initial_h": 5, "initial_c": 6}
+_WEIGHTS = {"W": 1, "R": 2, "B": 3, "P": 7}
+_SCALES = {"W_scale": 8, "W_zero_point": 9, "R_scale": 10, "R_zero_point": 11}
 #: the number of directions
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 _NAMES = {name.lower(): name for name in ACTIVATIONS}
 
 
-class RecurrentNode:
-    """A node RNN, LSTM or GRU, with what its attributes say."""
+def is_recurrent(node: Any) -> bool:
+    """Whether it is a node of one of these operators."""
+    if node.op_type == _QUANTIZED:
+        return bool(node.domain == "com.microsoft")
+    return node.op_type in GATES and node.domain in ("", "ai.onnx")
 
-    def __init__(self, node: Any) -> None:
-        self.kind: str = node.op_type
+
+class RecurrentNode:
+    """A recurrent node, with what its attributes say."""
+
+    def __init__(self, node: Any, opset: int) -> None:
+        self.quantized = node.op_type == _QUANTIZED
+        self.kind: str = "LSTM" if self.quantized else node.op_type
+        if not self.quantized and _version(self.kind, opset) not in _VERSIONS:
+            raise ValueError(f"opset must be 7 or later, with a known {self.kind}; got {opset}")
+        self.inputs, self.outputs = list(node.input), list(node.output)
         self.attributes = attributes_of(node)
         self.direction: str = self.attributes.get("direction", "forward")
         self.layout: int = self.attributes.get("layout", 0)
@@ -35,9 +58,30 @@ class RecurrentNode:
         if self.layout not in (0, 1):
             raise ValueError(f"layout must be 0 or 1; got {self.layout}")
         self.num_directions = DIRECTIONS[self.direction]
+        of_lstm = self.kind == "LSTM"
+        #: the names of those weights that are not absent
+        self.weights = self._names({key: place for key, place in _WEIGHTS.items() if of_lstm or key != "P"})
+        if self.quantized:
+            self.weights |= self._names(_SCALES)
+        #: the names of those of initial_h and initial_c that are not absent
+        self.states = self._names({key: place for key, place in _STATES.items() if of_lstm or key == "initial_h"})
+        #: the name of sequence_lens; "" if it is absent
+        self.lengths = self._names({"": 4}).get("", "")
 
-    def layer(self, W: Any, R: Any, B: Any = None, P: Any = None) -> Any:
+    def _names(self, places: dict[str, int]) -> dict[str, str]:
+        """The names of those inputs that are not absent."""
+        found = {key: self.inputs[place] for key, place in places.items() if len(self.inputs) > place}
+        return {key: name for key, name in found.items() if name}
+
+    def hidden_size(self, R: tuple[int, ...]) -> int:
+        """H, of the shape of R."""
+        return R[1] if self.quantized and len(R) > 1 else R[-1]
+
+    def layer(self, W: Any, R: Any, B: Any = None, P: Any = None, **scales: Any) -> Any:
         """The layer of these weights, of the cell that the attributes make; `BothWays`, if they make two."""
+        if self.quantized:
+            W, R = (_dequantized(key, value, scales) for key, value in (("W", W), ("R", R)))
+        W, R, B, P = (_widened(value) for value in (W, R, B, P))
         weights = _checked_weights(self.kind, self.num_directions, W, R, B, P)
         I, H, said = weights["W"].shape[2], weights["R"].shape[2], self.attributes  # noqa: E741
         if said.get("hidden_size", H) != H:
@@ -86,6 +130,11 @@ class RecurrentNode:
         """Y, Y_h and Y_c (None where there is none) of X, which is padded or a `Ragged`."""
         if X.ndim != 3:
             raise ValueError(f"X must have three dimensions; got shape {X.shape}")
+        if _is_narrow(X.dtype) and layer.dtype == np.float32:
+            wide = {name: _widened(state) for name, state in states.items()}
+            found = self.run(layer, X.astype(np.float32), sequence_lens, wide)
+            with np.errstate(all="ignore"):  # what is too large for 16 bits becomes inf
+                return tuple(None if one is None else one.astype(X.dtype) for one in found)  # type: ignore[return-value]
         B, T = X.shape[1 - self.layout], X.shape[self.layout]
         if sequence_lens is not None:
             _check_lengths(sequence_lens, B, T)
@@ -111,6 +160,8 @@ class RecurrentNode:
         else:
             packed, state = layer(pack_padded_sequence(X, sequence_lens, batch_first=batch_first), hx)
             output, _ = pad_packed_sequence(packed, batch_first=batch_first, total_length=X.shape[self.layout])
+        if self.num_directions == 1:
+            return output[:, :, None] if batch_first else output[:, None], state
         Y = output.reshape(*output.shape[:2], self.num_directions, layer.hidden_size)
         return (Y if batch_first else np.ascontiguousarray(Y.swapaxes(1, 2))), state
 
@@ -131,7 +182,11 @@ class RecurrentNode:
         """Check an initial state that is zero, and may have been made for another batch than it is used for."""
         _check_array(name, state)
         D, H = self.num_directions, hidden_size
-        if state.ndim != 3 or (state.shape[1 if self.layout else 0], state.shape[2]) != (D, H) or state.dtype != dtype:
+        if (
+            state.ndim != 3
+            or (state.shape[1 if self.layout else 0], state.shape[2]) != (D, H)
+            or _widened(state).dtype != dtype
+        ):
             raise ValueError(_expected(name, f"({D}, B, {H})", dtype, state))
 
     def _states(self, layer: Any, B: int, states: dict[str, Any]) -> Any:
@@ -151,6 +206,45 @@ class RecurrentNode:
                 raise ValueError(_expected(name, str(shape), layer.dtype, state))
             parts.append(value)
         return tuple(parts) if self.kind == "LSTM" else parts[0]
+
+
+def _version(kind: str, opset: int) -> int:
+    """That of an operator, in this opset; 0 if there is none."""
+    try:
+        return int(onnx.defs.get_schema(kind, opset).since_version)
+    except onnx.defs.SchemaError:
+        return 0
+
+
+def _is_narrow(dtype: np.dtype[Any]) -> bool:
+    """Whether it is of floats of 16 bits."""
+    return dtype.itemsize == 2 and (dtype == np.float16 or dtype.name == "bfloat16")
+
+
+def _widened(value: Any) -> Any:
+    """Floats of 16 bits as the float32 of the same values; others as they are."""
+    return value.astype(np.float32) if isinstance(value, np.ndarray) and _is_narrow(value.dtype) else value
+
+
+def _dequantized(name: str, value: Any, scales: dict[str, Any]) -> np.ndarray:
+    """W or R of DynamicQuantizeLSTM, (D, I, 4 H) of 8 bits, as those of LSTM; its scales are for all or by column."""
+    if not isinstance(value, np.ndarray) or value.ndim != 3 or value.dtype not in (np.int8, np.uint8):
+        raise ValueError(f"{name} must have three dimensions and dtype int8 or uint8; got {_described(value)}")
+    scale, zero = (scales.get(f"{name}_{what}") for what in ("scale", "zero_point"))
+    D, _, columns = value.shape
+    for what, part in ((f"{name}_scale", scale), (f"{name}_zero_point", zero)):
+        if part is None or part.size not in (1, D, D * columns):
+            raise ValueError(f"{what} must hold 1, D = {D}, or D * 4 * H numbers; got {_described(part)}")
+
+    def spread(part: Any) -> np.ndarray:
+        """As it is multiplied with W: of one number, of one for each direction, or for each column of these."""
+        return part.astype(np.float32).reshape((D if part.size > 1 else 1, 1, -1))
+
+    return np.ascontiguousarray(((value.astype(np.float32) - spread(zero)) * spread(scale)).swapaxes(1, 2))
+
+
+def _described(value: Any) -> str:
+    return f"{value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else kind_of(value)
 
 
 def _check_array(name: str, value: Any) -> None:
@@ -222,7 +316,7 @@ def _checked_weights(kind: str, D: int, W: Any, R: Any, B: Any, P: Any) -> dict[
         if value.ndim != 3 or 0 in value.shape:
             raise ValueError(f"{name} must have three dimensions, none of them 0; got shape {value.shape}")
     if W.dtype not in (np.float32, np.float64):
-        raise TypeError(f"W must have dtype float32 or float64; got {W.dtype}")
+        raise TypeError(f"W must have dtype float32 or float64, or float16 or bfloat16; got {W.dtype}")
     dtype, H, gates = W.dtype.newbyteorder("="), R.shape[2], len(GATES[kind])
     expected = {
         "W": (W, (D, gates * H, W.shape[2]), f"(D, {gates} * H, I)"),

@@ -5,16 +5,16 @@ layers are in ``model.layers``. `export` writes a layer. `Backend` is the interf
 its models.
 
 All attributes of the operators, in opset 7 and later, are known: direction, layout, clip, activations with alpha and
-beta, input_forget, linear_before_reset, and peepholes. Between the nodes there may be operators that move values but
-compute none, such as Transpose and Reshape; all others are refused by name.
+beta, input_forget, linear_before_reset, and peepholes. For `load`, there may be operators between the nodes that move
+values, such as Transpose and Reshape, and arithmetic of shapes; all others are refused by name. `session` runs models
+with any operators, and `layers` takes the recurrent layers out of them.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,17 +28,17 @@ from onnx import TensorProto, helper, numpy_helper
 from .._arguments import kind_of, quiet
 from ..layers.layer import GRU, LSTM, RNN, Layer
 from ..layers.storage import as_path, check_file, write
-from ..packing.checks import MEMORY_BYTES, as_flag
-from ..packing.sequences import PackedSequence, check_packed
+from ..packing.checks import as_flag
 from ._both_ways import BothWays
 from ._onnx_cells import ACTIVATIONS, PLACES, Composition, composition_of, onnx_weights
-from ._onnx_glue import GLUE, Ragged, array_of, attributes_of, room
-from ._onnx_nodes import RECURRENT, RecurrentNode
+from ._onnx_graph import Scope, inlined, layer_of, name_of, nodes_within
+from ._onnx_model import Model
 
-__all__ = ["Backend", "BothWays", "Model", "export", "load"]
+if TYPE_CHECKING:
+    from ._onnx_session import Session
 
-#: the versions of the recurrent operators that there are, but for the first
-_VERSIONS = (7, 14, 22)
+__all__ = ["Backend", "BothWays", "Model", "export", "layers", "load", "session"]
+
 #: of what `export` writes: the first in which Slice and Squeeze are as they still are
 _OPSET, _IR_VERSION = 13, 7
 
@@ -47,7 +47,10 @@ _OPSET, _IR_VERSION = 13, 7
 
 
 def load(path_or_model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Model:
-    """Read a model made of RNN, LSTM and GRU nodes.
+    """Read a model made of recurrent nodes.
+
+    They are RNN, LSTM, GRU, and the DynamicQuantizeLSTM that ONNX Runtime's quantizer writes. Weights of 16 bits and
+    quantized ones become the float32 that they stand for.
 
     Parameters
     ----------
@@ -61,11 +64,15 @@ def load(path_or_model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Mod
     Raises
     ------
     TypeError, ValueError
-        If it is no such thing or damaged; if weights do not have the shapes that their node must have, or are neither
-        float32 nor float64; or if the model has another operator, which is named. The recurrent part of such a model
-        can be cut out with ``onnx.utils.extract_model``.
+        If it is no such thing or damaged; if weights do not have the shapes that their node must have, or are no
+        floats; or if the model has another operator, which is named.
     OSError
         If the file cannot be opened.
+
+    See Also
+    --------
+    session : runs models with any operators.
+    layers : takes the recurrent layers out of them.
 
     Examples
     --------
@@ -84,26 +91,175 @@ def load(path_or_model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Mod
     ((13, 10), (2, 3, 5))
     >>> folder.cleanup()
     """
-    return Model(_read(path_or_model))
+    return Model(inlined(_checked(_read(path_or_model), path_or_model)))
+
+
+@quiet
+def layers(path_or_model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> dict[str, Any]:
+    """Take the recurrent layers out of a model, whatever else it has.
+
+    Parameters
+    ----------
+    path_or_model : str, path, bytes, or onnx.ModelProto
+        The file, what it holds, or the model itself.
+
+    Returns
+    -------
+    dict of str to Layer or BothWays
+        By the name of the node or, if it has none of its own, of its first output: the layers of all nodes RNN, LSTM,
+        GRU and DynamicQuantizeLSTM, those within the bodies of other nodes and in functions, too. Weights of 16 bits
+        and quantized ones become the float32 that they stand for. Nodes whose weights the model computes of its inputs
+        are not among them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no model; if it has no such node; or if the weights or attributes of one are not as they must be.
+    OSError
+        If the file cannot be opened.
+
+    See Also
+    --------
+    session : runs the whole model.
+
+    Examples
+    --------
+    >>> import onnx
+    >>> import numpy as np
+    >>> import numba_pack as nbp
+    >>> nodes = [
+    ...     onnx.helper.make_node("Relu", ["x"], ["positive"]),
+    ...     onnx.helper.make_node("LSTM", ["positive", "W", "R"], ["Y"], name="reader"),
+    ... ]
+    >>> weights = [
+    ...     onnx.numpy_helper.from_array(np.zeros((1, 16, columns), np.float16), name)
+    ...     for name, columns in (("W", 3), ("R", 4))
+    ... ]
+    >>> declared = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT16, None) for name in ("x", "Y")]
+    >>> graph = onnx.helper.make_graph(nodes, "example", declared[:1], declared[1:], weights)
+    >>> nbp.interop.onnx.layers(onnx.helper.make_model(graph))
+    {'reader': LSTM(3, 4, bias=False)}
+    """
+    model = inlined(_read(path_or_model))
+    found: dict[str, Any] = {}
+    computed = []
+    for node, scope in nodes_within(Scope(model.graph, model)):
+        name = name_of(node, found)
+        try:
+            layer = layer_of(node, scope)[1]
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{node.op_type} node {name!r}: {error}; session runs it if ONNX Runtime does") from error
+        if layer is None:
+            computed.append(name)
+        else:
+            found[name] = layer
+    if not found:
+        why = f"the weights of {', '.join(computed)} are no constants" if computed else "it has none"
+        raise ValueError(f"path_or_model must have RNN, LSTM, GRU or DynamicQuantizeLSTM nodes with weights; {why}")
+    return found
+
+
+def session(
+    path_or_model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    sess_options: Any = None,
+    providers: Any = None,
+    provider_options: Any = None,
+) -> Session:
+    """Run any model with recurrent nodes: ONNX Runtime runs what is around them, and this library runs them.
+
+    Parameters
+    ----------
+    path_or_model : str, path, bytes, or onnx.ModelProto
+        The file, what it holds, or the model itself.
+    sess_options : onnxruntime.SessionOptions, optional
+        For all that ONNX Runtime runs. A layer uses no more threads than ``intra_op_num_threads`` of these, if that is
+        set, and than `numba_pack.get_num_threads` tells.
+    providers, provider_options : list, optional
+        What ONNX Runtime runs its part with; its CPU provider, if none are given.
+
+    Returns
+    -------
+    Session
+        To be called as ``onnxruntime.InferenceSession``. ``taken`` are the nodes that are run here; ``left`` tells
+        which recurrent nodes ONNX Runtime runs, and why.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no model, or has no recurrent node.
+    OSError
+        If the file cannot be opened.
+    Exception
+        ONNX Runtime's own, for a model that it cannot run.
+    ImportError
+        Without ONNX Runtime.
+
+    See Also
+    --------
+    load : runs models that are recurrent throughout, and packed input.
+    layers : only the layers.
+
+    Examples
+    --------
+    >>> import onnx
+    >>> import numpy as np
+    >>> import numba_pack as nbp
+    >>> nodes = [
+    ...     onnx.helper.make_node("Relu", ["x"], ["positive"]),
+    ...     onnx.helper.make_node("LSTM", ["positive", "W", "R"], ["Y"], name="reader"),
+    ...     onnx.helper.make_node("Sigmoid", ["Y"], ["p"]),
+    ... ]
+    >>> weights = [
+    ...     onnx.numpy_helper.from_array(np.zeros((1, 16, columns), np.float32), name)
+    ...     for name, columns in (("W", 3), ("R", 4))
+    ... ]
+    >>> graph = onnx.helper.make_graph(
+    ...     nodes,
+    ...     "example",
+    ...     [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["T", "B", 3])],
+    ...     [onnx.helper.make_tensor_value_info("p", onnx.TensorProto.FLOAT, ["T", 1, "B", 4])],
+    ...     weights,
+    ... )
+    >>> opset = onnx.helper.make_opsetid("", 17)
+    >>> session = nbp.interop.onnx.session(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8))
+    >>> session.taken, session.left
+    (('reader',), {})
+    >>> (p,) = session.run(None, {"x": np.ones((5, 2, 3), np.float32)})
+    >>> p.shape
+    (5, 1, 2, 4)
+    """
+    try:
+        from ._onnx_session import Session
+    except ImportError as error:
+        raise ImportError("numba_pack.interop.onnx.session needs ONNX Runtime: pip install onnxruntime") from error
+    return Session(_read(path_or_model), sess_options, providers, provider_options)
 
 
 def _read(source: Any) -> onnx.ModelProto:
     if isinstance(source, onnx.ModelProto):
-        model, name = source, "path_or_model"
-    elif isinstance(source, (str, os.PathLike)):
+        return source
+    if isinstance(source, (str, os.PathLike)):
         name = as_path(source, "path_or_model")
         check_file(name, "path_or_model")
-        model = _decoded(lambda: onnx.load(name), name)
-    elif isinstance(source, bytes):
-        name = "path_or_model"
-        model = _decoded(lambda: onnx.load_model_from_string(source), name)
-    else:
-        raise TypeError(
-            f"path_or_model must be a path, the bytes of a model, or an onnx.ModelProto; got {kind_of(source)}"
-        )
+        return _decoded(lambda: onnx.load(name), name)
+    if isinstance(source, bytes):
+        return _decoded(lambda: onnx.load_model_from_string(source), "path_or_model")
+    raise TypeError(f"path_or_model must be a path, the bytes of a model, or an onnx.ModelProto; got {kind_of(source)}")
+
+
+def _checked(model: onnx.ModelProto, source: Any) -> onnx.ModelProto:
+    checked = model
+    if any(one.type.HasField("tensor_type") and not one.type.tensor_type.HasField("shape")
+           for one in [*model.graph.input, *model.graph.output]):  # fmt: skip
+        # ONNX Runtime asks for no shapes, and the checker does
+        checked = onnx.ModelProto()
+        checked.CopyFrom(model)
+        for one in [*checked.graph.input, *checked.graph.output]:
+            one.type.tensor_type.shape.SetInParent()
     try:
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(checked)
     except Exception as error:  # ValidationError as a rule; of the checker's C++, of protobuf, ... too
+        name = as_path(source, "path_or_model") if isinstance(source, (str, os.PathLike)) else "path_or_model"
         raise ValueError(f"{name} must be a valid ONNX model: {error}") from error
     return model
 
@@ -113,330 +269,6 @@ def _decoded(read: Any, name: str) -> onnx.ModelProto:
         return read()
     except Exception as error:  # protobuf's, of whichever format; of external data that is not beside the model
         raise ValueError(f"{name} must be an ONNX model; it is something else, or damaged: {error}") from error
-
-
-class _Step:
-    """A node of the graph, ready to run."""
-
-    def __init__(self, node: Any, constants: Mapping[str, np.ndarray], opset: int) -> None:
-        self.op_type: str = node.op_type
-        self.outputs = list(node.output)
-        self.inputs = list(node.input)
-        self.result: str = next(filter(None, self.outputs), "")
-        self.name: str = node.name or self.result
-        if node.domain not in ("", "ai.onnx") or (node.op_type not in RECURRENT and node.op_type not in GLUE):
-            raise ValueError(
-                f"the operator {'.'.join(filter(None, (node.domain, node.op_type)))} of node {self.name!r} is not "
-                f"supported: a model may have {', '.join(RECURRENT)} and, between them, {', '.join(GLUE)}; "
-                f"onnx.utils.extract_model cuts out the recurrent part of a larger model"
-            )
-        self.layer: Any = None
-        #: the names of those of initial_h and initial_c that are zero
-        self.zero: dict[str, str] = {}
-        with self._naming():
-            if node.op_type in RECURRENT:
-                version = onnx.defs.get_schema(node.op_type, opset).since_version
-                if version not in _VERSIONS:
-                    raise ValueError(f"opset must be 7 or later, with a known {node.op_type}; got {opset}")
-                self.recurrent = RecurrentNode(node)
-                weights = self._weights()
-                if all(name in constants for name in weights.values()):
-                    self.layer = self.recurrent.layer(**{key: constants[name] for key, name in weights.items()})
-            else:
-                self.attributes = attributes_of(node)
-
-    @contextmanager
-    def _naming(self) -> Iterator[None]:
-        """Says in an error to which node it belongs."""
-        try:
-            yield
-        except TypeError as error:
-            raise TypeError(f"{self.op_type} node {self.name!r}: {error}") from error
-        except (ValueError, IndexError, OverflowError) as error:
-            raise ValueError(f"{self.op_type} node {self.name!r}: {error}") from error
-        except (KeyError, AttributeError) as error:  # an attribute or an input that it must have
-            raise ValueError(f"{self.op_type} node {self.name!r}: something is missing: {error!r}") from error
-
-    def _input(self, place: int) -> str:
-        return self.inputs[place] if len(self.inputs) > place else ""
-
-    @property
-    def lengths(self) -> str:
-        """The name of sequence_lens; "" if it is absent."""
-        return self._input(4)
-
-    def states(self) -> dict[str, str]:
-        """The names of those of initial_h and initial_c that are not absent."""
-        places = {"initial_h": 5} | ({"initial_c": 6} if self.op_type == "LSTM" else {})
-        return {key: self._input(place) for key, place in places.items() if self._input(place)}
-
-    def leave_out(self, zero: set[str]) -> None:
-        """Take note of initial states that are zero: then it does not matter for which batch they were made."""
-        self.zero = {key: name for key, name in self.states().items() if name in zero}
-
-    def check_zeros(self, layer: Any, values: Mapping[str, Any]) -> None:
-        """Check those initial states of zeros that are among the values."""
-        with self._naming():
-            for key, name in self.zero.items():
-                if name in values:
-                    self.recurrent.check_zero(key, values[name], layer.hidden_size, layer.dtype)
-
-    def try_out(self, values: dict[str, Any]) -> None:
-        """Put results among the values: of recurrent nodes zeros, of the right shapes."""
-        if self.op_type not in RECURRENT:
-            self.run(values)
-            return
-        with self._naming():
-            X, R = values[self.inputs[0]], values[self.inputs[2]]
-            shapes = self.recurrent.shapes(X.shape, R.shape[-1])
-        results = (np.broadcast_to(R.dtype.type(0), shape) for shape in shapes)
-        values.update((name, result) for name, result in zip(self.outputs, results, strict=False) if name)
-
-    def _weights(self) -> dict[str, str]:
-        """The names of those weights that are not absent."""
-        places = {"W": 1, "R": 2, "B": 3} | ({"P": 7} if self.op_type == "LSTM" else {})
-        return {key: self._input(place) for key, place in places.items() if self._input(place)}
-
-    def gives_zero(self, zero: set[str]) -> bool:
-        """Whether the results are zero where those values are; of an operator that moves values."""
-        if self.op_type == "ConstantOfShape":
-            return not np.any(self.attributes.get("value", 0))
-        return self.op_type != "Shape" and set(self.inputs if self.op_type == "Concat" else self.inputs[:1]) <= zero
-
-    def run(self, values: dict[str, Any]) -> None:
-        """Put the results among the values."""
-        with self._naming():
-            if self.op_type not in RECURRENT:
-                result = GLUE[self.op_type]([values[name] if name else None for name in self.inputs], self.attributes)
-                values[self.outputs[0]] = result if isinstance(result, Ragged) else np.asarray(result)
-                return
-            layer = self.layer
-            if layer is None:
-                layer = self.recurrent.layer(**{key: values[name] for key, name in self._weights().items()})
-                self.check_zeros(layer, values)
-            states = {key: values[name] for key, name in self.states().items() if key not in self.zero}
-            lengths = values[self.lengths] if self.lengths else None
-            results = self.recurrent.run(layer, values[self.inputs[0]], lengths, states)
-            values.update((name, result) for name, result in zip(self.outputs, results, strict=False) if name)
-
-
-def _needed(steps: list[_Step], names: set[str]) -> list[_Step]:
-    """The nodes that these results need."""
-    names, needed = set(names), []
-    for step in reversed(steps):
-        if names & set(step.outputs):
-            names |= set(step.inputs) - set(step.zero.values())
-            needed.append(step)
-    return needed[::-1]
-
-
-class _Input:
-    """What a model declares of an input."""
-
-    def __init__(self, declared: Any) -> None:
-        tensor = declared.type.tensor_type
-        try:
-            self.dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"input {declared.name!r} must be an array of numbers; it has another type") from error
-        sizes = [dim.dim_value for dim in tensor.shape.dim]
-        self.ndim, self.fixed = len(sizes), all(size > 0 for size in sizes)
-        self._shape = [size if size > 0 else 2 for size in sizes]
-
-    def zeros(self) -> np.ndarray:
-        """An array as is declared, in which free axes have size 2; it takes no memory."""
-        return np.broadcast_to(self.dtype.type(0), self._shape)
-
-
-class Model:
-    """A model made of recurrent nodes; what `load` returns.
-
-    Called with packed input, it runs packed: each node by the true lengths, whether or not the model has an input for
-    them and whatever batch and length it was exported for, as long as it holds neither as a number (in a Reshape, or in
-    a first state that is not zero), and nothing is padded in between. Called with padded input, it computes what ONNX
-    says, and the same bits.
-
-    ONNX Runtime gives the same to rounding, but for this. The last state of a sequence of length 0 is here its initial
-    state, there 0. ThresholdedRelu without an alpha has here that of ONNX's operator of this name, 1, there 0. Affine
-    and ScaledTanh, which ONNX has as operators no more, must have their alpha and beta here; there they are 0 if not
-    given. And float64 and layout 1 run only here.
-
-    Attributes
-    ----------
-    inputs : tuple of str
-        The names of the inputs.
-    outputs : tuple of str
-        The names of the outputs.
-    layers : dict of str to Layer or BothWays
-        By the name of the node or, if it has none of its own, of its first output. They belong to the model: parameters
-        assigned to them are those that it computes with, so a loaded model can be trained further. A node that is an
-        RNN, LSTM or GRU of this package is one; others are layers of a cell that their attributes make, or that
-        ``numba_pack.cells`` has. What such a layer prints tells the attributes; its alphas and betas are options, as
-        ``f_alpha``, and so is clip. A bidirectional node whose directions have unlike activations is a `BothWays`.
-        Nodes whose weights are inputs of the model are not among them.
-    """
-
-    @quiet
-    def __init__(self, model: onnx.ModelProto) -> None:
-        graph = model.graph
-        opset = max((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), default=1)
-        if graph.sparse_initializer:
-            raise ValueError("weights must be dense; the model has a sparse initializer")
-        self._constants: dict[str, Any] = {one.name: array_of(one, one.name) for one in graph.initializer}
-        if len(self._constants) < len(graph.initializer):
-            raise ValueError("initializers must have different names; the model has two of one name")
-        self._inputs = {one.name: _Input(one) for one in graph.input if one.name not in self._constants}
-        self.inputs: tuple[str, ...] = tuple(self._inputs)
-        self.outputs: tuple[str, ...] = tuple(one.name for one in graph.output)
-        # what constants are made of constants is of their size, or is small
-        with room(min(MEMORY_BYTES // 2, 2**26 + 16 * sum(value.nbytes for value in self._constants.values()))):
-            steps = self._prepared(graph.node, opset)
-            self._check_zeros(steps)
-        self._steps = _needed(steps, set(self.outputs))
-        known = self._inputs.keys() | self._constants.keys() | {name for step in self._steps for name in step.outputs}
-        unknown = [name for name in self.outputs if name not in known]
-        if unknown:
-            raise ValueError(f"output {unknown[0]!r} must be the result of a node; there is no such node")
-        for value in self._constants.values():  # which may be among the outputs, too
-            value.flags.writeable = False
-        self.layers: dict[str, Any] = {}
-        for step in self._steps:
-            if step.layer is not None:
-                self.layers[step.result if step.name in self.layers else step.name] = step.layer
-        self._sequence_input, self._time_axis = self._sequences()
-        self._length_inputs = self._lengths()
-
-    def _prepared(self, nodes: Any, opset: int) -> list[_Step]:
-        """The nodes whose results depend on the input; those of the others are put among the constants."""
-        steps, zero = [], {name for name, value in self._constants.items() if not value.any()}
-        for node in nodes:
-            step = _Step(node, self._constants, opset)
-            if step.op_type in RECURRENT:
-                step.leave_out(zero)
-            elif all(name in self._constants for name in step.inputs if name):
-                step.run(self._constants)
-                if step.gives_zero(zero) or not self._constants[step.outputs[0]].any():
-                    zero.add(step.outputs[0])
-                continue
-            elif step.gives_zero(zero):
-                zero |= set(step.outputs)
-            steps.append(step)
-        return steps
-
-    def _check_zeros(self, steps: list[_Step]) -> None:
-        """Check initial states of zeros that depend on the input, as made of an input of the declared shape.
-
-        In a call they are not made, since that may be possible for the declared batch alone.
-        """
-        states = {name for step in steps for name in step.zero.values()} - self._constants.keys()
-        needed = _needed(steps, states)
-        values = {**self._constants, **{name: one.zeros() for name, one in self._inputs.items()}}
-        try:
-            for step in needed:
-                step.try_out(values)
-        except (TypeError, ValueError):  # the free axes may have sizes that others cannot be with
-            if all(one.fixed for one in self._inputs.values()):
-                raise
-        for step in steps:
-            if step.layer is not None:
-                step.check_zeros(step.layer, values)
-
-    def __call__(self, input: Any, /, **others: np.ndarray) -> dict[str, Any]:
-        """Run the model on sequences.
-
-        Parameters
-        ----------
-        input : PackedSequence or ndarray
-            For the input that the first recurrent node reads: packed sequences with data (N, I), or an array in the
-            shape that the model declares.
-        **others : ndarray
-            The other inputs by name. Those that are lengths of sequences are not given with packed input, which has its
-            own.
-
-        Returns
-        -------
-        dict of str to PackedSequence or ndarray
-            The outputs by name. With packed input, those that have time and batch among their axes are packed: data
-            (N, *) with their other axes. Arrays have the shapes that the model gives them, (D, B, H) as a rule.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If an input is missing, not known, or has the wrong kind, dtype or shape.
-
-        Examples
-        --------
-        See `load`.
-        """
-        if not self.inputs:
-            raise ValueError("input must be left out for a model without inputs")
-        name, time = self._sequence_input, self._time_axis
-        if name in others:
-            raise ValueError(f"{name} must be given once, as the first argument; got it by name, too")
-        if not isinstance(input, PackedSequence):
-            return self.run({name: input, **others})
-        input = check_packed(input, "input")
-        given = sorted(self._length_inputs & others.keys())
-        if given:
-            raise ValueError(f"{given[0]} must not be given with packed input, which has its lengths; got it")
-        feeds = {length: input.lengths.astype(self._inputs[length].dtype) for length in self._length_inputs}
-        return self.run({name: Ragged(input, time, 1 - time), **feeds, **others})
-
-    @quiet
-    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
-        """Run the model on all of its inputs by name, as ONNX says; returns its outputs by name."""
-        if not isinstance(feeds, Mapping):
-            raise TypeError(f"inputs must be a mapping of names to arrays; got {kind_of(feeds)}")
-        missing, extra = self._inputs.keys() - feeds.keys(), feeds.keys() - self._inputs.keys()
-        if missing or extra:
-            raise ValueError(
-                f"inputs must be {', '.join(self.inputs)}; missing: {', '.join(sorted(missing)) or 'none'}, "
-                f"not known: {', '.join(sorted(map(str, extra))) or 'none'}"
-            )
-        values = {**self._constants, **{name: self._checked(name, feeds[name]) for name in self.inputs}}
-        with room(MEMORY_BYTES // 2):
-            for step in self._steps:
-                step.run(values)
-        results = {name: values[name] for name in self.outputs}
-        return {name: value.packed if isinstance(value, Ragged) else value for name, value in results.items()}
-
-    def _checked(self, name: str, value: Any) -> Any:
-        dtype, rows = self._inputs[name].dtype, value.packed.data if isinstance(value, Ragged) else value
-        if not isinstance(rows, np.ndarray):
-            raise TypeError(f"{name} must be a NumPy array; got {kind_of(rows)}")
-        if rows.dtype != dtype:
-            raise TypeError(f"{name} must have dtype {dtype}; got {rows.dtype}")
-        if value.ndim != self._inputs[name].ndim:
-            raise ValueError(f"{name} must have {self._inputs[name].ndim} dimensions; got shape {value.shape}")
-        return value
-
-    def _sequences(self) -> tuple[str, int]:
-        """The input that a recurrent node reads as its X, and which of its axes is time, as the layout tells."""
-        turned = {step.outputs[0]: step for step in self._steps if step.op_type in ("Identity", "Transpose")}
-        for step in self._steps:
-            if step.op_type in RECURRENT:
-                name, axis = step.inputs[0], step.recurrent.layout
-                while name in turned:
-                    step = turned[name]
-                    default = (2, 1, 0) if step.op_type == "Transpose" else (0, 1, 2)
-                    name, axis = step.inputs[0], dict(enumerate(step.attributes.get("perm", default))).get(axis, 0)
-                if name in self._inputs and axis < 2:
-                    return name, axis
-        return next(iter(self.inputs), ""), 0
-
-    def _lengths(self) -> set[str]:
-        """The inputs that reach a recurrent node as its sequence_lens."""
-        made = {step.outputs[0]: step.inputs[0] for step in self._steps if step.op_type in ("Identity", "Cast")}
-        found = set()
-        for step in self._steps:
-            name = step.lengths if step.op_type in RECURRENT else ""
-            while name in made:
-                name = made[name]
-            found |= {name} & set(self.inputs)
-        return found
-
-    def __repr__(self) -> str:
-        return f"Model(inputs={self.inputs}, outputs={self.outputs}, layers={self.layers})"
 
 
 # -- ONNX's own interface ----------------------------------------------------------------------------------------------
@@ -555,6 +387,8 @@ def export(layer: Any, path: str | os.PathLike[str], states: bool = False) -> No
         raise TypeError(f"layer must be an RNN, LSTM or GRU of numba_pack; got {kind_of(layer, RNN, LSTM, GRU)}")
     if getattr(layer, "proj_size", 0):
         raise ValueError(f"layer must have no projection, which ONNX does not know; got proj_size={layer.proj_size}")
+    for one in _directions(layer):
+        one._refuse_integers("export")
     write(as_path(path, "path"), _model(layer, as_flag(states, "states")).SerializeToString())
 
 

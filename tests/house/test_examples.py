@@ -138,6 +138,15 @@ def test_the_awkward_example_gives_back_what_awkward_can_use(tmp_path):
     assert number(r"from an utterance: ([\d.]+)% right", printed) > 90
 
 
+def test_the_example_of_a_session_finds_the_same_as_onnx_runtime(tmp_path):
+    pytest.importorskip("onnx", reason="the example makes an ONNX file")
+    pytest.importorskip("onnxruntime", reason="the example runs it in ONNX Runtime")
+    printed = run_example("onnx_session.py", tmp_path, "--frames", "200")
+    assert "run here: lstm_8k, lstm_16k; left to ONNX Runtime: none" in printed
+    assert "Both find the same in 200 frames" in printed
+    assert number(r"with numba_pack +([\d.]+) ms", printed) > 0
+
+
 def test_the_onnx_example_answers_ragged_requests_and_counts_the_rows_it_saves(tmp_path):
     pytest.importorskip("onnx", reason="the example writes and reads an ONNX file")
     printed = run_example("onnx_requests.py", tmp_path, "--requests", "5", "--hidden-size", "24")
