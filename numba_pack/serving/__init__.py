@@ -1,4 +1,4 @@
-"""Layers in a service: live streams that come and go, each with its state carried from call to call.
+"""Layers in a service: live streams that come and go, and requests of whole sequences, which share calls.
 
 >>> import numpy as np
 >>> import numba_pack as nbp
@@ -6,8 +6,13 @@
 >>> a, b = streams.open(), streams.open()
 >>> streams.step([a, b], np.ones((2, 12), np.float32)).shape
 (2, 100)
+>>> with nbp.serving.Batcher(streams.layer) as batcher:
+...     output, h_n = batcher.submit(np.ones((7, 12), np.float32)).result()
+>>> output.shape
+(7, 100)
 """
 
+from .batcher import Batcher
 from .streams import Streams
 
-__all__ = ["Streams"]
+__all__ = ["Batcher", "Streams"]

@@ -35,6 +35,9 @@ soak.soak(tasks, calls=4000, threads=4)  # until the allocator has its room and 
 right = soak.part("one thread", tasks + wrong, calls=2000)
 if {what!r} == "nothing":
     right &= soak.part("four threads", tasks, threads=4, calls=4000)
+    requests = soak.make_requests(np.random.default_rng(0))
+    soak.soak(requests, calls=4000, threads=8)
+    right &= soak.part("requests", requests, threads=8, calls=8000)
 sys.exit(0 if right else 3)
 """
 
