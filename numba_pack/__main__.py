@@ -13,7 +13,7 @@ import numba_pack
 from ._backend import device
 from ._cache import place_to_write
 from .simd.lanes import lanes_of
-from .simd.machine import MACHINE
+from .simd.machine import DOTS, MACHINE
 
 
 def _version(name: str) -> str:
@@ -21,6 +21,12 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "not installed"
+
+
+def _engine(kind: str) -> str:
+    """What multiplies numbers of this kind."""
+    engine: str = getattr(DOTS, kind)
+    return f"{engine} in plain loops" if engine == "amx" and DOTS.plain_tiles else engine
 
 
 def main() -> None:
@@ -31,6 +37,7 @@ def main() -> None:
         **{name: _version(name) for name in ("numpy", "numba", "llvmlite", "scipy")},
         "CPU": f"{MACHINE.cpu}, {MACHINE.register_bytes * 8}-bit vectors, {'' if MACHINE.fma else 'no '}fused products",
         "lanes": f"{lanes_of(np.float32)} float32, {lanes_of(np.float64)} float64",
+        "short factors": ", ".join(f"{kind}: {_engine(kind)}" for kind in ("bfloat16", "int8")),
         "backend": numba_pack.backend,
         **(device.described() if device else {}),
         "threads": str(numba_pack.get_num_threads()),

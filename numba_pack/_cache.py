@@ -35,7 +35,7 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 from numba.misc.appdirs import AppDirs
 
-__all__ = ["PLACES", "SOURCES", "Cache", "file_of", "found", "keep", "place_to_write", "tell"]
+__all__ = ["MADE_FOR", "PLACES", "SOURCES", "Cache", "file_of", "found", "keep", "place_to_write", "tell"]
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 _NUMBA = os.path.dirname(numba.__file__)
@@ -111,6 +111,9 @@ _SETTINGS = [
     "USING_SVML",
 ]
 
+#: what else code is made for that the code generator does not tell, as whoever finds it out enters it
+MADE_FOR: list[str] = []
+
 
 class Cache(NullCache):
     """The store that Numba asks for the compiled code of one function, and gives new code to."""
@@ -147,7 +150,7 @@ class Cache(NullCache):
         keep(self._file(sig, data.codegen), dumps((sig, data._reduce())))
 
     def _file(self, sig: Any, codegen: Any) -> str:
-        return file_of(self._name, repr((self._key, sig, codegen.magic_tuple())), "nbc")
+        return file_of(self._name, repr((self._key, sig, codegen.magic_tuple(), MADE_FOR)), "nbc")
 
 
 def file_of(name: str, key: str, kind: str) -> str:

@@ -18,6 +18,7 @@ from numba_pack.simd.machine import MACHINE
 sys.path += [str(Path(__file__).with_name(room)) for room in ("cells", "cpu", "interop")]
 
 import test_activations
+import test_matrix_tile
 import test_noise
 import test_onnx_cells
 
@@ -56,6 +57,13 @@ def check_onnx():
         test_onnx_cells.test_outputs_and_states_are_those_of_the_definition(of, np.float32)
 
 
+def check_tiles():
+    """The matrix unit's plain loops, with vectors that are shorter than its own."""
+    for factors in test_matrix_tile.PARTS:
+        test_matrix_tile.test_products_are_those_of_float64_for_all_shapes(factors, 0, "loops")
+        test_matrix_tile.test_vectors_of_gates_lie_apart_and_panels_side_by_side(factors, "loops")
+
+
 def check_activation(name, dtype):
     """Error, shape, limits; without fused multiply-adds the error is larger, and tanh is not quite monotone."""
     x = test_activations.dense(dtype)[::10]
@@ -83,6 +91,8 @@ if __name__ == "__main__":
         check_noise()
     elif sys.argv[1] == "onnx":
         check_onnx()
+    elif sys.argv[1] == "tiles":
+        check_tiles()
     else:
         for dtype in (np.float32, np.float64):
             for name in ("sigmoid", "tanh"):

@@ -22,6 +22,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._arguments import kind_of
+from ..simd.machine import DOTS
 from . import derive, tape
 from .graph import Condition, Graph, Number, as_number, fused, reachable
 from .source import compiled, lines_of, readable
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FACTORS", "Cell", "cell", "variant_of"]
 
-#: what the factors of the products of a step may be: floats of the layer's dtype; the nearest bfloat16; the sum of two or
-#: of three of those; integers of 8 bits
+#: what the factors of the products of a step may be: floats of the layer's dtype; the nearest bfloat16; the sum of two
+#: or of three of those; integers of 8 bits
 FACTORS = ("float", "bfloat16", "bfloat16x2", "bfloat16x3", "int8")
 
 #: more than any cell that was published has; the unrolled code of one unit grows with them
@@ -212,14 +213,15 @@ class Cell:
 
     @cached_property
     def digest(self) -> str:
-        """Of all that code is compiled from: another for another formula."""
+        """Of all that code is compiled from: another for another formula, and for other instructions."""
         by_hand = self._by_hand or {}
         wanted = [*self._new, *self._factors, *by_hand.values()]
         nodes = [
             (node.place, node.op, [operand.place for operand in node.operands], repr(node.value))
             for node in reachable(wanted)
         ]
-        said = (self.arguments, nodes, [node.place for node in wanted], sorted(by_hand), self.normed, self.factors)
+        factors = "float" if self.factors == "float" else (self.factors, *DOTS)
+        said = (self.arguments, nodes, [node.place for node in wanted], sorted(by_hand), self.normed, factors)
         return hashlib.blake2b(repr(said).encode(), digest_size=12).hexdigest()
 
     @cached_property
@@ -298,6 +300,11 @@ class Cell:
 
     # -- compiled ------------------------------------------------------------------------------------------------------
 
+    @property
+    def _roughly(self) -> bool:
+        """Whether activations need no more accuracy than factors of 8 bits leave."""
+        return self.factors in ("bfloat16", "int8")
+
     def _leaves(self) -> dict[int, str]:
         behind = len(self._units) + len(self.arguments.noises)
         return (
@@ -326,11 +333,15 @@ class Cell:
         """
         kept_states = [self._states[index] for index in self.back.kept_states]
         results = (self.back.kept, kept_states, self._new)
-        return compiled("step", ("gates", "states", "units", "constants"), "gates[0]", self._leaves(), results)
+        arguments = ("gates", "states", "units", "constants")
+        return compiled("step", arguments, "gates[0]", self._leaves(), results, self._roughly)
 
     @cached_property
     def fixed(self) -> Callable[..., Any]:
-        """``fixed(units, constants) -> numbers``: what is made of those alone, the same at every step."""
+        """``fixed(units, constants) -> numbers``: what is made of those alone, the same at every step.
+
+        Exact with any factors: it costs nothing, and the error of a decay would grow from step to step.
+        """
         leaves = self._leaves()
         for node in self._fixed:
             del leaves[node.place]
@@ -340,7 +351,7 @@ class Cell:
     def factor(self) -> Callable[..., Any]:
         """``factor(gates, states, units, constants) -> (x,)``: what `product` is of."""
         arguments = ("gates", "states", "units", "constants")
-        return compiled("factor", arguments, "states[0]", self._leaves(), (self._factors,))
+        return compiled("factor", arguments, "states[0]", self._leaves(), (self._factors,), self._roughly)
 
     def _back_of(self, name: str, results: tuple[list[Number], ...]) -> Callable[..., Any]:
         leaves = self._leaves()
@@ -353,7 +364,7 @@ class Cell:
         leaves |= {node.place: f"d_states[{i}]" for i, node in enumerate(self._d_states)}
         leaves[self._d_factor.place] = "d_factor"
         arguments = ("kept", "h", "states", "units", "constants", "d_states", "d_factor")
-        return compiled(name, arguments, "d_states[0]", leaves, results)
+        return compiled(name, arguments, "d_states[0]", leaves, results, self._roughly)
 
     @cached_property
     def step_back(self) -> Callable[..., Any]:

@@ -105,9 +105,13 @@ copyreg.pickle(_OfCell, _reduced)
 
 @functools.cache
 def weights_of(cell: Cell) -> Any:
-    """The class of the `Weights` of a cell."""
+    """The class of the `Weights` of a cell.
+
+    Its name is another for another cell: Numba knows the type of a named tuple again by that, and by its fields'.
+    """
     space = {"__slots__": (), "__doc__": f"`Weights` of {cell.name}.", "__module__": __name__, "cell": cell}
-    return _OfCell(f"{cell.name}Weights", (Weights,), space)
+    own = "" if cell in (LSTM, GRU, RNNTanh, RNNRelu) else f"_{cell.digest}"
+    return _OfCell(f"{cell.name}Weights{own}", (Weights,), space)
 
 
 LSTMWeights, GRUWeights, RNNTanhWeights, RNNReluWeights = map(weights_of, (LSTM, GRU, RNNTanh, RNNRelu))

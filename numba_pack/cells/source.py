@@ -7,7 +7,7 @@ from typing import Any
 
 from .._jit import inner
 from ..simd import lanes
-from . import activations
+from . import activations, rough
 from .graph import Number, reachable
 
 __all__ = ["compiled", "lines_of", "readable"]
@@ -22,6 +22,8 @@ _FUNCTIONS: dict[str, Any] = {
         "smaller", "sqrt",
     )},
 }  # fmt: skip
+#: what is cheaper where the factors of products are of 8 bits
+_ROUGH: dict[str, Any] = {name: getattr(rough, name) for name in rough.__all__}
 #: where one operand is a constant, and so not NaN
 _WITH_CONSTANT = {"larger": "maximum", "smaller": "minimum"}
 
@@ -39,7 +41,12 @@ def _python(node: Number, name: Callable[[Number], str]) -> str:
 
 
 def compiled(
-    name: str, arguments: Sequence[str], like: str, leaves: Mapping[int, str], results: Sequence[Sequence[Number]]
+    name: str,
+    arguments: Sequence[str],
+    like: str,
+    leaves: Mapping[int, str],
+    results: Sequence[Sequence[Number]],
+    roughly: bool = False,
 ) -> Callable[..., Any]:
     """A function of these arguments that returns tuples of nodes.
 
@@ -55,6 +62,8 @@ def compiled(
         For the place of each node that is given, the expression that gives it.
     results : sequence of sequence of Number
         What it returns: for each a tuple of numbers.
+    roughly : bool, default=False
+        Whether functions are those of ``rough.py``, as far as there are.
     """
     lines = [f"def {name}({', '.join(arguments)}):"]
     wanted = [node for result in results for node in result]
@@ -69,7 +78,8 @@ def compiled(
     tuples = ["(" + "".join(f"v{node.place}, " for node in result).rstrip() + ")" for result in results]
     lines.append(f"    return {', '.join(tuples)}")  # one tuple alone is that tuple
     source = "\n".join(lines)
-    namespace: dict[str, Any] = {**_FUNCTIONS, "_inf": float("inf"), "_nan": float("nan")}
+    functions = _FUNCTIONS | _ROUGH if roughly else _FUNCTIONS
+    namespace: dict[str, Any] = {**functions, "_inf": float("inf"), "_nan": float("nan")}
     exec(compile(source, f"<{name}>", "exec"), namespace)
     function = namespace[name]
     function.__doc__ = source

@@ -19,13 +19,15 @@ from ..cells.dropout import Dropout
 from ..cells.parameters import Weights, layout_numbers
 from . import threads
 from .drop import drop_of, drop_rows
+from .factors import Factors
 from .kernels import call_backward, call_forward, call_gradients, call_inference, kernel, packed_weights
 from .panels import back_panels_size, pack_back
+from .precision import factors_for
 from .scan import BLOCK_BYTES
 from .shapes import back_shapes, record_shapes, result_shapes
 from .workspace import WORKSPACE
 
-__all__ = ["Saved", "cell_of", "drop", "infer", "prepare", "record", "replay_back"]
+__all__ = ["Saved", "cell_of", "drop", "factors_for", "infer", "prepare", "record", "replay_back"]
 
 #: floating-point operations that are worth a thread of their own
 WORTH_A_THREAD = 1e7
@@ -95,6 +97,8 @@ def _scratch(weights: Weights, batch: Batch) -> int:
     cell = cell_of(weights)
     blocks = cell.gates + cell.has_product + cell.normed * (cell.gates_hh + cell.has_product)
     width = (blocks + cell.states + 1) * weights.hidden_size
+    if cell.factors != "float":  # rows of words, of at most three parts
+        width += 2 * max(weights.input_size, weights.num_directions * weights.hidden_size)
     between = 2 * weights.output_size if weights.num_directions == 2 and weights.num_layers > 1 else 0
     elements = sequences * width + batch.rows * between
     return elements * weights.parameters.itemsize + BLOCK_BYTES
@@ -189,8 +193,9 @@ def replay_back(
     d_between, d_projected, d_units = [_room(shape, dtype) for shape in (shapes[0], *shapes[4:])]
     d_x, d_h_0, d_others_0 = [np.empty(shape, dtype) for shape in shapes[1:4]]
     numbers = layout_numbers(cell_of(weights), weights[4:])
-    panels = WORKSPACE.take(back_panels_size(weights.parameters, numbers), dtype)
-    pack_back(weights.parameters, numbers, panels, input_grad)
+    factors = Factors(cell_of(weights).factors, dtype.name)
+    panels = WORKSPACE.take(back_panels_size(factors, numbers), dtype)
+    pack_back(factors, weights.parameters, numbers, panels, input_grad)
     gradient = np.zeros(weights.parameters.shape, dtype)
     workers = _workers(weights, batch)
     shown = _at(d_shown)

@@ -20,7 +20,9 @@ from ..cells.cell import Cell
 from ..cells.parameters import Weights, layout_numbers, weights_of
 from ..simd.memory import address, integers_at, keep_alive, pointer, put_integers
 from ..simd.modes import call_kernel
+from .factors import Factors, factors_of
 from .panels import pack_forward
+from .products import begin_products, end_products
 from .scan import forward_stack
 from .scan_back import backward_stack, weight_gradients
 from .symbols import gather_of
@@ -167,12 +169,15 @@ def _forward_kernel(kind, number):
     def forward(block):
         head = _Header(*integers_at(block, _HEAD))
         call = _Forward(*integers_at(block + 8 * _HEAD, _FORWARD))
+        weights = _weights(kind, head, number)
+        begin_products(factors_of(weights))
         forward_stack(
-            _weights(kind, head, number), _batch(head, number), call.first, call.last,
+            weights, _batch(head, number), call.first, call.last,
             _states(head.h_0, head.others_0, head.given, number), head.drop, head.keep != 0, _record(head, number),
             _array(head.out, number, _EVERYTHING), head.shown, _array(call.h_n, number, _EVERYTHING),
             _array(call.others_n, number, _EVERYTHING),
         )  # fmt: skip
+        end_products(factors_of(weights))
 
     return forward
 
@@ -181,8 +186,10 @@ def _backward_kernel(kind, number):
     def backward(block):
         head = _Header(*integers_at(block, _HEAD))
         call = _Backward(*integers_at(block + 8 * _HEAD, _BACKWARD))
+        weights = _weights(kind, head, number)
+        begin_products(factors_of(weights))
         backward_stack(
-            _weights(kind, head, number), _array(call.panels, number, _EVERYTHING), _batch(head, number), call.first,
+            weights, _array(call.panels, number, _EVERYTHING), _batch(head, number), call.first,
             call.last, _states(head.h_0, head.others_0, head.given, number), head.drop, _record(head, number),
             _array(head.out, number, _EVERYTHING), _array(call.d_out, number, _EVERYTHING), head.shown,
             _states(call.d_h_n, call.d_others_n, call.given, number), _array(call.d_between, number, _EVERYTHING),
@@ -190,6 +197,7 @@ def _backward_kernel(kind, number):
             _states(call.d_h_0, call.d_others_0, 1, number), _array(call.d_projected, number, _EVERYTHING),
             _array(call.d_units, number, _EVERYTHING),
         )  # fmt: skip
+        end_products(factors_of(weights))
 
     return backward
 
@@ -198,12 +206,15 @@ def _gradients_kernel(kind, number):
     def gradients(block):
         head = _Header(*integers_at(block, _HEAD))
         call = _Gradients(*integers_at(block + 8 * _HEAD, _GRADIENTS))
+        weights = _weights(kind, head, number)
+        begin_products(factors_of(weights))
         weight_gradients(
-            _weights(kind, head, number), _batch(head, number), _states(head.h_0, head.others_0, head.given, number),
+            weights, _batch(head, number), _states(head.h_0, head.others_0, head.given, number),
             head.drop, _record(head, number), _array(head.out, number, _EVERYTHING),
             _array(call.d_projected, number, _EVERYTHING), _array(call.d_units, number, _EVERYTHING), call.part,
             call.parts, _array(call.gradient, number, _EVERYTHING),
         )  # fmt: skip
+        end_products(factors_of(weights))
 
     return gradients
 
@@ -215,7 +226,7 @@ _KERNELS = dict(zip(PASSES, (_forward_kernel, _backward_kernel, _gradients_kerne
 def _compiled(name: str, kind: Any, itemsize: int) -> Any:
     """A pass, compiled or loaded, with what it calls; from now on compiled code finds it in the table."""
     dtype = np.dtype(f"f{itemsize}")
-    tile_of(dtype)
+    tile_of(Factors(kind.cell.factors, dtype.name))
     digest = kind.cell.digest
     made = by_address(types.void(types.intp), (digest, dtype.name))(_KERNELS[name](kind, dtype.type(0)))
     enter(digest, name, dtype.name, made.native)
@@ -224,22 +235,25 @@ def _compiled(name: str, kind: Any, itemsize: int) -> Any:
 
 def kernel(name: str, weights: Weights, symbols: bool = False) -> int:
     """The address of a pass for these weights: "forward", "backward" or "gradients"; ready for symbols, too."""
-    if symbols:
-        gather_of(weights.parameters.dtype)
     kind: Any = type(weights)
+    if symbols:
+        gather_of(Factors(kind.cell.factors, weights.parameters.dtype.name))
     return _compiled(name, kind, weights.parameters.itemsize).native
 
 
 def make_all(weights: Weights) -> Weights:
     """Make all that compiled code may call with these weights, and return them."""
-    for name in PASSES:
+    kind: Any = type(weights)
+    for name in PASSES[:1] if kind.cell.factors == "int8" else PASSES:
         kernel(name, weights, symbols=True)
     return weights
 
 
 def packed_weights(cell: Cell, parameters: np.ndarray, constants: np.ndarray, sizes: tuple[int, ...]) -> Weights:
     """The weights of a layer, packed; ``sizes`` are the fields of `Weights` from ``input_size`` on."""
-    panels = pack_forward(parameters, constants, layout_numbers(cell, sizes))
+    panels = pack_forward(
+        Factors(cell.factors, parameters.dtype.name), parameters, constants, layout_numbers(cell, sizes)
+    )
     made: Weights = weights_of(cell)(parameters, panels, constants, np.array(sizes), *sizes)
     return made
 
@@ -252,6 +266,8 @@ def _unpickled(cell: Cell, parameters: np.ndarray, constants: np.ndarray, sizes:
 def _reduced(weights: Weights) -> tuple[Any, ...]:
     """How weights are pickled: to be packed anew, which may be on another machine."""
     kind: Any = type(weights)
+    if not weights.parameters.size:  # of a layer that is quantized
+        raise TypeError("weights must be those of a layer in float to be copied or pickled; of others copy the layer")
     return _unpickled, (kind.cell, weights.parameters, weights.constants, weights[4:])
 
 

@@ -17,7 +17,7 @@ from ..cells.dropout import UNITS, mask_units
 from ..cells.parameters import constants_of, noises_of
 from ..simd.lanes import load, load_first, size_of, store, store_first, width
 from ..simd.memory import address, call_address, float_of, integer_at, integers_at, keep_alive, pointer
-from .tile import Matrix
+from .matrices import Matrix
 
 __all__ = ["draw_noises", "masks_state", "multiplied", "noise_kernel", "set_noises", "state_mask"]
 

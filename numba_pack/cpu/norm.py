@@ -41,8 +41,8 @@ from ..simd.lanes import (
     sum_of,
     width,
 )
+from .matrices import Matrix
 from .panels import padded
-from .tile import Matrix
 
 __all__ = [
     "OF_INPUT", "OF_PRODUCT", "OF_STATE", "normalise", "normalise_back", "products_of", "sums_of",

@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._jit import inner, jit
+from .._jit import inner, jit, overload
 from ..cells.parameters import layout, layout_from, places
 from ..simd.lanes import load_first, size_of, store, transpose_block, width
 from ..simd.memory import address, clear, copy
 from ..simd.modes import put_back_mode, take_mode
-from .tile import gate_columns, panel_count, panel_vectors, plain_columns
+from .factors import as_words, deep, factors_of, is_int8, parts_of, place_of_word, put_across, put_heads, words_of
+from .matrices import gate_columns, panel_count, panel_vectors, plain_columns
 
 __all__ = [
     "BackPanels",
@@ -106,56 +107,56 @@ def group_size(gates, group):
 
 
 @inner
-def panel_size(dtype, columns, k):
+def panel_size(factors, columns, k):
     """Elements of all panels of a matrix of k rows."""
-    last = panel_count(columns) - 1
-    return k * width(dtype) * (last * columns.vectors + panel_vectors(columns, last, width(dtype)))
+    last, lanes = panel_count(columns) - 1, width(factors)
+    return deep(factors, k) * lanes * (last * columns.vectors + panel_vectors(columns, last, lanes))
 
 
 @inner
-def _state_size(dtype, of, k):
+def _state_size(factors, of, k):
     """Elements of the panels of weight_hh, without the rows of `product`."""
     total = 0
     for group in range(groups_of(of.gates_hh)):
-        total += panel_size(dtype, state_columns(dtype, of.hidden_size, group_size(of.gates_hh, group)), k)
+        total += panel_size(factors, state_columns(factors, of.hidden_size, group_size(of.gates_hh, group)), k)
     return total
 
 
 @inner
-def _lay_out(dtype, of, layer, direction):
+def _lay_out(factors, of, layer, direction):
     """Offsets, in elements, of what `Panels` has of one direction in the buffer of panels, and where they end."""
     units, outputs = of.hidden_size, of.output_size
     at = 0
     for number in range(layer * of.num_directions + direction + 1):
         inputs = of.input_size if number < of.num_directions else of.num_directions * outputs
-        weight_hh = at + panel_size(dtype, plain_columns(dtype, of.gates_ih * units), inputs)
-        product = weight_hh + _state_size(dtype, of, outputs)
-        weight_hr = product + of.product * panel_size(dtype, plain_columns(dtype, units), units)
+        weight_hh = at + panel_size(factors, plain_columns(factors, of.gates_ih * units), inputs)
+        product = weight_hh + _state_size(factors, of, outputs)
+        weight_hr = product + of.product * panel_size(factors, plain_columns(factors, units), units)
         bias = weight_hr
         if outputs != units:
-            bias += panel_size(dtype, plain_columns(dtype, outputs), units)
+            bias += panel_size(factors, plain_columns(factors, outputs), units)
         gains = bias + -(-of.gates * units // 16) * 16
         products = of.gates_hh + of.product + of.gates_ih
         unit_weights = gains + -(-of.normed * products * units // 16) * 16
-        end = unit_weights + -(-of.units * padded(dtype, units) // 16) * 16
+        end = unit_weights + -(-of.units * padded(factors, units) // 16) * 16
         found = (at, weight_hh, product, weight_hr, bias, gains, unit_weights, end, inputs)
         at = end
     return found
 
 
 @inner
-def _lay_out_back(dtype, of, layer, direction):
+def _lay_out_back(factors, of, layer, direction):
     """The same for `BackPanels`."""
     units, outputs = of.hidden_size, of.output_size
     at = 0
     for number in range(layer * of.num_directions + direction + 1):
         inputs = of.input_size if number < of.num_directions else of.num_directions * outputs
-        weight_hh = at + panel_size(dtype, plain_columns(dtype, inputs), of.gates_ih * units)
-        product = weight_hh + panel_size(dtype, plain_columns(dtype, outputs), of.gates_hh * units)
-        weight_hr = product + of.product * panel_size(dtype, plain_columns(dtype, units), units)
+        weight_hh = at + panel_size(factors, plain_columns(factors, inputs), of.gates_ih * units)
+        product = weight_hh + panel_size(factors, plain_columns(factors, outputs), of.gates_hh * units)
+        weight_hr = product + of.product * panel_size(factors, plain_columns(factors, units), units)
         end = weight_hr
         if outputs != units:
-            end += panel_size(dtype, plain_columns(dtype, units), outputs)
+            end += panel_size(factors, plain_columns(factors, units), outputs)
         found = (at, weight_hh, product, weight_hr, end, inputs)
         at = end
     return found
@@ -165,7 +166,7 @@ def _lay_out_back(dtype, of, layer, direction):
 def forward_panels(weights, layer, direction):
     """Where `pack_forward` put the weights of one direction of one layer."""
     weight_ih, weight_hh, product, weight_hr, bias, gains, units, _, inputs = _lay_out(
-        weights.parameters.dtype, layout(weights), layer, direction
+        factors_of(weights), layout(weights), layer, direction
     )
     panels = weights.panels
     return Panels(
@@ -184,7 +185,7 @@ def forward_panels(weights, layer, direction):
 def back_panels(weights, panels, layer, direction):
     """Where `pack_back` put the weights of one direction of one layer."""
     weight_ih, weight_hh, product, weight_hr, _, inputs = _lay_out_back(
-        weights.parameters.dtype, layout(weights), layer, direction
+        factors_of(weights), layout(weights), layer, direction
     )
     return BackPanels(
         address(panels, weight_ih), address(panels, weight_hh), address(panels, product), address(panels, weight_hr),
@@ -193,11 +194,13 @@ def back_panels(weights, panels, layer, direction):
 
 
 @inner
-def _pack_transposed(source, first, k, columns, target, at):
+def _pack_transposed(factors, source, first, k, columns, target, at):
     """Panels of the transpose of the matrix (n, k) at ``source[first:]``."""
+    rows = columns.total if columns.adjacent else columns.total * columns.vectors
+    words, begin, step = as_words(factors, source, first, rows, k)
     for p in range(panel_count(columns)):
         for j in range(panel_vectors(columns, p, width(source))):
-            _pack_vector(source, first, k, columns, p, j, j * columns.between, target, at)
+            _pack_vector(factors, words, begin, step, k, columns, p, j, j * columns.between, target, at)
 
 
 @inner
@@ -213,61 +216,96 @@ def _dense(parameters, first, of):
 
 
 @inner
-def _pack_state(source, first, of, target, at, product):
+def _pack_state(factors, source, first, of, target, at, product):
     """Panels of the transpose of weight_hh (., P) at ``source[first:]``, its gates in the order of a row of sums."""
     gates, units, k = of.gates_hh, of.hidden_size, of.output_size
     if of.product:
         own = first + gates * units * k
-        _pack_transposed(source, own, k, plain_columns(source.dtype, units), target, product)
+        _pack_transposed(factors, source, own, k, plain_columns(source.dtype, units), target, product)
+    words, own, step = as_words(factors, source, first, gates * units, k)
     begin = 0
     for group in range(groups_of(gates)):
         number = group_size(gates, group)
         columns = state_columns(source.dtype, units, number)
-        if number == 1:
-            _pack_transposed(source, first, k, columns, target, at)
-        for p in range(panel_count(columns) if number > 1 else 0):
-            for j in range(number):
-                gate = (begin + j + gates - of.turn) % gates
-                _pack_vector(source, first, k, columns, p, j, gate * units, target, at)
-        at += panel_size(source.dtype, columns, k)
+        for p in range(panel_count(columns)):
+            for j in range(number if number > 1 else panel_vectors(columns, p, width(source))):
+                column = j * columns.between
+                if number > 1:
+                    column = (begin + j + gates - of.turn) % gates * units
+                _pack_vector(factors, words, own, step, k, columns, p, j, column, target, at)
+        at += panel_size(factors, columns, k)
         begin += number
 
 
 @inner
-def _pack_vector(source, first, k, columns, p, j, column, target, at):
-    """Vector j of panel p: the columns of the transpose from ``column`` on, counted from those of the panel."""
+def _pack_vector(factors, source, first, step, k, columns, p, j, column, target, at):
+    """Vector j of panel p: the columns of the transpose from ``column`` on, counted from those of the panel.
+
+    ``source[first:]`` are words, ``step`` from row to row.
+    """
     lanes, size = width(source), source.itemsize
-    vectors = panel_vectors(columns, p, lanes)
-    at += p * columns.vectors * lanes * k
-    row = first + (p * columns.per_panel + column) * k
+    vectors, words = panel_vectors(columns, p, lanes), words_of(factors, k)
+    at += p * columns.vectors * lanes * deep(factors, k)
+    row = first + (p * columns.per_panel + column) * step
     left = columns.total - p * columns.per_panel - (j * lanes if columns.adjacent else 0)
-    for kk in range(0, k, lanes):
-        to = address(target, at + (kk * vectors + j) * lanes)
-        transpose_block(source, address(source, row + kk), k * size, left, k - kk, to, vectors * lanes * size)
+    if is_int8(factors):
+        at = put_heads(factors, source, row, step, k, left, target, at, j, vectors)
+    for part in range(parts_of(factors)):
+        for kk in range(0, words, lanes):
+            to = address(target, at + (place_of_word(factors, kk, part) * vectors + j) * lanes)
+            here = address(source, row + part * words + kk)
+            transpose_block(source, here, step * size, left, words - kk, to, vectors * lanes * size)
 
 
 @inner
-def _pack_plain(source, first, k, columns, turn, target, at):
+def _pack_plain(factors, source, first, k, columns, turn, target, at):
     """Panels of the matrix (k, n) at ``source[first:]``, its row blocks of gates rotated by ``turn`` rows."""
-    lanes, n = width(source), columns.total
+    lanes = width(source)
     for p in range(panel_count(columns)):
-        vectors = panel_vectors(columns, p, lanes)
-        for kk in range(k):
-            row = first + ((kk + k - turn) % k) * n + p * columns.per_panel
-            for j in range(vectors):
-                left = n - p * columns.per_panel - j * lanes
-                value = load_first(source, address(source, row + j * lanes), left)
-                store(address(target, at + (kk * vectors + j) * lanes), value)
-        at += k * vectors * lanes
+        vectors, column = panel_vectors(columns, p, lanes), p * columns.per_panel
+        left = columns.total - column
+        _pack_rows(factors, source, first + column, k, columns.total, left, turn, vectors, target, at)
+        at += deep(factors, k) * vectors * lanes
+
+
+def _pack_rows(factors, source, first, k, n, left, turn, vectors, target, at):
+    """A panel of so many vectors, of the first ``left`` columns of the matrix (k, n) at ``source[first:]``."""
+    raise NotImplementedError
+
+
+@overload(_pack_rows)
+def _packed_rows(factors, source, first, k, n, left, turn, vectors, target, at):
+    return _pack_rows_of_floats if factors.kind == "float" else _pack_rows_of_pairs
+
+
+def _pack_rows_of_floats(factors, source, first, k, n, left, turn, vectors, target, at):
+    lanes = width(source)
+    for kk in range(k):
+        row = first + ((kk + k - turn) % k) * n
+        for j in range(vectors):
+            value = load_first(source, address(source, row + j * lanes), left - j * lanes)
+            store(address(target, at + (kk * vectors + j) * lanes), value)
+
+
+def _pack_rows_of_pairs(factors, source, first, k, n, left, turn, vectors, target, at):
+    wide, parts = vectors * width(source), parts_of(factors)
+    clear(address(target, at), deep(factors, k) * wide * source.itemsize)
+    for kk in range(0, k, 2):
+        upper = address(source, first + (kk + k - turn) % k * n)
+        lower = address(source, first + (kk + 1 + k - turn) % k * n) if kk + 1 < k else 0
+        for part in range(parts):
+            row = place_of_word(factors, kk // 2, part)
+            put_across(factors, upper, lower, min(left, wide), part, address(target, at + row * wide))
 
 
 @inner
-def _pack_state_back(source, first, of, target, at, product):
+def _pack_state_back(factors, source, first, of, target, at, product):
     """Panels of weight_hh (., P) at ``source[first:]``, its row blocks in the order of a row of sums."""
     units, columns = of.hidden_size, plain_columns(source.dtype, of.output_size)
-    _pack_plain(source, first, of.gates_hh * units, columns, of.turn * units, target, at)
+    _pack_plain(factors, source, first, of.gates_hh * units, columns, of.turn * units, target, at)
     if of.product:
-        _pack_plain(source, first + of.gates_hh * units * of.output_size, units, columns, 0, target, product)
+        own = first + of.gates_hh * units * of.output_size
+        _pack_plain(factors, source, own, units, columns, 0, target, product)
 
 
 @inner
@@ -305,32 +343,34 @@ def _pack_gains(parameters, of, place, target, at):
 @inner
 def constants_at(weights):
     """The address of (C,) constants, behind the panels."""
-    end = _lay_out(weights.parameters.dtype, layout(weights), weights.num_layers - 1, weights.num_directions - 1)[-2]
+    end = _lay_out(factors_of(weights), layout(weights), weights.num_layers - 1, weights.num_directions - 1)[-2]
     return address(weights.panels, end)
 
 
 @jit
-def pack_forward(parameters, constants, numbers):
+def pack_forward(factors, parameters, constants, numbers):
     """The panels of the forward scans of all layers, and the constants; ``numbers`` are `layout_numbers`."""
     of = layout_from(numbers)
     dtype, units, outputs = parameters.dtype, of.hidden_size, of.output_size
-    end = _lay_out(dtype, of, of.num_layers - 1, of.num_directions - 1)[-2]
+    end = _lay_out(factors, of, of.num_layers - 1, of.num_directions - 1)[-2]
     panels = aligned(dtype, end + constants.size)
     _put(constants, 0, constants.size, panels, end)
     for layer in range(of.num_layers):
         for direction in range(of.num_directions):
             place = places(of, layer, direction)
             at, weight_hh, product, weight_hr, bias, gains, unit_weights, _, inputs = _lay_out(
-                dtype, of, layer, direction
+                factors, of, layer, direction
             )
             rows = plain_columns(dtype, of.gates_ih * units)
-            _pack_transposed(parameters, place.weight_ih, inputs, rows, panels, at)
+            _pack_transposed(factors, parameters, place.weight_ih, inputs, rows, panels, at)
             if of.heads == 1:
-                _pack_state(parameters, place.weight_hh, of, panels, weight_hh, product)
+                _pack_state(factors, parameters, place.weight_hh, of, panels, weight_hh, product)
             else:
-                _pack_state(_dense(parameters, place.weight_hh, of), 0, of, panels, weight_hh, product)
+                _pack_state(factors, _dense(parameters, place.weight_hh, of), 0, of, panels, weight_hh, product)
             if outputs != units:
-                _pack_transposed(parameters, place.weight_hr, units, plain_columns(dtype, outputs), panels, weight_hr)
+                _pack_transposed(
+                    factors, parameters, place.weight_hr, units, plain_columns(dtype, outputs), panels, weight_hr
+                )
             _pack_bias(parameters, of, place, panels, bias)
             if of.normed:
                 _pack_gains(parameters, of, place, panels, gains)
@@ -342,28 +382,37 @@ def pack_forward(parameters, constants, numbers):
 
 
 @jit
-def back_panels_size(parameters, numbers):
+def back_panels_size(factors, numbers):
     """Elements of the panels of the backward scans."""
     of = layout_from(numbers)
-    return _lay_out_back(parameters.dtype, of, of.num_layers - 1, of.num_directions - 1)[4]
+    return _lay_out_back(factors, of, of.num_layers - 1, of.num_directions - 1)[4]
 
 
 @jit
-def pack_back(parameters, numbers, panels, input_grad):
+def pack_back(factors, parameters, numbers, panels, input_grad):
     """Fill the panels of the backward scans; without ``input_grad`` not those that the input's gradient takes."""
     of = layout_from(numbers)
     dtype, units, outputs = parameters.dtype, of.hidden_size, of.output_size
     for layer in range(of.num_layers):
         for direction in range(of.num_directions):
             place = places(of, layer, direction)
-            at, weight_hh, product, weight_hr, _, inputs = _lay_out_back(dtype, of, layer, direction)
+            at, weight_hh, product, weight_hr, _, inputs = _lay_out_back(factors, of, layer, direction)
             if layer > 0 or input_grad:
                 _pack_plain(
-                    parameters, place.weight_ih, of.gates_ih * units, plain_columns(dtype, inputs), 0, panels, at
+                    factors,
+                    parameters,
+                    place.weight_ih,
+                    of.gates_ih * units,
+                    plain_columns(dtype, inputs),
+                    0,
+                    panels,
+                    at,
                 )
             if of.heads == 1:
-                _pack_state_back(parameters, place.weight_hh, of, panels, weight_hh, product)
+                _pack_state_back(factors, parameters, place.weight_hh, of, panels, weight_hh, product)
             else:
-                _pack_state_back(_dense(parameters, place.weight_hh, of), 0, of, panels, weight_hh, product)
+                _pack_state_back(factors, _dense(parameters, place.weight_hh, of), 0, of, panels, weight_hh, product)
             if outputs != units:
-                _pack_plain(parameters, place.weight_hr, outputs, plain_columns(dtype, units), 0, panels, weight_hr)
+                _pack_plain(
+                    factors, parameters, place.weight_hr, outputs, plain_columns(dtype, units), 0, panels, weight_hr
+                )

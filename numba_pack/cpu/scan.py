@@ -53,6 +53,8 @@ from ..simd.lanes import (
 )
 from ..simd.memory import address, clear, copy, integer_at, keep_alive
 from .drop import drop_layer, drops
+from .factors import as_factors, factors_of, is_float, room_size
+from .matrices import Matrix, panel_count, plain_columns, shifted
 from .noise import draw_noises, masks_state, multiplied, set_noises, state_mask
 from .norm import OF_INPUT, OF_PRODUCT, OF_STATE, normalise, products_of
 from .panels import (
@@ -66,9 +68,9 @@ from .panels import (
     panel_size,
     state_columns,
 )
+from .products import multiply_panels, multiply_rows, panels_at_once, there_and_back
 from .shapes import row_width
 from .symbols import gather
-from .tile import Matrix, multiply, multiply_panels, panel_count, panels_at_once, plain_columns, there_and_back
 
 __all__ = ["Rows", "Steps", "fix", "forward_stack", "state_product", "steps_of"]
 
@@ -121,13 +123,6 @@ def row_at(dtype, rows, t, r):
     """The `Matrix` that begins with row r of step t."""
     always_inline()
     return Matrix(rows.at + (integer_at(rows.begins, t) + r) * rows.step * size_of(dtype), rows.step)
-
-
-@inner
-def shifted(dtype, matrix, columns):
-    """The matrix without its first columns."""
-    always_inline()
-    return Matrix(matrix.at + columns * size_of(dtype), matrix.step)
 
 
 @inner
@@ -192,6 +187,8 @@ class Direction(NamedTuple):
     unprojected: Rows
     #: a row of zeros
     zeros: Matrix
+    #: the address of room for rows of factors: of a block of the input, and then of each step
+    room: int
     #: time runs backward
     reverse: bool
     #: training: gates and cells are kept
@@ -226,9 +223,11 @@ def _project_block(weights, d, sizes, low, high):
         if normed(weights):
             start, of_input = d.zeros, products_of(weights, sums, d.norms, OF_INPUT, d.keep)
         if d.symbols:
-            gather(dtype, x.at, rows, d.panels.inputs, d.panels.weight_ih, columns, start, of_input)
+            gather(factors_of(weights), x.at, rows, d.panels.inputs, d.panels.weight_ih, columns, start, of_input)
         else:
-            multiply(dtype, x, 1, rows, d.panels.inputs, d.panels.weight_ih, columns, start, of_input)
+            multiply_rows(
+                factors_of(weights), x, rows, d.panels.inputs, d.room, d.panels.weight_ih, columns, start, of_input
+            )
         normalise(weights, sums, d.norms, d.panels.gains, bias.at, rows, OF_INPUT, d.keep)
         t = following
 
@@ -242,14 +241,14 @@ def _begin(dtype, bias, sums, low, high):
 
 
 @inner
-def state_product(dtype, gates, units, first, last, a, rows, k, panels, c):
+def state_product(factors, gates, units, first, last, a, rows, k, panels, c):
     """c += a @ weight_hh.T, of the units of the panels from ``first`` to ``last``, of so many gates."""
     always_inline()
     for group in range(groups_of(gates)):
-        columns = state_columns(dtype, units, group_size(gates, group))
-        multiply_panels(dtype, first, last, a, 1, rows, k, panels, columns, c, c)
-        panels += panel_size(dtype, columns, k) * size_of(dtype)
-        c = shifted(dtype, c, group_size(gates, group) * units)
+        columns = state_columns(factors, units, group_size(gates, group))
+        multiply_panels(factors, first, last, a, 1, rows, k, panels, columns, c, c)
+        panels += panel_size(factors, columns, k) * size_of(factors)
+        c = shifted(factors, c, group_size(gates, group) * units)
 
 
 @inner
@@ -322,7 +321,7 @@ def _factor_rows(weights, d, t, r0, rows, before):
     start = target
     if normed(weights):
         target, start = products_of(weights, sums, d.norms, OF_PRODUCT, d.keep), d.zeros
-    multiply(dtype, into, 1, rows, H, d.panels.product, plain_columns(dtype, H), start, target)
+    multiply_rows(factors_of(weights), into, rows, H, d.room, d.panels.product, plain_columns(dtype, H), start, target)
     normalise(weights, sums, d.norms, d.panels.gains, 0, rows, OF_PRODUCT, d.keep)
 
 
@@ -342,6 +341,9 @@ def _step_rows(weights, d, t, r0, rows, before, k):
         mask = Matrix(d.mask.at + r0 * d.mask.step * size, d.mask.step)
         of_product = Matrix(d.masked.at + r0 * d.masked.step * size, d.masked.step)
         multiplied(dtype, rows, P, before, mask, of_product, False)
+    factors = factors_of(weights)
+    if k > 0 and gates > 0:
+        of_product = as_factors(factors, of_product, rows, P, d.room)
     # the cell follows panel by panel, while its sums are in the cache, unless it needs the sums of all units
     by_panels = gates > 0 and not has_product(weights) and not normed(weights)
     target = sums
@@ -351,13 +353,13 @@ def _step_rows(weights, d, t, r0, rows, before, k):
             clear(target.at + r * target.step * size_of(dtype), gates * H * size_of(dtype))
     if gates > 0:
         columns = state_columns(dtype, H, group_size(gates, 0))
-        count, number = panel_count(columns), panels_at_once(dtype, rows, k, columns)
+        count, number = panel_count(columns), panels_at_once(factors, rows, k, columns)
         groups = (count + number - 1) // number
         for n in range(groups):
             p = there_and_back(n, groups, t) * number
             following = min(p + number, count)
             if k > 0:
-                state_product(dtype, gates, H, p, following, of_product, rows, k, d.panels.weight_hh, target)
+                state_product(factors, gates, H, p, following, of_product, rows, k, d.panels.weight_hh, target)
             if by_panels:
                 unit, units = p * columns.per_panel, (following - p) * columns.per_panel
                 _cell_rows(weights, d, t, r0, rows, before, h, unit, units)
@@ -367,7 +369,13 @@ def _step_rows(weights, d, t, r0, rows, before, k):
             _factor_rows(weights, d, t, r0, rows, before)
         _cell_rows(weights, d, t, r0, rows, before, h, 0, H)
     if P != H:
-        multiply(dtype, h, 1, rows, H, d.panels.weight_hr, plain_columns(dtype, P), d.zeros, out)
+        multiply_rows(factors, h, rows, H, d.room, d.panels.weight_hr, plain_columns(dtype, P), d.zeros, out)
+
+
+@inner
+def _block_rows(weights, keep):
+    """Rows whose input is projected at a time, unless a step has more."""
+    return max(1, BLOCK_BYTES // (row_width(weights, keep) * size_of(weights.parameters.dtype)))
 
 
 @inner
@@ -376,7 +384,7 @@ def _scan(weights, d, steps, block_begins, drop, index, order, first):
     dtype, P = weights.parameters.dtype, weights.output_size
     sizes, alone = steps.sizes, steps.alone
     T = sizes.size
-    most = max(1, BLOCK_BYTES // (d.gates.step * size_of(dtype)))
+    most = _block_rows(weights, d.keep)
     done = 0
     while done < T:
         # the next block of steps, low to high in time: at least one, and as many as its rows allow
@@ -425,6 +433,16 @@ def _last_h(weights, d, steps, first, last, order, index, h_n):
 
 
 @inner
+def _room_size(weights, steps, keep):
+    """Elements of the room for rows of factors: those of a block of the input, or of a step."""
+    factors, H, P = factors_of(weights), weights.hidden_size, weights.output_size
+    if is_float(factors) or steps.sizes.size == 0:
+        return 0
+    inputs = max(weights.input_size, weights.num_directions * P if weights.num_layers > 1 else 0)
+    return room_size(factors, max(_block_rows(weights, keep), steps.sizes[0]), max(inputs, H))
+
+
+@inner
 def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, shown, h_n, others_n):
     """All layers and directions, for the sequences ``first`` to ``last`` of the sorted batch.
 
@@ -460,6 +478,7 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
     zeros = aligned(dtype, (max(P, gates_of(weights) * H) if normed(weights) else P) + width(dtype))
     made = aligned(dtype, fixed_of(weights) * H_padded)
     clear(address(zeros, 0), zeros.size * size)
+    room = aligned(dtype, _room_size(weights, steps, keep))
 
     places, alone, none = address(steps.places, 0), address(steps.alone, 0), np.zeros(steps.places.size, np.int64)
     # a row of the input: its columns, or a symbol of 8 bytes
@@ -518,6 +537,7 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
                 noise_rows * H_padded * size,
                 unprojected,
                 Matrix(address(zeros, 0), 0),
+                address(room, 0),
                 direction + weights.reverse == 1,
                 keep,
             )
@@ -527,4 +547,4 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
                 state = others[other * mine * H_padded : (other + 1) * mine * H_padded]
                 give_states(dtype, state, other * scans + index, batch.order, first, others_n, H)
         source = target
-    keep_alive((steps, none, sums, sums_begin, between, dropped, h, others, one_step, made, zeros, mask, noise))
+    keep_alive((steps, none, sums, sums_begin, between, dropped, h, others, one_step, made, zeros, mask, noise, room))

@@ -61,6 +61,18 @@ from ..simd.lanes import (
 )
 from ..simd.memory import address, clear, keep_alive
 from .drop import drop_layer, drops
+from .factors import (
+    as_factors,
+    columns_as_factors,
+    columns_of,
+    columns_size,
+    deep,
+    factors_of,
+    is_float,
+    put_panel,
+    room_size,
+)
+from .matrices import Matrix, below, panel_count, panel_vectors, plain_columns, shifted
 from .noise import draw_noises, masks_state, multiplied, state_mask
 from .norm import (
     OF_INPUT,
@@ -71,20 +83,10 @@ from .norm import (
     sums_of,
 )
 from .panels import BackPanels, aligned, back_panels, constants_at, forward_panels, padded
-from .scan import Rows, fix, give_states, row_at, shifted, steps_of, take_states
+from .products import add_product, multiply_panels, multiply_rows, panels_at_once, there_and_back
+from .scan import Rows, fix, give_states, row_at, steps_of, take_states
 from .shapes import row_width
 from .symbols import scatter, scatter_scratch
-from .tile import (
-    Matrix,
-    add_product,
-    multiply,
-    multiply_panels,
-    panel_count,
-    panel_vectors,
-    panels_at_once,
-    plain_columns,
-    there_and_back,
-)
 
 __all__ = ["backward_stack", "weight_gradients"]
 
@@ -156,6 +158,8 @@ class BackDirection(NamedTuple):
     d_units_apart: int
     #: a row of zeros
     zeros: Matrix
+    #: the address of room for rows of factors
+    room: int
     #: the forward scan went backward in time
     reverse: bool
 
@@ -268,7 +272,8 @@ def _back_product_rows(weights, d, t, rows, going_on):
     if normed(weights):
         _normalise_back(weights, d, t, rows, OF_PRODUCT, d.d_product)
         d_product = products_of(weights, row_at(dtype, d.gates, t, 0), d.norms, OF_PRODUCT, True)
-    multiply(dtype, d_product, 1, rows, H, d.panels.product, plain_columns(dtype, H), d.zeros, d.d_factor)
+    factors, columns = factors_of(weights), plain_columns(dtype, H)
+    multiply_rows(factors, d_product, rows, H, d.room, d.panels.product, columns, d.zeros, d.d_factor)
     _back_cell_rows(weights, d, t, rows, going_on, 0, H, False)
 
 
@@ -297,11 +302,12 @@ def _carry_back(weights, d, t, r0, rows):
     d_gates, columns = row_at(dtype, d.gates, t, r0), plain_columns(dtype, weights.output_size)
     if normed(weights):
         d_gates = products_of(weights, d_gates, d.norms, OF_STATE, True)
+    factors = factors_of(weights)
     if d.mask.at == 0:
-        multiply(dtype, d_gates, 1, rows, k, d.panels.weight_hh, columns, d_h, d_h)
+        multiply_rows(factors, d_gates, rows, k, d.room, d.panels.weight_hh, columns, d_h, d_h)
         return
     mask = Matrix(d.mask.at + r0 * d.mask.step * size_of(dtype), d.mask.step)
-    multiply(dtype, d_gates, 1, rows, k, d.panels.weight_hh, columns, d.zeros, d.masked)
+    multiply_rows(factors, d_gates, rows, k, d.room, d.panels.weight_hh, columns, d.zeros, d.masked)
     multiplied(dtype, rows, weights.output_size, d.masked, mask, d_h, True)
 
 
@@ -316,7 +322,8 @@ def _projected_rows(weights, d, t, rows):
             total = load(dtype, carried) + load_first(dtype, d_out.at + (r * d_out.step + u) * size_of(dtype), P - u)
             store_first(whole.at + (r * whole.step + u) * size_of(dtype), total, P - u)
             store(carried, like(total, 0.0))
-    multiply(dtype, whole, 1, rows, P, d.panels.weight_hr, plain_columns(dtype, H), d.zeros, d.d_unprojected)
+    factors, columns = factors_of(weights), plain_columns(dtype, H)
+    multiply_rows(factors, whole, rows, P, d.room, d.panels.weight_hr, columns, d.zeros, d.d_unprojected)
 
 
 @inner
@@ -324,7 +331,7 @@ def _scan_back(weights, d, steps, drop, index, order, first):
     """One direction of one layer, against the order of its forward scan; d_h and d_others become those of h_0."""
     dtype, H, P = weights.parameters.dtype, weights.hidden_size, weights.output_size
     columns, k = plain_columns(dtype, P), gates_hh_of(weights) * H
-    sizes = steps.sizes
+    factors, sizes = factors_of(weights), steps.sizes
     T = sizes.size
     for i in range(T):
         t = i if d.reverse else T - 1 - i
@@ -351,13 +358,14 @@ def _scan_back(weights, d, steps, drop, index, order, first):
                 _normalise_back(weights, d, t, sizes[t], OF_INPUT, sums_of(weights, gates, OF_INPUT))
             continue
         d_gates = row_at(dtype, d.gates, max(0, min(following, T - 1)), 0)
-        count, number = panel_count(columns), panels_at_once(dtype, ready, k, columns)
+        d_gates = as_factors(factors, d_gates, ready, k, d.room)
+        count, number = panel_count(columns), panels_at_once(factors, ready, k, columns)
         groups = (count + number - 1) // number
         for n in range(groups):
             p = there_and_back(n, groups, t) * number
             next_p = min(p + number, count)
             if ready > 0:
-                multiply_panels(dtype, p, next_p, d_gates, 1, ready, k, d.panels.weight_hh, columns, d.d_h, d.d_h)
+                multiply_panels(factors, p, next_p, d_gates, 1, ready, k, d.panels.weight_hh, columns, d.d_h, d.d_h)
             unit, units = p * columns.per_panel, (next_p - p) * columns.per_panel
             _back_cell_rows(weights, d, t, sizes[t], going_on, unit, units, False)
     _close_block(weights, d, True)
@@ -371,7 +379,7 @@ def _scan_back(weights, d, steps, drop, index, order, first):
 @inner
 def _input_back(weights, d, steps, d_x, add):
     """d_x (., K) = d_gates @ W_ih, or += with ``add``; as many steps at once as adjoin."""
-    dtype, of = weights.parameters.dtype, layout(weights)
+    dtype, of, factors = weights.parameters.dtype, layout(weights), factors_of(weights)
     columns = plain_columns(dtype, d.panels.inputs)
     sizes = steps.sizes
     t = 0
@@ -385,8 +393,22 @@ def _input_back(weights, d, steps, d_x, add):
         if normed(weights):
             d_gates = products_of(weights, row, d.norms, OF_INPUT, True)
         k = of.gates_ih * of.hidden_size
-        multiply(dtype, d_gates, 1, rows, k, d.panels.weight_ih, columns, target if add else d.zeros, target)
+        at_once = rows if is_float(factors) else BLOCK_ROWS
+        for r in range(0, rows, at_once):
+            d_rows, into = below(dtype, d_gates, r), below(dtype, target, r)
+            start = into if add else d.zeros
+            count = min(at_once, rows - r)
+            multiply_rows(factors, d_rows, count, k, d.room, d.panels.weight_ih, columns, start, into)
         t = following
+
+
+@inner
+def _room_size(weights, steps):
+    """Elements of the room for rows of factors: those of a step, or of a block of the input's gradient."""
+    factors, of = factors_of(weights), layout(weights)
+    if is_float(factors) or steps.sizes.size == 0:
+        return 0
+    return room_size(factors, max(steps.sizes[0], BLOCK_ROWS), max(of.gates_ih, of.gates_hh, 1) * of.hidden_size)
 
 
 @inner
@@ -441,6 +463,8 @@ def backward_stack(
     vectors = units_of(weights) + 2 * products_of_tape(weights)
     unit_sums = aligned(dtype, 2 * vectors * mine * H_padded)
     clear(address(unit_sums, 0), unit_sums.size * size)
+
+    room = aligned(dtype, _room_size(weights, steps))
 
     places = address(steps.places, 0)
     d_target = Rows(address(d_out, 0), D * P, places)
@@ -502,6 +526,7 @@ def backward_stack(
                 mine * H_padded * size,
                 batch.order.size * H_padded * size,
                 Matrix(address(zeros, 0), 0),
+                address(room, 0),
                 direction + weights.reverse == 1,
             )
             _scan_back(weights, d, steps, drop, index, batch.order, first)
@@ -514,22 +539,24 @@ def backward_stack(
         if drops(drop) and layer > 0:
             drop_layer(drop, layer - 1, steps, batch.order, first, d_source, d_source)
         d_target = d_source
-    keep_alive((steps, h, d_h, d_others, d_unprojected, d_product, zeros, made, unit_sums, mask, noise))
+    keep_alive((steps, h, d_h, d_others, d_unprojected, d_product, zeros, made, unit_sums, mask, noise, room))
 
 
 @inner
-def _add_products(dtype, gates, factor, N, K, gate_count, units, turn, low, high, gradient, at, sums):
+def _add_products(factors, gates, factor, N, K, gate_count, units, turn, low, high, gradient, at, sums):
     """gradient (gates * H, K) += d_gates.T @ factor, in its rows of the units ``low`` to ``high`` of each gate.
 
     ``factor`` gives each row's address; ``turn`` is how many gates the columns of d_gates are rotated by. The gradient
     from ``sums`` on, unless that is `NONE`, += the sums of d_gates over the rows. Of each block they are made first:
     they read it row by row, which brings it into the cache sooner than the products would, along its columns.
     """
-    columns = plain_columns(dtype, K)
-    lanes, size = width(dtype), size_of(dtype)
-    panel = aligned(dtype, BLOCK_ROWS * columns.vectors * lanes)
+    columns = plain_columns(factors, K)
+    lanes, size = width(factors), size_of(factors)
+    panel = aligned(gradient.dtype, deep(factors, BLOCK_ROWS) * columns.vectors * lanes)
     mine, count = (high - low) * K, high - low
-    of_span = aligned(dtype, gate_count * (mine + count) if N > SPAN_ROWS else 0)
+    of_span = aligned(gradient.dtype, gate_count * (mine + count) if N > SPAN_ROWS else 0)
+    of_columns = columns_size(factors, BLOCK_ROWS, count)  # of one gate
+    made = aligned(gradient.dtype, gate_count * of_columns)
     for span in range(0, N, SPAN_ROWS):
         target, apart, total, between = address(gradient, at + low * K), units * K, address(gradient, sums + low), units
         if span > 0:
@@ -538,39 +565,39 @@ def _add_products(dtype, gates, factor, N, K, gate_count, units, turn, low, high
         for block in range(span, min(N, span + SPAN_ROWS), BLOCK_ROWS):
             rows = min(BLOCK_ROWS, N - block)
             of_block = Matrix(gates.at + block * gates.step * size, gates.step)
-            for gate in range(gate_count if sums != NONE else 0):
+            for gate in range(gate_count):
                 column = ((gate + turn) % gate_count) * units + low
-                _add_sums(dtype, shifted(dtype, of_block, column), rows, count, total + gate * between * size)
+                d_gates = shifted(factors, of_block, column)
+                if sums != NONE:
+                    _add_sums(factors, d_gates, rows, count, total + gate * between * size)
+                columns_as_factors(factors, d_gates, rows, count, address(made, gate * of_columns))
             for p in range(panel_count(columns)):
                 vectors, first = panel_vectors(columns, p, lanes), p * columns.per_panel
-                for n in range(rows):
-                    for j in range(vectors):
-                        column = first + j * lanes
-                        value = load_first(dtype, factor[block + n] + column * size, K - column)
-                        store(address(panel, (n * vectors + j) * lanes), value)
-                left = plain_columns(dtype, K - first if p == panel_count(columns) - 1 else columns.per_panel)
+                put_panel(factors, factor, block, rows, first * size, K - first, vectors, address(panel, 0))
+                left = plain_columns(factors, K - first if p == panel_count(columns) - 1 else columns.per_panel)
                 for gate in range(gate_count):
                     column = ((gate + turn) % gate_count) * units + low
-                    a = Matrix(of_block.at + column * size, 1)
+                    d_gates = shifted(factors, of_block, column)
+                    a, along = columns_of(factors, d_gates, rows, address(made, gate * of_columns))
                     c = Matrix(target + (gate * apart + first) * size, K)
-                    add_product(dtype, a, gates.step, count, rows, address(panel, 0), left, c)
+                    add_product(factors, a, along, count, rows, address(panel, 0), left, c)
         for gate in range(gate_count if span > 0 else 0):
-            _add(dtype, address(gradient, at + (gate * units + low) * K), target + gate * mine * size, mine)
+            _add(factors, address(gradient, at + (gate * units + low) * K), target + gate * mine * size, mine)
             if sums != NONE:
-                _add(dtype, address(gradient, sums + gate * units + low), total + gate * count * size, count)
-    keep_alive((panel, of_span))
+                _add(factors, address(gradient, sums + gate * units + low), total + gate * count * size, count)
+    keep_alive((panel, of_span, made))
 
 
 @inner
-def _add_by_heads(dtype, of, gates, h, N, gate_count, turn, low, high, gradient, at, sums):
+def _add_by_heads(factors, of, gates, h, N, gate_count, turn, low, high, gradient, at, sums):
     """`_add_products` for weight_hh (., P / heads): units of each head have a part of h of their own."""
     H, part = of.hidden_size, of.output_size // of.heads
     for head in range(of.heads):
         first, last = max(low, head * H // of.heads), min(high, (head + 1) * H // of.heads)
         if first < last:
-            _add_products(dtype, gates, h, N, part, gate_count, H, turn, first, last, gradient, at, sums)
+            _add_products(factors, gates, h, N, part, gate_count, H, turn, first, last, gradient, at, sums)
         for n in range(N if head + 1 < of.heads else 0):
-            h[n] += part * size_of(dtype)
+            h[n] += part * size_of(factors)
 
 
 @inner
@@ -726,7 +753,7 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_uni
 
     ``gradient`` is laid out like the parameters and begins as zeros.
     """
-    dtype, of = weights.parameters.dtype, layout(weights)
+    dtype, of, factors = weights.parameters.dtype, layout(weights), factors_of(weights)
     H, P, D = weights.hidden_size, weights.output_size, weights.num_directions
     N, B = batch.rows, batch.order.size
     blocks = kept_of(weights)
@@ -772,7 +799,7 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_uni
             else:
                 x = _rows_of(dtype, source.at, source.step, N)
                 _add_products(
-                    dtype, of_input, x, N, place.inputs, of.gates_ih, H, 0, low, high, gradient, place.weight_ih,
+                    factors, of_input, x, N, place.inputs, of.gates_ih, H, 0, low, high, gradient, place.weight_ih,
                     bias_ih,
                 )  # fmt: skip
             if of.gates_hh:
@@ -784,14 +811,14 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_uni
                     state_mask(drop, index, batch.order, 0, B, of_scan, P)
                     h = _masked_rows(dtype, h, steps, P, of_scan, Matrix(address(masked, 0), P_padded))
                 _add_by_heads(
-                    dtype, of, of_state, h, N, of.gates_hh, of.turn, low, high, gradient, place.weight_hh, bias_hh
+                    factors, of, of_state, h, N, of.gates_hh, of.turn, low, high, gradient, place.weight_hh, bias_hh
                 )
             if of.product:
                 factor = shifted(dtype, d_gates, (blocks - 1) * H)
-                factors = _rows_of(dtype, factor.at, factor.step, N)
+                inputs = _rows_of(dtype, factor.at, factor.step, N)
                 own = place.weight_hh + of.gates_hh * H * (P // of.heads)
                 own_bias = bias_hh + of.gates_hh * H if bias_hh != NONE else NONE
-                _add_by_heads(dtype, of, of_product, factors, N, 1, 0, low, high, gradient, own, own_bias)
+                _add_by_heads(factors, of, of_product, inputs, N, 1, 0, low, high, gradient, own, own_bias)
             vectors = of.units + 2 * products_of_tape(weights)
             for vector in range(vectors):
                 first, at = (index * vectors + vector) * B * H_padded + low, _place_of_vector(of, place, vector)
@@ -803,6 +830,6 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_uni
                 unprojected = _rows_of(dtype, address(tape.unprojected, index * N * H_padded), H_padded, N)
                 low_out, high_out = P * part // parts, P * (part + 1) // parts
                 _add_products(
-                    dtype, d_h, unprojected, N, H, 1, P, 0, low_out, high_out, gradient, place.weight_hr, NONE
+                    factors, d_h, unprojected, N, H, 1, P, 0, low_out, high_out, gradient, place.weight_hr, NONE
                 )
     keep_alive((steps, dropped, zeros, mask, masked))

@@ -22,9 +22,10 @@ from numba.extending import intrinsic
 from .._jit import by_address, inner
 from ..simd.lanes import I64, lanes_of, load, load_first, size_of, store, store_first, width
 from ..simd.memory import address, clear, integer_at, integers_at, keep_alive, pointer
+from .factors import Factors, deep, plus_row
+from .matrices import Columns, panel_count, panel_vectors
 from .panels import aligned
 from .table import SHARED, enter, entry
-from .tile import Columns, panel_count, panel_vectors
 
 __all__ = ["gather", "gather_of", "scatter", "scatter_scratch"]
 
@@ -55,7 +56,7 @@ class _Block(NamedTuple):
 _FIELDS = len(_Block._fields)
 
 
-def _gather_kernel(number: Any) -> Any:
+def _gather_kernel(factors: Factors) -> Any:
     def gather(block):
         b = _Block(*integers_at(block, _FIELDS))
         columns = Columns(b.total, b.per_panel, b.vectors, b.between, b.adjacent)
@@ -63,40 +64,41 @@ def _gather_kernel(number: Any) -> Any:
             symbol = integer_at(b.symbols, r)
             for p in range(panel_count(columns)):
                 vectors, first = panel_vectors(columns, p, lanes), p * b.per_panel
-                panel = b.panels + (b.k * p * b.vectors + symbol * vectors) * lanes * size
+                panel = b.panels + deep(factors, b.k) * p * b.vectors * lanes * size
                 for j in range(vectors):
                     column, left = first + j * b.between, b.total - first - b.adjacent * j * lanes
-                    total = load_first(number, b.start + (r * b.start_step + column) * size, left)
-                    total = total + load(number, panel + j * lanes * size)
+                    total = load_first(factors, b.start + (r * b.start_step + column) * size, left)
+                    total = plus_row(factors, total, panel, symbol, vectors, j)
                     store_first(b.c + (r * b.c_step + column) * size, total, left)
 
-    lanes, size = lanes_of(number.dtype), number.itemsize
+    lanes, size = lanes_of(factors.dtype), np.dtype(factors.dtype).itemsize
     return gather
 
 
 @functools.cache
-def gather_of(dtype: np.dtype[Any]) -> Any:
-    """The compiled look-up for a dtype; compiled, or loaded, when first asked for. `gather` needs it."""
-    made = by_address(types.void(types.intp))(_gather_kernel(dtype.type(0)))
-    enter(SHARED, "gather", dtype.name, made.address)
+def gather_of(factors: Factors) -> Any:
+    """The compiled look-up for such factors; compiled, or loaded, when first asked for. `gather` needs it."""
+    made = by_address(types.void(types.intp))(_gather_kernel(factors))
+    enter(SHARED, f"gather {factors.kind}", factors.dtype, made.address)
     return made
 
 
 @intrinsic
-def _call_gather(typingctx, dtype, block):
-    """Call the look-up for a dtype with the address of a `_Block`."""
+def _call_gather(typingctx, factors, block):
+    """Call the look-up for such factors with the address of a `_Block`."""
 
     def codegen(context, builder, sig, args):
         kind = ir.FunctionType(ir.VoidType(), [I64])
-        at = builder.inttoptr(entry(builder, SHARED, "gather", dtype.dtype.name), kind.as_pointer())
+        found = entry(builder, SHARED, f"gather {factors.kind}", factors.dtype.name)
+        at = builder.inttoptr(found, kind.as_pointer())
         builder.call(at, [args[1]])
         return context.get_dummy_value()
 
-    return types.void(dtype, types.intp), codegen
+    return types.void(factors, types.intp), codegen
 
 
 @inner
-def gather(dtype, symbols, rows, k, panels, columns, start, c):
+def gather(factors, symbols, rows, k, panels, columns, start, c):
     """c = start + one_hot(symbols) @ panels: `multiply`, by rows (rows, k) of which the symbols are at an address."""
     fields = (
         symbols, rows, k, panels, start.at, start.step, c.at, c.step, columns.total, columns.per_panel,
@@ -105,7 +107,7 @@ def gather(dtype, symbols, rows, k, panels, columns, start, c):
     block = np.empty(len(fields), np.int64)
     for i in range(len(fields)):
         block[i] = fields[i]
-    _call_gather(dtype, address(block, 0))
+    _call_gather(factors, address(block, 0))
     keep_alive((block,))
 
 

@@ -18,6 +18,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from ..cells.cell import FACTORS
 from ..simd.lanes import I64
 
 __all__ = ["PASSES", "SHARED", "backward_entry", "enter", "entry", "forward_entry", "gradients_entry"]
@@ -27,8 +28,10 @@ PASSES = ("forward", "backward", "gradients")
 #: the table of what all cells share
 SHARED = ""
 _DTYPES = ("float32", "float64")
-_PLACES = {key: place for names in (PASSES, ("tile", "gather")) for place, key in enumerate(product(names, _DTYPES))}
-_ENTRIES = len(PASSES) * len(_DTYPES)
+#: what all cells share, for each kind of factors
+_OF_ALL = [f"{name} {factors}" for name in ("tile", "gather") for factors in FACTORS]
+_PLACES = {key: place for names in (PASSES, _OF_ALL) for place, key in enumerate(product(names, _DTYPES))}
+_ENTRIES = len(_OF_ALL) * len(_DTYPES)
 
 
 def _symbol(table: str) -> str:
@@ -47,7 +50,7 @@ _table(SHARED)
 
 
 def enter(table: str, name: str, dtype: str, address: int) -> None:
-    """Tell compiled code an address: of ``tile`` or ``gather`` for a dtype, or of a pass of a cell."""
+    """Tell compiled code an address: of a pass of a cell, or of ``tile`` or ``gather`` with the kind of factors."""
     _table(table)[_PLACES[name, dtype]] = address
 
 

@@ -42,11 +42,13 @@ __all__ = [
     "lanes_of",
     "larger",
     "like",
+    "llvm_call",
     "load",
     "load_each",
     "load_first",
     "load_gates",
     "load_vector",
+    "look_up",
     "masked_load",
     "masked_store",
     "maximum",
@@ -178,6 +180,15 @@ def fused(builder, ty, x, y, z):
     return llvm_call(builder, f"llvm.fma.{_suffix(ty)}", x.type, [x, y, z])
 
 
+def look_up(builder, places, numbers):
+    """Of 32 numbers, for each of 16 lanes that at the place which its low five bits tell. For AVX-512 alone."""
+    vector = places.type
+    rounded = np.array(numbers, np.float32).tolist()
+    halves = [ir.Constant(vector, half) for half in (rounded[:16], rounded[16:])]
+    bits = builder.bitcast(places, ir.VectorType(I32, 16))
+    return llvm_call(builder, "llvm.x86.avx512.vpermi2var.ps.512", vector, [halves[0], bits, halves[1]])
+
+
 def _is_real(*values):
     return len(set(values)) == 1 and (isinstance(values[0], Lanes) or values[0] in FLOATS)
 
@@ -256,7 +267,8 @@ def store_first(typingctx, at, value, count):
 
 
 def _element(ty):
-    return ty.dtype if isinstance(ty, (types.Array, types.DType, Lanes)) else ty
+    """The dtype of an array, of lanes and of other types that have one; or the type itself."""
+    return getattr(ty, "dtype", ty)
 
 
 @intrinsic(prefer_literal=True)

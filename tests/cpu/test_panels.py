@@ -11,8 +11,10 @@ from helpers import DTYPES, assert_same_bits
 from numba import njit
 from test_guards import Guards, sizes_around
 
+from numba_pack.cpu.factors import Factors
+from numba_pack.cpu.matrices import gate_columns, plain_columns
 from numba_pack.cpu.panels import _pack_transposed, panel_size
-from numba_pack.cpu.tile import gate_columns, plain_columns, there_and_back
+from numba_pack.cpu.products import there_and_back
 from numba_pack.simd.lanes import lanes_of
 
 
@@ -22,13 +24,13 @@ def columns_of(matrix, total, gates):
 
 
 @njit
-def size_of(matrix, total, gates, k):
-    return panel_size(matrix, columns_of(matrix, total, gates), k)
+def size_of(floats, matrix, total, gates, k):
+    return panel_size(floats, columns_of(matrix, total, gates), k)
 
 
 @njit
-def pack(matrix, total, gates, k, panels):
-    _pack_transposed(matrix, 0, k, columns_of(matrix, total, gates), panels, 0)
+def pack(floats, matrix, total, gates, k, panels):
+    _pack_transposed(floats, matrix, 0, k, columns_of(matrix, total, gates), panels, 0)
 
 
 def vectors(rows, lanes):
@@ -53,7 +55,7 @@ def of_plain(matrix, lanes):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_matrices_are_packed_as_the_kernels_read_them_and_into_their_panels_alone(dtype):
-    lanes = lanes_of(dtype)
+    lanes, floats = lanes_of(dtype), Factors("float", np.dtype(dtype).name)
     rng = np.random.default_rng(0)
     for total in sizes_around(lanes):
         for k in sizes_around(lanes):
@@ -62,8 +64,8 @@ def test_matrices_are_packed_as_the_kernels_read_them_and_into_their_panels_alon
                 expected = of_gates(matrix, gates, lanes) if gates else of_plain(matrix, lanes)
                 expected = np.concatenate([panel.ravel() for panel in expected])
                 guards = Guards()
-                panels = guards.around(np.full(size_of(matrix, total, gates, k), np.nan, dtype))
-                pack(guards.around(matrix).ravel(), total, gates, k, panels)
+                panels = guards.around(np.full(size_of(floats, matrix, total, gates, k), np.nan, dtype))
+                pack(floats, guards.around(matrix).ravel(), total, gates, k, panels)
                 guards.check()
                 assert_same_bits(panels, expected, f"{gates or 'no'} gates, {matrix.shape}")
 
