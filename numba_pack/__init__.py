@@ -14,6 +14,8 @@ training             the modules `optim` and `losses`
 serving              the module `serving`: streams, each with its state carried from call to call
 in and out           `load`, `save`, `from_state_dict`; the module `interop`: PyTorch, ONNX, Keras, and ragged data
 how it runs          `threads`, `set_num_threads`, `get_num_threads`, `warmup`, `backend`; ``python -m numba_pack``
+how exactly          `set_float32_matmul_precision`, `get_float32_matmul_precision`; of a layer ``matmul_precision``,
+                     ``with_precision`` and ``quantize``
 on a GPU             the same calls: device arrays in, device arrays out, where ``NUMBA_PACK_BACKEND`` is ``cuda``
 ==================== ===============================================================================================
 
@@ -45,6 +47,7 @@ from .layers.forms import symbols
 from .layers.from_names import from_state_dict
 from .layers.layer import GRU, LSTM, RNN
 from .layers.one_step import GRUCell, LSTMCell, RNNCell
+from .layers.precision import get_float32_matmul_precision, set_float32_matmul_precision
 from .layers.storage import load, save
 from .layers.tape import Gradients, Tape
 from .layers.warm import warmup
@@ -83,6 +86,7 @@ __all__ = [
     "concatenate",
     "fold_embedding",
     "from_state_dict",
+    "get_float32_matmul_precision",
     "get_num_threads",
     "gru",
     "gru_backward",
@@ -110,6 +114,7 @@ __all__ = [
     "save",
     "select",
     "serving",
+    "set_float32_matmul_precision",
     "set_num_threads",
     "symbols",
     "threads",

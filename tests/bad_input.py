@@ -713,8 +713,47 @@ def module_cases(name, module):
                    lambda v=prefix: refused(module, lambda: module.load_state_dict(state, v)))  # fmt: skip
 
 
+#: what is no matmul_precision
+BAD_PRECISIONS = (
+    ("best", ValueError), ("", ValueError), ("High", ValueError), (None, TypeError), (16, TypeError),
+    (b"high", TypeError), (["high"], TypeError), (F4, TypeError),
+)  # fmt: skip
+
+
+def precision_cases(name, module):
+    for value, error in BAD_PRECISIONS:
+        words = (f"matmul_precision must be 'highest', 'high' or 'medium'; got {value!r}",)
+        yield Case(f"{name}.with_precision({value!r})", error, words,
+                   lambda v=value: refused(module, lambda: module.with_precision(v)))  # fmt: skip
+        if value is not None:  # which is for the default
+            call = lambda v=value: type(module)(2, 5, matmul_precision=v)
+            yield Case(f"{name}(matmul_precision={value!r})", error, words, call)
+    for what, value, error in (
+        ("another", "int4", ValueError), ("None", None, TypeError), ("number", 8, TypeError), ("dtype", F4, TypeError)
+    ):  # fmt: skip
+        yield Case(f"{name}.quantize, {what}", error, (f"to must be 'int8'; got {value!r}",),
+                   lambda v=value: refused(module, lambda: module.quantize(v)))  # fmt: skip
+    wide = lambda **to: type(module)(2, 5, dtype=float, **to)
+    for what, words, call in (
+        ("with_precision, float64", ("'highest' for float64", "'high'"), lambda: wide().with_precision("high")),
+        ("(matmul_precision), float64", ("'highest' for float64", "'high'"), lambda: wide(matmul_precision="high")),
+        ("quantize, float64", ("a layer in float32; got", "float64"), lambda: wide().quantize("int8")),
+        ("quantize, twice", ("a layer in float; got", "int8"), lambda: module.quantize("int8").quantize("int8")),
+        ("with_precision, quantized", ("a layer in float; got",),
+         lambda: module.quantize("int8").with_precision("high")),
+    ):  # fmt: skip
+        yield Case(f"{name}.{what}", ValueError, words, call)
+    for what, call in (
+        ("forward", lambda: module.quantize("int8").forward(ONE)),
+        ("backward", lambda: module.quantize("int8").backward(None, ONE)),
+        ("load_state_dict", lambda: module.quantize("int8").load_state_dict(module.state_dict())),
+    ):
+        yield Case(f"{name}.{what}, quantized", TypeError, (f"{what} must be called of a layer in float", "int8"), call)
+
+
 def layers():
     for name, layer in LAYERS.items():
+        yield from precision_cases(name, layer)
         yield from layer_cases(name, layer)
         for argument, value, error, words in (
             *(("num_layers", value, ValueError, (f"must be at least 1; got {value}",)) for value in (0, -2)),
@@ -763,6 +802,7 @@ def layers():
 def cells():
     for name, cell in CELLS.items():
         yield from module_cases(name, cell)
+        yield from precision_cases(name, cell)
         state = (ONE_STATE, ONE_STATE) if name == "LSTMCell" else ONE_STATE
         for what, value, error, words in (
             ("list", [[1.0]], TypeError, ("NumPy array", "list")),
@@ -816,6 +856,12 @@ def others():
         words = (f"n must be {words}",)
         yield Case(f"set_num_threads({value!r})", error, words, lambda v=value: nbp.set_num_threads(v))
         yield Case(f"threads({value!r})", error, words, lambda v=value: nbp.threads(v).__enter__())
+    for value, error in BAD_PRECISIONS:
+        words = ("precision must be 'highest',", f"got {value!r}")
+        yield Case(f"set_float32_matmul_precision({value!r})", error, words,
+                   lambda v=value: nbp.set_float32_matmul_precision(v))  # fmt: skip
+    yield Case("warmup of integers, training", TypeError, ("forward must be called of a layer in float",),
+               lambda: nbp.warmup(GRU.quantize("int8"), training=True))  # fmt: skip
     yield Case("warmup(3)", TypeError, ("layers", "int"), lambda: nbp.warmup(3))
     yield Case("warmup of a cell", TypeError, ("layers", "GRUCell"), lambda: nbp.warmup(CELLS["GRUCell"]))
     yield Case("warmup(training=1)", TypeError, ("training", "bool", "1"), lambda: nbp.warmup(GRU, training=1))
@@ -1016,6 +1062,44 @@ def damaged_files():
         yield Case(f"load, {what}", ValueError, words, call)
 
 
+def computed_in(module, precision):
+    module.matmul_precision = precision
+    module(torch.ones(4, 3, 2))
+
+
+def serving():
+    Batcher, rows = nbp.serving.Batcher, ROWS[:4]
+    of_function, of_layer = Batcher(lambda packed: packed), Batcher(GRU)
+    cases = [
+        ("Batcher, model None", TypeError, ("model", "layer", "function", "NoneType"), lambda: Batcher(None)),
+        ("Batcher, model a cell", TypeError, ("model", "layer", "GRUCell"), lambda: Batcher(CELLS["GRUCell"])),
+        ("Batcher, model a class", TypeError, ("model", "layer", "type"), lambda: Batcher(nbp.GRU)),
+        ("Batcher, capacity 0", ValueError, ("capacity", "at least 1", "0"), lambda: Batcher(GRU, 0)),
+        ("Batcher, capacity NaN", TypeError, ("capacity", "integer", "nan"), lambda: Batcher(GRU, math.nan)),
+        ("Batcher, capacity beyond memory", ValueError, ("capacity", "at most"), lambda: Batcher(GRU, 2**62)),
+        ("Batcher, rows -1", ValueError, ("rows", "at least 1", "-1"), lambda: Batcher(GRU, rows=-1)),
+        ("Batcher, steps True", TypeError, ("steps", "integer", "True"), lambda: Batcher(GRU, steps=True)),
+        ("Batcher, workers 0", ValueError, ("workers", "at least 1", "0"), lambda: Batcher(GRU, workers=0)),
+        ("Batcher, report a list", TypeError, ("report", "function", "list"), lambda: Batcher(GRU, report=[])),
+        ("Batcher.submit, list", TypeError, ("sequence", "array", "list"), lambda: of_layer.submit([[1.0, 2.0]])),
+        ("Batcher.submit, dtype", TypeError, ("sequence", "float32", "f"), lambda: of_layer.submit(rows.astype("f8"))),
+        ("Batcher.submit, columns", ValueError, ("sequence", "(4, 2)", "(4, 1)"), lambda: of_layer.submit(rows[:, :1])),
+        ("Batcher.submit, padded", ValueError, ("sequence", "(T, input_size)"), lambda: of_layer.submit(PADDED)),
+        ("Batcher.submit, symbol", ValueError, ("sequence", "symbols", "got 2"), lambda: of_layer.submit(index(0, 2))),
+        ("Batcher.submit, mask", TypeError, ("sequence", "mask"), lambda: of_layer.submit(np.ma.array(rows))),
+        ("Batcher.submit, huge", MemoryError, (), lambda: of_function.submit(HUGE)),
+        ("Batcher.submit, deadline", ValueError, ("deadline", "-1"), lambda: of_layer.submit(rows, -1)),
+        ("Batcher.submit, deadline text", TypeError, ("deadline", "'1'"), lambda: of_layer.submit(rows, "1")),
+        ("Batcher.submit, wait 1", TypeError, ("wait", "bool", "1"), lambda: of_layer.submit(rows, wait=1)),
+        ("Batcher.close, cancel None", TypeError, ("cancel", "bool", "None"), lambda: of_layer.close(None)),
+    ]
+    cases += [
+        (f"Batcher of a function, {name}", TypeError, ("sequence",), lambda rows=rows: of_function.submit(rows))
+        for name, rows in BAD_DTYPES.items()
+    ]
+    return [Case(*case) for case in cases]
+
+
 def interop():
     """PyTorch's own errors where its modules check, which is by RuntimeError."""
     if torch is None:
@@ -1049,7 +1133,20 @@ def interop():
         )
     yield Case("from_torch, rng", TypeError, ("rng", "default_rng", "'a'"),
                lambda: own.from_torch(torch.nn.GRU(2, 3), rng="a"))  # fmt: skip
-    yield Case("from_torch, half", TypeError, ("float16",), lambda: own.from_torch(torch.nn.GRU(2, 3).half()))
+    unreal = torch.nn.GRU(2, 3, dtype=torch.complex64)
+    yield Case("from_torch, complex", TypeError, ("bfloat16 or float16", "complex64"), lambda: own.from_torch(unreal))
+    for value, error in BAD_PRECISIONS:
+        if value is not None:
+            words = ("matmul_precision must be 'highest'", f"got {value!r}")
+            for name, call in (("from_torch", own.from_torch), ("accelerate", own.accelerate)):
+                yield Case(f"{name}, precision {value!r}", error, words,
+                           lambda c=call, v=value: c(torch.nn.GRU(2, 3), matmul_precision=v))  # fmt: skip
+            call = lambda v=value: computed_in(own.GRU(2, 3), v)
+            yield Case(f"torch.GRU, precision {value!r}", error, words, call)
+    yield Case("from_torch, precision of float64", ValueError, ("'highest' for float64", "'medium'"),
+               lambda: own.from_torch(torch.nn.GRU(2, 3).double(), matmul_precision="medium"))  # fmt: skip
+    yield Case("to_torch, quantized", TypeError, ("to_torch must be called of a layer in float", "int8"),
+               lambda: own.to_torch(GRU.quantize("int8")))  # fmt: skip
     meta, hooked = torch.nn.GRU(2, 3, device="meta"), torch.nn.GRU(2, 3)
     yield Case("from_torch, meta", ValueError, ("weight_ih_l0", "no values"), lambda: own.from_torch(meta))
     hooked.register_forward_hook(print)
@@ -1058,7 +1155,7 @@ def interop():
     for make in (own.RNN, own.LSTM, own.GRU):
         name = f"torch.{make.__name__}"
         yield Case(f"{name}(device)", ValueError, ("device", "CPU", "meta"), lambda m=make: m(2, 5, device="meta"))
-        yield Case(f"{name}(dtype)", TypeError, ("dtype", "float16"), lambda m=make: m(2, 5, dtype=torch.float16))
+        yield Case(f"{name}(dtype)", TypeError, ("dtype", "complex64"), lambda m=make: m(2, 5, dtype=torch.complex64))
 
     lstm, gru = own.LSTM(2, 5, proj_size=3), own.GRU(2, 5, 2)
     padded, packed = torch.ones(4, 3, 2), rnn.pack_sequence([torch.ones(n, 2) for n in (3, 2, 1)])
@@ -1513,6 +1610,7 @@ GROUPS = {
     "layers": layers,
     "cells": cells,
     "others": others,
+    "serving": serving,
     "interop": interop,
     "onnx": onnx_files,
     "compiled-packing": compiled_packing,

@@ -57,6 +57,16 @@ if TYPE_CHECKING:
     assert_type(gru.backward(gru.forward(text)[2]).input, None)
     lstm.backward(of_rows)  # type: ignore
 
+    # -- precision
+
+    assert_type(lstm.with_precision("medium"), nbp.LSTM)
+    assert_type(gru.quantize("int8"), nbp.GRU)
+    assert_type(nbp.LSTMCell(3, 5, matmul_precision="high").quantize("int8")(rows), Pair)
+    assert_type(lstm.matmul_precision, str)
+    assert_type(lstm.nbytes, int)
+    nbp.set_float32_matmul_precision(nbp.get_float32_matmul_precision())
+    nbp.GRU(3, 5, matmul_precision=16)  # type: ignore
+
     # -- one step
 
     assert_type(nbp.GRUCell(3, 5)(rows), Array)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.utils import parametrize
 from torch.nn.utils.prune import BasePruningMethod
@@ -15,7 +16,7 @@ from .._arguments import kind_of
 from ..layers.module import Module, option_names
 from ..layers.stack import Stack
 from ._torch_kinds import KINDS, computes_something_else, not_of_torch_nn
-from ._torch_tensors import DTYPES, TORCH_DTYPES, unreadable
+from ._torch_tensors import DTYPES, HALVES, TORCH_DTYPES, unreadable
 
 __all__ = ["from_torch", "to_torch"]
 #: the options that PyTorch has, too, by the same names
@@ -30,14 +31,16 @@ def _options(kind: type[Module], source: Any) -> dict[str, Any]:
     return {name: getattr(source, name) for name in option_names(kind) if name in _COMMON}
 
 
-def from_torch(module: Any, *, rng: Any = None) -> Any:
+def from_torch(module: Any, *, matmul_precision: str | None = None, rng: Any = None) -> Any:
     """A layer, or a cell, with the options and the parameters of a PyTorch module.
 
     Parameters
     ----------
     module : torch.nn.RNN, LSTM, GRU, RNNCell, LSTMCell or GRUCell
-        In float32 or float64, on any device. Parameters that are computed, as by `torch.nn.utils.parametrizations`,
-        `weight_norm` or pruning, are taken as they are now.
+        In float32 or float64, or in bfloat16 or float16, of which the layer is in float32; on any device. Parameters
+        that are computed, as by `torch.nn.utils.parametrizations`, `weight_norm` or pruning, are taken as they are now.
+    matmul_precision : {"highest", "high", "medium"}, optional
+        That of the layer. If not given, "medium" of a module in bfloat16 or float16, and else as where a layer is made.
     rng : None, int, or numpy.random.Generator
         Draws the seed of the dropout, as where a layer is made.
 
@@ -52,7 +55,8 @@ def from_torch(module: Any, *, rng: Any = None) -> Any:
         If the module is none of these, computes something else (its forward is overridden, or it has forward hooks), or
         has another dtype.
     ValueError
-        If a parameter is not there, is not finite, or has no values (on the device "meta").
+        If a parameter is not there, is not finite, or has no values (on the device "meta"); if the precision is none of
+        the three, or not "highest" for a module in float64.
 
     Examples
     --------
@@ -79,14 +83,18 @@ def from_torch(module: Any, *, rng: Any = None) -> Any:
     parameters = {name: computed[name]() if name in computed else _resolved(module, name) for name in names}
     dtype = parameters[names[0]].dtype
     for name, parameter in parameters.items():
-        if parameter.dtype not in DTYPES:
-            raise TypeError(f"module must have dtype torch.float32 or torch.float64; got {parameter.dtype} in {name}")
+        if parameter.dtype not in DTYPES and parameter.dtype not in HALVES:
+            dtypes = "torch.float32, float64, bfloat16 or float16"
+            raise TypeError(f"module must have dtype {dtypes}; got {parameter.dtype} in {name}")
         if parameter.dtype != dtype:
             raise TypeError(f"module must have one dtype; got {dtype} and, in {name}, {parameter.dtype}")
         fault = unreadable(parameter)
         if fault:
             raise ValueError(f"module must have parameters that can be read; {name} {fault}")
-    layer = kind(**options, dtype=DTYPES[dtype], rng=rng)
+    if dtype in HALVES and matmul_precision is None:
+        matmul_precision = "medium"
+    own = DTYPES.get(dtype, np.float32)
+    layer = kind(**options, dtype=own, rng=rng, matmul_precision=matmul_precision)
     layer.load_state_dict({name: parameter.detach().cpu().resolve_neg() for name, parameter in parameters.items()})
     return layer
 
@@ -136,12 +144,13 @@ def to_torch(layer: Any) -> Any:
     Returns
     -------
     torch.nn.RNN, LSTM, GRU, RNNCell, LSTMCell or GRUCell
-        PyTorch's own, on the CPU and in the dtype of the layer. Its parameters are a copy.
+        PyTorch's own, on the CPU and in the dtype of the layer. Its parameters are a copy. How exactly it computes is
+        up to `torch.set_float32_matmul_precision`.
 
     Raises
     ------
     TypeError
-        If the layer is none of these.
+        If the layer is none of these, or quantized.
     ValueError
         If it has an option that PyTorch has not, such as ``return_states`` or a list of widths.
 
@@ -162,8 +171,11 @@ def to_torch(layer: Any) -> Any:
             "layer must be an RNN, LSTM, GRU, RNNCell, LSTMCell or GRUCell of numba_pack; "
             f"got {kind_of(layer, *KINDS.values())}"
         )
+    layer._refuse_integers("to_torch")
     plain = type(layer)(1, 1)
     for name in option_names(type(layer)):
+        if name == "matmul_precision":  # which PyTorch has for the whole process
+            continue
         value, default = getattr(layer, name), getattr(plain, name)
         if name not in _COMMON and value != default:
             raise ValueError(f"layer must have {name}={default!r}, for PyTorch has no such option; got {value!r}")

@@ -20,9 +20,10 @@ from .._arguments import kind_of
 from ..cells.dropout import Dropout
 from ..cells.parameters import Weights, named_shapes
 from ..cpu import engine
+from ..layers.precision import as_precision, get_float32_matmul_precision
 from ..packing.sequences import PackedSequence, check_packed
 from ._torch_autograd import Call, Plan, Planned, Scan, refuse_derivatives
-from ._torch_tensors import DTYPES, TRACED, as_array, refuse_tracing
+from ._torch_tensors import DTYPES, HALVES, TRACED, as_array, as_bits, refuse_tracing
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
 
@@ -35,30 +36,43 @@ class _Prepared(NamedTuple):
     """A module's parameters as the engine takes them, as they were at some call."""
 
     weights: Weights
-    #: the parameters that ``weights`` were packed from, one by one
-    parameters: list[np.ndarray]
+    precision: str
+    #: the bits of the parameters that ``weights`` were packed from, one by one
+    bits: list[np.ndarray]
 
-    def holds(self, arrays: list[np.ndarray]) -> bool:
-        """Whether these are the same bits.
+    def holds(self, precision: str, bits: list[np.ndarray]) -> bool:
+        """Whether these are the same.
 
         PyTorch's own count of changes would be quicker to ask, but does not see what is written through ``.data`` or
         through an array. Biases come first, since as a rule they tell already.
         """
-        pairs = zip(reversed(self.parameters), reversed(arrays), strict=True)
-        return all(np.array_equal(kept.view(np.int32), array.view(np.int32)) for kept, array in pairs)
+        if precision != self.precision:
+            return False
+        pairs = zip(reversed(self.bits), reversed(bits), strict=True)
+        return all(kept.dtype == given.dtype and np.array_equal(kept, given) for kept, given in pairs)
 
 
-def _prepare(cell: cells.Cell, sizes: tuple[int, ...], arrays: list[np.ndarray]) -> _Prepared:
+def _prepare(cell: cells.Cell, sizes: tuple[int, ...], precision: str, parameters: list[Any]) -> _Prepared:
     """Pack parameters, which may be infinite or NaN as PyTorch's may, in the order and shapes of a layer's."""
-    dtype = arrays[0].dtype
-    for (name, shape), array in zip(named_shapes(cell, sizes).items(), arrays, strict=True):
-        if (array.shape, array.dtype) != (shape, dtype):
-            raise RuntimeError(f"{name} must have shape {shape} and dtype {dtype}; got {array.shape}, {array.dtype}")
+    dtype = parameters[0].dtype
+    for (name, shape), parameter in zip(named_shapes(cell, sizes).items(), parameters, strict=True):
+        if (tuple(parameter.shape), parameter.dtype) != (shape, dtype):
+            got = f"{tuple(parameter.shape)}, {parameter.dtype}"
+            raise RuntimeError(f"{name} must have shape {shape} and dtype {dtype}; got {got}")
+    arrays = [as_array(_floats(parameter)) for parameter in parameters]
     vector, parts, end = np.concatenate([array.ravel() for array in arrays]), [], 0
     for array in arrays:
         begin, end = end, end + array.size
-        parts.append(vector[begin:end].reshape(array.shape))
-    return _Prepared(engine.prepare(cell, vector, np.empty(0, dtype), sizes), parts)
+        parts.append(vector[begin:end].reshape(array.shape).view(np.int32))
+    if dtype in HALVES:
+        parts = [as_bits(parameter).copy() for parameter in parameters]
+    cell = cell.with_factors(engine.factors_for(precision, vector.dtype, *sizes[:2]))
+    return _Prepared(engine.prepare(cell, vector, np.empty(0, vector.dtype), sizes), precision, parts)
+
+
+def _floats(tensor: Any) -> Any:
+    """A tensor as the engine computes with it: halves in float32; None for None."""
+    return tensor.float() if tensor is not None and tensor.dtype in HALVES else tensor
 
 
 #: `Recurrent._forward` as `torch.compile` leaves it alone; made when that is in use, since to import it takes seconds
@@ -69,6 +83,8 @@ class Recurrent(torch.nn.RNNBase):
     """What the three modules share: `forward`. They hold nothing that PyTorch's do not, but for a cache."""
 
     _prepared: _Prepared | None = None
+    #: None for the default of the process, of halves for "medium"
+    matmul_precision: str | None = None
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
         """Run the layer.
@@ -177,13 +193,23 @@ class Recurrent(torch.nn.RNNBase):
         """The output (N, D * P) and the last state of rows (N, I)."""
         # by name: parameters may be computed, as by torch.nn.utils.parametrize, or exchanged, as by functional_call
         parameters = [getattr(self, name) for name in self._flat_weights_names]
-        tensors = (data, *states, *parameters)
+        h_0, c_0 = map(_floats, states)
+        out, *last = self._run_floats(_floats(data), batch_sizes, order, h_0, c_0, parameters)
+        if parameters[0].dtype in HALVES:
+            out, *last = (tensor.to(parameters[0].dtype) for tensor in (out, *last))
+        return out, tuple(last) if self._has_c else last[0]
+
+    def _run_floats(
+        self, data: Any, batch_sizes: np.ndarray, order: np.ndarray, h_0: Any, c_0: Any, parameters: list[Any]
+    ) -> tuple[Any, ...]:
+        """The output (N, D * P), h_n and c_n (empty where there is none), all in the dtype of the engine."""
+        tensors = (data, h_0, c_0, *parameters)
         if torch._C._are_functorch_transforms_active():
             rate = self.dropout if self.training and self.num_layers > 1 else 0.0
             seed = torch.randint(2**32, (2,)) if rate else torch.zeros(2, dtype=torch.int64)
             plan = Plan(self._weights, batch_sizes, order, rate)
-            out, h_n, c_n = Planned.apply(plan, seed, *tensors)
-            return out, (h_n, c_n) if self._has_c else h_n
+            planned: tuple[Any, ...] = Planned.apply(plan, seed, *map(_floats, tensors))
+            return planned
         # the level tells at once, as long as PyTorch has it by this name
         if getattr(forward_ad, "_current_level", 0) >= 0 and any(
             tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors
@@ -191,26 +217,36 @@ class Recurrent(torch.nn.RNNBase):
             refuse_derivatives()
         call = Call(self._weights(parameters), batch_sizes, order, self._next_dropout())
         if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
-            out, h_n, c_n = Scan.apply(call, *tensors)
-        elif call.dropout.rate:
-            (out, h_n, c_n), _ = call.record(data, *states)
-        else:
-            out, h_n, c_n = call.infer(data, *states)
-        return out, (h_n, c_n) if self._has_c else h_n
+            scanned: tuple[Any, ...] = Scan.apply(call, *map(_floats, tensors))
+            return scanned
+        if call.dropout.rate:
+            return call.record(data, h_0, c_0)[0]
+        return call.infer(data, h_0, c_0)
 
     def _weights(self, parameters: Any) -> Weights:
         """The parameters as the engine takes them: packed again only if they have changed."""
-        arrays = [as_array(parameter) for parameter in parameters]
+        bits, precision = [as_bits(parameter) for parameter in parameters], self._precision()
         prepared = self._prepared
-        if prepared is None or not prepared.holds(arrays):
+        if prepared is None or not prepared.holds(precision, bits):
             sizes = {
                 "output_size": self.proj_size or self.hidden_size, "num_directions": 2 if self.bidirectional else 1,
                 "heads": 1,
                 "reverse": 0,
             }  # fmt: skip
             named = (int(sizes[name] if name in sizes else getattr(self, name)) for name in Weights._fields[4:])
-            prepared = self._prepared = _prepare(self._cell, tuple(named), arrays)
+            prepared = self._prepared = _prepare(self._cell, tuple(named), precision, parameters)
         return prepared.weights
+
+    def _precision(self) -> str:
+        """That of a call from now on."""
+        if self.matmul_precision is not None:
+            return as_precision(self.matmul_precision, "matmul_precision")
+        return "medium" if self.weight_ih_l0.dtype in HALVES else get_float32_matmul_precision()
+
+    def extra_repr(self) -> str:
+        """What PyTorch shows between the brackets, and the precision if it is one of the module's own."""
+        told: str = super().extra_repr()
+        return told + f", matmul_precision={self.matmul_precision}" * (self.matmul_precision is not None)
 
     def _next_dropout(self) -> Dropout:
         """What this call drops. The seed comes from PyTorch's generator: `torch.manual_seed` makes it reproducible."""
@@ -256,8 +292,8 @@ def _check_place(device: Any, dtype: Any) -> None:
     dtype = torch.get_default_dtype() if dtype is None else dtype
     if device.type != "cpu":
         raise ValueError(f"device must be the CPU, where numba_pack's modules run; got {device}")
-    if dtype not in DTYPES:
-        raise TypeError(f"dtype must be torch.float32 or torch.float64; got {dtype}")
+    if dtype not in DTYPES and dtype not in HALVES:
+        raise TypeError(f"dtype must be torch.float32, float64, bfloat16 or float16; got {dtype}")
 
 
 class RNN(Recurrent, torch.nn.RNN):
@@ -266,7 +302,8 @@ class RNN(Recurrent, torch.nn.RNN):
     Parameters
     ----------
     input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional, device, dtype
-        Those of `torch.nn.RNN`; the device must be the CPU, the dtype float32 or float64.
+        Those of `torch.nn.RNN`; the device must be the CPU, the dtype float32, float64, bfloat16 or
+        float16.
 
     Examples
     --------
@@ -300,8 +337,8 @@ class RNN(Recurrent, torch.nn.RNN):
 class LSTM(Recurrent, torch.nn.LSTM):
     """`torch.nn.LSTM`, run by this library, forward and backward; packed, padded and single sequences.
 
-    It is one, too, with its names of parameters, its options and its checks. What differs: it runs on the CPU alone and
-    in float32 or float64; gradients cannot be differentiated again, nor results in forward mode; it cannot be traced,
+    It is one, too, with its names of parameters, its options and its checks. What differs: it runs on the CPU alone;
+    gradients cannot be differentiated again, nor results in forward mode; it cannot be traced,
     scripted, exported or quantized, and `torch.compile` leaves it as it is. `torch.func.grad`, `torch.vmap` and what is
     made of them go through it, one example after the other. Dropout draws from PyTorch's generator, but other numbers.
     In a scope of `torch.autocast` it computes in the dtype of its parameters. Sequences of length 0 are allowed. It
@@ -309,10 +346,20 @@ class LSTM(Recurrent, torch.nn.LSTM):
 
     Parameters may be changed in any way and at any time: a call packs them again if they are not what they were.
 
+    In bfloat16 and float16, input, output and gradients are in that dtype, and everything in between in float32, its
+    products in "medium" while ``matmul_precision`` is None.
+
     Parameters
     ----------
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype
-        Those of `torch.nn.LSTM`; the device must be the CPU, the dtype float32 or float64.
+        Those of `torch.nn.LSTM`; the device must be the CPU, the dtype float32, float64, bfloat16 or
+        float16.
+
+    Attributes
+    ----------
+    matmul_precision : {None, "highest", "high", "medium"}
+        How exactly products are computed, at least: see `numba_pack.LSTM`. It may be assigned. While it is None, calls
+        go by what `numba_pack.set_float32_matmul_precision` tells then.
 
     Raises
     ------
@@ -357,7 +404,8 @@ class GRU(Recurrent, torch.nn.GRU):
     Parameters
     ----------
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
-        Those of `torch.nn.GRU`; the device must be the CPU, the dtype float32 or float64.
+        Those of `torch.nn.GRU`; the device must be the CPU, the dtype float32, float64, bfloat16 or
+        float16.
 
     Examples
     --------

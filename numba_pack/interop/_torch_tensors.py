@@ -10,9 +10,11 @@ import torch
 
 from .._arguments import kind_of
 
-__all__ = ["DTYPES", "TORCH_DTYPES", "TRACED", "as_array", "refuse_tracing", "unreadable"]
+__all__ = ["DTYPES", "HALVES", "TORCH_DTYPES", "TRACED", "as_array", "as_bits", "refuse_tracing", "unreadable"]
 
 DTYPES = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
+#: what is computed in float32, and its products of factors in bfloat16 where nothing else is asked for
+HALVES = (torch.bfloat16, torch.float16)
 TORCH_DTYPES = {dtype: torch_dtype for torch_dtype, dtype in DTYPES.items()}
 
 TRACED = (
@@ -54,11 +56,22 @@ def as_array(tensor: Any) -> np.ndarray:
             "numba_pack computes in torch.float32 and torch.float64, on the CPU; "
             f"got a tensor of {tensor.dtype} on {tensor.device}"
         )
+    return _memory(tensor)
+
+
+def as_bits(tensor: Any) -> np.ndarray:
+    """The bits of a tensor of floats, halves among them, as integers."""
+    if tensor.dtype in HALVES and tensor.device.type == "cpu":
+        return _memory(tensor.detach().resolve_neg().contiguous().view(torch.int16))
+    return as_array(tensor).view(np.int32)
+
+
+def _memory(tensor: Any) -> np.ndarray:
     try:
         array: np.ndarray = tensor.detach().contiguous().numpy()
     except (RuntimeError, TypeError) as error:
         if tensor.is_neg():  # a view of what has the other sign
-            return as_array(tensor.resolve_neg())
+            return _memory(tensor.resolve_neg())
         refuse_tracing(tensor)
         fault = unreadable(tensor) or str(error)
         raise RuntimeError(f"numba_pack computes with tensors in the CPU's memory; this one {fault}") from error

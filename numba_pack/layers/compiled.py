@@ -15,6 +15,7 @@ import numpy as np
 from .._jit import inner, jit, overload
 from ..batch import Record
 from ..cells.parameters import GRUWeights, LSTMWeights, RNNReluWeights, RNNTanhWeights, layout
+from ..cpu.factors import factors_of
 from ..cpu.kernels import call_backward, call_forward, call_gradients, call_inference
 from ..cpu.panels import aligned, back_panels_size, pack_back
 from ..cpu.shapes import back_shapes, record_shapes, result_shapes
@@ -27,6 +28,7 @@ from .compiled_types import (
     typed_gradient,
     typed_state,
     typed_tape,
+    typed_training,
 )
 from .compiled_values import as_gradient, as_state, batch_of, check_tape, rows_of, states_of, with_rows
 
@@ -106,8 +108,9 @@ def _replay_back(tape, d_output, d_state):
     )
     d_x, d_h, d_others = np.empty(of_x, dtype), np.empty(of_h, dtype), np.empty(of_others, dtype)
     numbers = np.array(layout(weights))
-    panels = aligned(dtype, back_panels_size(weights.parameters, numbers))
-    pack_back(weights.parameters, numbers, panels, input_grad)
+    factors = factors_of(weights)
+    panels = aligned(dtype, back_panels_size(factors, numbers))
+    pack_back(factors, weights.parameters, numbers, panels, input_grad)
     no_dropout, gradient = np.empty(0, np.int64), np.zeros(weights.parameters.size, dtype)
     call_backward(
         backward_entry(weights), weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
@@ -256,6 +259,10 @@ def _passes(which):
         typed_call(which, kinds, packed, weights)
         typed_state(hx, "hx", weights)
 
+    def check_record(packed, weights, hx):
+        check_forward(packed, weights, hx)
+        typed_training(weights)
+
     def check_back(tape, d_output, d_state):
         typed_tape(which, kinds, tape)
         typed_gradient(d_output, tape[0][0].dtype)
@@ -266,7 +273,7 @@ def _passes(which):
         return _infer_entry(packed, weights, hx)
 
     def record(packed, weights, hx=None):
-        check_types(check_forward, packed=packed, weights=weights, hx=hx)
+        check_types(check_record, packed=packed, weights=weights, hx=hx)
         return _record_entry(packed, weights, hx)
 
     def back(tape, d_output, d_state=None):
@@ -280,7 +287,7 @@ def _passes(which):
 
     @overload(record)
     def _record_in_njit(packed, weights, hx=None):
-        check_forward(packed, weights, hx)
+        check_record(packed, weights, hx)
         return lambda packed, weights, hx=None: _record(packed, weights, hx)
 
     @overload(back)

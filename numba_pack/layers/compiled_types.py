@@ -29,6 +29,7 @@ __all__ = [
     "typed_gradient",
     "typed_state",
     "typed_tape",
+    "typed_training",
 ]
 
 
@@ -69,8 +70,7 @@ def by_type(choose: Callable[..., Any]) -> Callable[..., Any]:
 
 def typed_call(function, kinds, packed, weights):
     """Check a batch, and weights of one of these classes, or of any if there are none, for the function."""
-    kind = getattr(weights, "instance_class", None)
-    if kind not in kinds if kinds else not isinstance(weights, WeightsType):
+    if not _is_weights(kinds, weights):
         names = " or ".join(kind.__name__ for kind in kinds) if kinds else "layer.weights"
         raise TypingError(
             f"weights of {function} must be the weights of its layer, {names}; got {_class_of(weights, *kinds)}"
@@ -81,6 +81,19 @@ def typed_call(function, kinds, packed, weights):
     if not symbols and not _is_array(data, dtype, 2):
         expected = f"a {dtype} array (N, input_size) or symbols, integers (N,)"
         raise TypingError(f"packed.data must be {expected}; got {data}")
+
+
+def typed_training(weights):
+    """Refuse weights that are for inference."""
+    if weights.instance_class.cell.factors == "int8":
+        raise TypingError("weights must be those of a layer in float, which can be trained: quantize is for inference")
+
+
+def _is_weights(kinds, weights):
+    """Whether weights are of the cell of one of these classes, or a variant of it; or of any, if there are none."""
+    if not isinstance(weights, WeightsType):
+        return False
+    return not kinds or weights.instance_class.cell.base in [kind.cell for kind in kinds]
 
 
 def typed_state(given, name, weights):
@@ -121,8 +134,8 @@ def _is_tape(kinds, tape):
     if getattr(tape, "instance_class", None) is not CompiledTape:
         return False
     weights, packed, states, record, output, used = tape
-    kind, *others = [getattr(part, "instance_class", None) for part in (weights, packed, states, record)]
-    if others != [PackedSequence, States, Record] or (kind not in kinds if kinds else kind is None):
+    others = [getattr(part, "instance_class", None) for part in (packed, states, record)]
+    if others != [PackedSequence, States, Record] or not _is_weights(kinds, weights):
         return False
     typed_packed(packed, "tape.packed")
     dtype, data = weights[0].dtype, packed[0]

@@ -71,6 +71,7 @@ def fold_embedding(layer: AnyLayer, table: Any) -> AnyLayer:
         raise TypeError(
             f"layer must be an RNN, LSTM, GRU or a layer of another cell; got {kind_of(layer, RNN, LSTM, GRU, Layer)}"
         )
+    layer._refuse_integers("fold_embedding")
     table = as_floats(table, "table")
     if table.ndim != 2 or table.shape[1] != layer.input_size or len(table) == 0:
         raise ValueError(f"table must have shape (V, input_size) = (V, {layer.input_size}); got {table.shape}")

@@ -1,4 +1,4 @@
-"""The engine: the module of the backend that was chosen, whose verbs are prepare, infer, record and replay_back."""
+"""The engine of the backend that was chosen, a module; its verbs: factors_for, prepare, infer, record, replay_back."""
 
 from typing import TYPE_CHECKING
 

@@ -65,6 +65,7 @@ class Layer(Module, Generic[State]):
         rng: Any = None,
         *,
         reverse: bool = False,
+        matmul_precision: str | None = None,
         **constants: float,
     ) -> None:
         self.input_size = as_size(input_size, "input_size")
@@ -111,7 +112,7 @@ class Layer(Module, Generic[State]):
         self.num_directions = 2 if bidirectional else 1
         self.output_size = self.proj_size or self.hidden_size
         generator = as_generator(rng)
-        super().__init__(cell, constants, dtype, generator)
+        super().__init__(cell, constants, dtype, generator, matmul_precision)
         self._training_calls = Calls(int(generator.integers(2**32, dtype=np.uint32)), seeded=rng is not None)
 
     @property
@@ -125,9 +126,9 @@ class Layer(Module, Generic[State]):
         other._set(np.zeros(other._lay_out(), self.dtype))
         return other
 
-    def __copy__(self) -> Layer[State]:
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__, _training_calls=copy.copy(self._training_calls))
+    def __copy__(self: Any) -> Any:
+        other = super().__copy__()
+        vars(other)["_training_calls"] = copy.copy(self._training_calls)
         return other
 
     # An output is typed as that of a layer without ``return_states``. With it the type would be another one only if the
@@ -193,6 +194,7 @@ class Layer(Module, Generic[State]):
         TypeError, ValueError
             If an argument has the wrong kind, dtype or shape.
         """
+        self._refuse_integers("forward")
         form = form_of(input, self.input_size, self.dtype, self.batch_first)
         rate = self.dropout if self.num_layers > 1 else 0.0
         dropped = self._training_calls.next(rate, self.recurrent_dropout, self.cell.noises > 0)
@@ -239,6 +241,7 @@ class Layer(Module, Generic[State]):
         >>> gradients.input.data.shape, gradients.hx.shape, gradients.parameters.shape
         ((6, 3), (1, 2, 2), (42,))
         """
+        self._refuse_integers("backward")
         form = as_tape(tape, "third").of(self, "layer")  # arguments are checked before the tape is used up
         as_flag(input_grad, "input_grad")
         d_states = self._states(form, d_state, "d_state", parts_may_be_none=True)
@@ -355,6 +358,11 @@ _PARAMETERS = """
         A process that is forked drops units of its own; with rng they are the same in each run, by the order of forks.
         A deep copy, or one from a pickle, goes on from where the layer stood, and drops the same, if rng is given; else
         it drops units of its own, too.
+    matmul_precision : {{"highest", "high", "medium"}}, optional
+        How exactly, at least, the products of a float32 layer are computed, forward and backward: as float32 is; of
+        factors of about 16 bits, each the sum of two numbers in bfloat16; of factors rounded to bfloat16. All else
+        stays in float32. Where the backend is ``cuda``, all three are as "highest". If not given, it is what
+        `set_float32_matmul_precision` tells, "highest" at first.
 
     Attributes
     ----------
@@ -438,11 +446,13 @@ class RNN(_Named[np.ndarray]):
         layer_norm: bool = False,
         dtype: Any = np.float32,
         rng: Any = None,
+        *,
+        matmul_precision: str | None = None,
     ) -> None:
         self.nonlinearity = as_nonlinearity(nonlinearity)
         super().__init__(
             RNN_CELLS[nonlinearity], input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0,
-            recurrent_dropout, zoneout, return_states, heads, layer_norm, dtype, rng,
+            recurrent_dropout, zoneout, return_states, heads, layer_norm, dtype, rng, matmul_precision=matmul_precision,
         )  # fmt: skip
 
 
@@ -489,10 +499,12 @@ class LSTM(_Named[tuple[np.ndarray, np.ndarray]]):
         layer_norm: bool = False,
         dtype: Any = np.float32,
         rng: Any = None,
+        *,
+        matmul_precision: str | None = None,
     ) -> None:
         super().__init__(
             LSTM_CELL, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size,
-            recurrent_dropout, zoneout, return_states, heads, layer_norm, dtype, rng,
+            recurrent_dropout, zoneout, return_states, heads, layer_norm, dtype, rng, matmul_precision=matmul_precision,
         )  # fmt: skip
 
 
@@ -536,10 +548,12 @@ class GRU(_Named[np.ndarray]):
         layer_norm: bool = False,
         dtype: Any = np.float32,
         rng: Any = None,
+        *,
+        matmul_precision: str | None = None,
     ) -> None:
         super().__init__(
             GRU_CELL, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0,
-            recurrent_dropout, zoneout, return_states, heads, layer_norm, dtype, rng,
+            recurrent_dropout, zoneout, return_states, heads, layer_norm, dtype, rng, matmul_precision=matmul_precision,
         )  # fmt: skip
 
 

@@ -6,14 +6,16 @@ a call sees either the old parameters or the new ones, also when another thread 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from inspect import signature
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from .._arguments import check_no_mask, check_number, dtype_of, kind_of
+from .._backend import backend
 from ..batch import States, no_states
 from ..cells import parameters as layouts
 from ..cells.cell import Cell
@@ -25,12 +27,15 @@ from .engine import engine
 from .fixed import Fixed
 from .forms import Form, as_array
 from .parametrized import as_prefix, computed_from, resolved
+from .precision import as_precision, precision_of
+from .quantized import LARGEST_SUM, Integers, integers_of
 
 __all__ = ["RNN_CELLS", "Module", "as_generator", "as_nonlinearity", "option_names"]
 
 #: the cell of an RNN by its nonlinearity
 RNN_CELLS = {"tanh": RNNTanh, "relu": RNNRelu}
 
+Own = TypeVar("Own", bound="Module")
 
 #: the defaults of options, which a repr leaves out
 _DEFAULTS = {
@@ -47,6 +52,7 @@ _DEFAULTS = {
     "heads": 1,
     "layer_norm": False,
     "reverse": False,
+    "matmul_precision": "highest",
 }
 
 
@@ -120,13 +126,20 @@ class _Version:
     def __init__(self, parameters: np.ndarray) -> None:
         parameters.flags.writeable = False
         self.parameters = parameters
-        self.made: dict[Callable[..., Any], Any] = {}
+        #: by what prepares them and a precision, and by that and the cell: for precisions that have the same factors
+        self.made: dict[tuple[Callable[..., Any], str | Cell], Any] = {}
 
-    def made_by(self, prepare: Callable[..., Any], cell: Cell, constants: np.ndarray, sizes: tuple[int, ...]) -> Any:
+    def made_by(self, prepare: Callable[..., Any], module: Module) -> Any:
         """The weights as an engine takes them. Two threads that need them at once may make them twice, to the same."""
-        weights = self.made.get(prepare)
+        key = prepare, module.matmul_precision
+        weights = self.made.get(key)
         if weights is None:
-            weights = self.made[prepare] = prepare(cell, self.parameters, constants, sizes)
+            sizes = module.input_size, module.hidden_size
+            cell = module.cell.with_factors(engine.factors_for(module.matmul_precision, module.dtype, *sizes))
+            weights = self.made.get((prepare, cell))
+            if weights is None:
+                weights = prepare(cell, self.parameters, module._constants, module._sizes)
+            self.made[prepare, cell] = self.made[key] = weights
         return weights
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -137,10 +150,17 @@ def _version_of(pickled: np.ndarray) -> _Version:
     return _Version(pickled.copy())  # whose memory may be shared with another process
 
 
+class _Holder:
+    """Where a layer, and all that share its parameters, find their version."""
+
+    def __init__(self, version: Any = None) -> None:
+        self.version = version
+
+
 class Module(Fixed):
     """The cell, sizes and parameters of a layer or of one step; see `LSTM` and `LSTMCell` for what users call."""
 
-    _fixed = frozenset({"cell", "input_size", "hidden_size", "output_size", "bias", "dtype"})
+    _fixed = frozenset({"cell", "input_size", "hidden_size", "output_size", "bias", "dtype", "matmul_precision"})
 
     #: the cell whose steps these are
     cell: Cell
@@ -153,10 +173,15 @@ class Module(Fixed):
     heads: int = 1
     reverse: bool = False
     dtype: np.dtype[Any]
+    matmul_precision: str
 
-    def __init__(self, cell: Cell, constants: Mapping[str, Any], dtype: Any, rng: np.random.Generator) -> None:
+    def __init__(
+        self, cell: Cell, constants: Mapping[str, Any], dtype: Any, rng: np.random.Generator, matmul_precision: Any
+    ) -> None:
         self.cell = cell
         self.dtype = as_dtype(dtype)
+        self.matmul_precision = precision_of(matmul_precision, self.dtype)
+        self._holder = _Holder()
         unknown = constants.keys() - set(cell.arguments.constants)
         if unknown:
             raise TypeError(f"{cell.name} has no option {min(unknown)!r}")
@@ -183,13 +208,21 @@ class Module(Fixed):
         sizes = layouts.Weights._fields[4:]
         self._sizes = tuple(int(getattr(self, name)) for name in sizes)
         self._shapes = self._named(layouts.named_shapes(self.cell, self._sizes))
-        count = sum(math.prod(shape) for shape in self._shapes.values())
+        count = self._count = sum(math.prod(shape) for shape in self._shapes.values())
         if count * self.dtype.itemsize > MEMORY_BYTES:
             told = dict(zip(sizes, self._sizes, strict=True))
             raise ValueError(
                 f"input_size, hidden_size and num_layers must give weights that fit into memory; got {told}"
             )
         return count
+
+    def __copy__(self: Own) -> Own:
+        other, state = object.__new__(type(self)), object.__reduce_ex__(self, 2)[2]
+        attributes, slots = state if isinstance(state, tuple) else (state, {})  # of classes that users derive
+        vars(other).update(attributes, _holder=_Holder(self._holder.version))
+        for name, value in slots.items():
+            object.__setattr__(other, name, value)
+        return other
 
     @property
     def _called(self) -> str:
@@ -201,7 +234,7 @@ class Module(Fixed):
         return shapes
 
     def _set(self, vector: np.ndarray) -> None:
-        self._version = _Version(vector)
+        self._holder.version = _Version(vector)
 
     @property
     def parameters(self) -> np.ndarray:
@@ -209,7 +242,8 @@ class Module(Fixed):
 
         Assigning a vector of the same length copies it. What is not finite is refused with a ValueError.
         """
-        return self._version.parameters
+        found: np.ndarray = self._holder.version.parameters
+        return found
 
     @parameters.setter
     def parameters(self, vector: Any) -> None:
@@ -263,12 +297,16 @@ class Module(Fixed):
     def state_dict(self) -> dict[str, np.ndarray]:
         """The parameters by name: read-only views, in PyTorch's names, shapes and order of gates.
 
+        Of a layer that is quantized: integers and scales, see `quantize`.
+
         Examples
         --------
         >>> import numba_pack as nbp
         >>> {name: value.shape for name, value in nbp.LSTM(3, 2).state_dict().items()}
         {'weight_ih_l0': (8, 3), 'weight_hh_l0': (8, 2), 'bias_ih_l0': (8,), 'bias_hh_l0': (8,)}
         """
+        if self._is_quantized:
+            return dict(self._holder.version.arrays)
         return self.views(self.parameters)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:
@@ -300,6 +338,7 @@ class Module(Fixed):
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"state_dict must be a mapping of names to arrays; got {kind_of(state_dict)}")
         prefix = as_prefix(prefix)
+        self._refuse_integers("load_state_dict")
         values, called = entries(state_dict, prefix)
         missing, extra = self._shapes.keys() - values.keys(), list(values.keys() - self._shapes.keys())
         extra += [str(name) for name in state_dict if not prefix and not isinstance(name, str)]
@@ -324,7 +363,7 @@ class Module(Fixed):
 
     def _packed(self) -> Any:
         """The weights as the engine takes them."""
-        return self._version.made_by(engine.prepare, self.cell, self._constants, self._sizes)
+        return self._holder.version.made_by(engine.prepare, self)
 
     @property
     def weights(self) -> Weights:
@@ -333,7 +372,139 @@ class Module(Fixed):
         A named tuple of the parameters, the same packed for the kernels, and the sizes. It stays what it is when new
         parameters are assigned: take it again to have them.
         """
-        return make_all(self._version.made_by(packed_weights, self.cell, self._constants, self._sizes))
+        return make_all(self._holder.version.made_by(packed_weights, self))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights in memory: as `state_dict` has them, and the same packed for the CPU's kernels.
+
+        Examples
+        --------
+        >>> import numba_pack as nbp
+        >>> nbp.GRU(3, 2).nbytes > nbp.GRU(3, 2).parameters.nbytes
+        True
+        """
+        panels: np.ndarray = self._holder.version.made_by(packed_weights, self).panels
+        return panels.nbytes + sum(array.nbytes for array in self.state_dict().values())
+
+    # -- precision -----------------------------------------------------------------------------------------------------
+
+    def with_precision(self: Own, matmul_precision: str) -> Own:
+        """The same layer, computed in another precision.
+
+        Both have the same parameters: what is assigned to either, also by `load_state_dict`, both have from then on.
+        In all else it is a copy, as `copy.copy` makes it.
+
+        Parameters
+        ----------
+        matmul_precision : {"highest", "high", "medium"}
+            As where a layer is made.
+
+        Returns
+        -------
+        layer
+            Of the same class.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is none of these; if it is not "highest" and the layer is in float64; if the layer is quantized.
+
+        Examples
+        --------
+        >>> import numba_pack as nbp
+        >>> gru = nbp.GRU(3, 2, rng=0)
+        >>> quick = gru.with_precision("medium")
+        >>> quick
+        GRU(3, 2, matmul_precision='medium')
+        >>> gru.parameters = 2 * gru.parameters
+        >>> quick.parameters is gru.parameters
+        True
+        """
+        precision = precision_of(as_precision(matmul_precision, "matmul_precision"), self.dtype)
+        if self._is_quantized:
+            raise ValueError(f"with_precision must be called of a layer in float; got {self!r}")
+        other = copy.copy(self)
+        vars(other).update(matmul_precision=precision, _holder=self._holder)
+        return other
+
+    @property
+    def _is_quantized(self) -> bool:
+        return isinstance(self._holder.version, Integers)
+
+    def _refuse_integers(self, what: str) -> None:
+        """Refuse what only a layer in float can do."""
+        if self._is_quantized:
+            raise TypeError(
+                f"{what} must be called of a layer in float, which can be trained: quantize is for inference; got "
+                f"{self!r}"
+            )
+
+    def quantize(self: Own, to: str) -> Own:
+        """A layer for inference whose weights are integers, in a quarter of the memory.
+
+        Each row of a weight matrix becomes integers of 8 bits and a scale, symmetric about zero, and so does each row
+        of the input and of h that it is multiplied by. Sums are exact; biases, gates and states stay in float32.
+        The layer is called as this one, also in compiled code and by `serving.Streams`. It has no ``parameters``, and
+        cannot be trained; its `state_dict` has integers, and by ``weight_ih_l0_scale`` the scales of the rows of
+        ``weight_ih_l0``. `save`, `load` and pickles keep it bit for bit.
+
+        Parameters
+        ----------
+        to : {"int8"}
+
+        Returns
+        -------
+        layer
+            Of the same class. It shares nothing with this one, which is not changed.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``to`` is another; if the layer is in float64, is quantized already, or has a product over more than
+            65536 inputs or units; where the backend is ``cuda``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import numba_pack as nbp
+        >>> lstm = nbp.LSTM(12, 100, rng=0)
+        >>> small = lstm.quantize("int8")
+        >>> small
+        LSTM(12, 100).quantize('int8')
+        >>> x = np.random.default_rng(0).standard_normal((7, 12), np.float32)
+        >>> bool(np.abs(small(x)[0] - lstm(x)[0]).max() < 0.02)
+        True
+        >>> small.state_dict()["weight_hh_l0"].dtype, small.state_dict()["weight_hh_l0_scale"].shape
+        (dtype('int8'), (400,))
+        """
+        if not isinstance(to, str):
+            raise TypeError(f"to must be 'int8'; got {to!r}")
+        if to != "int8":
+            raise ValueError(f"to must be 'int8'; got {to!r}")
+        if backend == "cuda":
+            raise ValueError("quantize is for the CPU; the backend is cuda")
+        if self._is_quantized:
+            raise ValueError(f"quantize must be called of a layer in float; got {self!r}")
+        if self.dtype != np.float32:
+            raise ValueError(f"quantize must be called of a layer in float32; got {self!r}")
+        self._check_sums()
+        other = copy.copy(self)
+        vars(other)["matmul_precision"] = "highest"  # of which nothing is left to say
+        other._set_integers(integers_of(self.state_dict()))
+        return other
+
+    def _check_sums(self) -> None:
+        """Refuse to quantize what would sum too many products."""
+        for name, shape in self._shapes.items():
+            if len(shape) == 2 and shape[1] > LARGEST_SUM:
+                raise ValueError(
+                    f"quantize must be called of a layer whose products have at most {LARGEST_SUM} terms; "
+                    f"{name} has {shape[1]} columns"
+                )
+
+    def _set_integers(self, arrays: dict[str, np.ndarray]) -> None:
+        self._holder.version = Integers(arrays)
 
     # -- states --------------------------------------------------------------------------------------------------------
 
@@ -397,7 +568,7 @@ class Module(Fixed):
                 options.append(f"{name}={getattr(self, name)!r}")
         if self.dtype != np.float32:
             options.append(f"dtype={self.dtype}")
-        return f"{self._called}({', '.join(options)})"
+        return f"{self._called}({', '.join(options)})" + ".quantize('int8')" * self._is_quantized
 
     def _options(self) -> dict[str, Any]:
         """What says what this computes, as arguments of its class or cell: all but dtype and rng."""

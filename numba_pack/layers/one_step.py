@@ -26,11 +26,13 @@ class Step(Module, Generic[State]):
 
     num_layers = num_directions = 1
 
-    def __init__(self, cell: Cell, input_size: int, hidden_size: int, bias: bool, dtype: Any, rng: Any) -> None:
+    def __init__(
+        self, cell: Cell, input_size: int, hidden_size: int, bias: bool, dtype: Any, rng: Any, matmul_precision: Any
+    ) -> None:
         self.input_size = as_size(input_size, "input_size")
         self.hidden_size = self.output_size = as_size(hidden_size, "hidden_size")
         self.bias = as_flag(bias, "bias")
-        super().__init__(cell, {}, dtype, as_generator(rng))
+        super().__init__(cell, {}, dtype, as_generator(rng), matmul_precision)
 
     def _named(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
         return {name.removesuffix("_l0"): shape for name, shape in shapes.items()}
@@ -79,6 +81,7 @@ class Step(Module, Generic[State]):
         TypeError, ValueError
             If an argument has the wrong kind, dtype or shape.
         """
+        self._refuse_integers("forward")
         form = OneStep(input, self.input_size, self.dtype)
         results, saved = engine.record(self._packed(), form.batch, self._states(form, hx, "hx"), _NO_DROPOUT)
         return self._state_back(form, results.h_n, results.others_n), Tape(self, form, saved)
@@ -103,6 +106,7 @@ class Step(Module, Generic[State]):
         TypeError, ValueError
             If the tape is not one of this cell or was used before, or d_state has the wrong kind, dtype or shape.
         """
+        self._refuse_integers("backward")
         form = as_tape(tape, "second").of(self, "cell")
         d_states = self._states(form, d_state, "d_state", parts_may_be_none=True)
         d_rows = form.arrays.zeros((form.B, self.hidden_size), self.dtype)
@@ -126,6 +130,8 @@ class RNNCell(Step[np.ndarray]):
         float32 or float64.
     rng : None, int, or numpy.random.Generator
         Draws the parameters, uniformly between -1 / sqrt(H) and 1 / sqrt(H).
+    matmul_precision : {"highest", "high", "medium"}, optional
+        How exactly, at least, the products of a float32 cell are computed: see `LSTM`.
 
     Raises
     ------
@@ -152,9 +158,11 @@ class RNNCell(Step[np.ndarray]):
         nonlinearity: str = "tanh",
         dtype: Any = np.float32,
         rng: Any = None,
+        *,
+        matmul_precision: str | None = None,
     ) -> None:
         self.nonlinearity = as_nonlinearity(nonlinearity)
-        super().__init__(RNN_CELLS[nonlinearity], input_size, hidden_size, bias, dtype, rng)
+        super().__init__(RNN_CELLS[nonlinearity], input_size, hidden_size, bias, dtype, rng, matmul_precision)
 
 
 class LSTMCell(Step[tuple[np.ndarray, np.ndarray]]):
@@ -170,6 +178,8 @@ class LSTMCell(Step[tuple[np.ndarray, np.ndarray]]):
         float32 or float64.
     rng : None, int, or numpy.random.Generator
         Draws the parameters, uniformly between -1 / sqrt(H) and 1 / sqrt(H).
+    matmul_precision : {"highest", "high", "medium"}, optional
+        How exactly, at least, the products of a float32 cell are computed: see `LSTM`.
 
     Raises
     ------
@@ -188,9 +198,16 @@ class LSTMCell(Step[tuple[np.ndarray, np.ndarray]]):
     """
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, dtype: Any = np.float32, rng: Any = None
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        dtype: Any = np.float32,
+        rng: Any = None,
+        *,
+        matmul_precision: str | None = None,
     ) -> None:
-        super().__init__(LSTM, input_size, hidden_size, bias, dtype, rng)
+        super().__init__(LSTM, input_size, hidden_size, bias, dtype, rng, matmul_precision)
 
 
 class GRUCell(Step[np.ndarray]):
@@ -206,6 +223,8 @@ class GRUCell(Step[np.ndarray]):
         float32 or float64.
     rng : None, int, or numpy.random.Generator
         Draws the parameters, uniformly between -1 / sqrt(H) and 1 / sqrt(H).
+    matmul_precision : {"highest", "high", "medium"}, optional
+        How exactly, at least, the products of a float32 cell are computed: see `LSTM`.
 
     Raises
     ------
@@ -223,6 +242,13 @@ class GRUCell(Step[np.ndarray]):
     """
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, dtype: Any = np.float32, rng: Any = None
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        dtype: Any = np.float32,
+        rng: Any = None,
+        *,
+        matmul_precision: str | None = None,
     ) -> None:
-        super().__init__(GRU, input_size, hidden_size, bias, dtype, rng)
+        super().__init__(GRU, input_size, hidden_size, bias, dtype, rng, matmul_precision)

@@ -22,7 +22,8 @@ from ..packing.checks import as_flag, as_size
 from .engine import engine
 from .forms import Form, form_of
 from .layer import MOST_LAYERS, Layer, _as_rate
-from .module import _described, _parts, as_generator
+from .module import _described, _Holder, _parts, as_generator
+from .quantized import SCALE, Integers
 from .tape import Gradients, Tape, as_tape
 
 __all__ = ["Stack"]
@@ -41,6 +42,13 @@ class _Version:
             layer._set(parameters[at : at + size])
             self.layers.append(layer)
             at += size
+        self._by_precision = {self.layers[0].matmul_precision: self.layers}
+
+    def of(self, precision: str) -> list[Layer[Any]]:
+        """The layers, computed in this precision."""
+        if precision not in self._by_precision:
+            self._by_precision[precision] = [layer.with_precision(precision) for layer in self.layers]
+        return self._by_precision[precision]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _version_of, (self.parameters, [_bare(layer) for layer in self.layers])
@@ -49,12 +57,41 @@ class _Version:
 def _bare(layer: Layer[Any]) -> Layer[Any]:
     """A copy that waits for its parameters."""
     layer = copy.copy(layer)
-    del vars(layer)["_version"]
+    vars(layer)["_holder"] = _Holder()
     return layer
 
 
 def _version_of(pickled: np.ndarray, layers: list[Layer[Any]]) -> _Version:
     return _Version(pickled.copy(), layers)  # whose memory may be shared with another process
+
+
+class _Integers(Integers):
+    """The weights of a stack that is quantized, and the layers that each have a part of them."""
+
+    def __init__(self, arrays: dict[str, np.ndarray], layers: Sequence[Layer[Any]]) -> None:
+        super().__init__(arrays)
+        self.layers = list(map(_bare, layers))
+        for i, layer in enumerate(self.layers):
+            vars(layer)["matmul_precision"] = "highest"
+            names = {name + end: _name_in_stack(name, i) + end for name in layer._shapes for end in ("", SCALE)}
+            layer._set_integers({own: arrays[name] for own, name in names.items() if name in arrays})
+
+    def of(self, precision: str) -> list[Layer[Any]]:
+        """The layers, which have no precision."""
+        return self.layers
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _integers_of, (self.arrays, [_bare(layer) for layer in self.layers])
+
+
+def _integers_of(pickled: dict[str, np.ndarray], layers: list[Layer[Any]]) -> _Integers:
+    return _Integers({name: array.copy() for name, array in pickled.items()}, layers)
+
+
+def _name_in_stack(name: str, number: int) -> str:
+    """What a parameter of the layer of that number is called."""
+    own, _, reverse = name.rpartition("_l0")
+    return f"{own}_l{number}{reverse}"
 
 
 class _Saved(NamedTuple):
@@ -99,7 +136,6 @@ class Stack(Layer[Any]):
 
     #: of each layer
     hidden_size: tuple[int, ...]  # type: ignore[assignment]
-    _version: _Version  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -146,6 +182,7 @@ class Stack(Layer[Any]):
             num_layers=count,
             dropout=float(dropout),
             return_states=return_states,
+            _holder=_Holder(),
         )
         self._put_together(layers)
         self._training_calls = Calls(int(generator.integers(2**32, dtype=np.uint32)), seeded=rng is not None)
@@ -154,25 +191,31 @@ class Stack(Layer[Any]):
         """Note the layers, and their parameters as one vector."""
         self._shapes = {}
         for i, layer in enumerate(layers):
-            for name, shape in layer._shapes.items():
-                name, _, reverse = name.rpartition("_l0")
-                self._shapes[f"{name}_l{i}{reverse}"] = shape
-        self._version = _Version(np.concatenate([layer.parameters for layer in layers]), layers)
+            self._shapes |= {_name_in_stack(name, i): shape for name, shape in layer._shapes.items()}
+        self._holder.version = _Version(np.concatenate([layer.parameters for layer in layers]), layers)
 
     def _set(self, vector: np.ndarray) -> None:
-        self._version = _Version(vector, self._version.layers)
+        self._holder.version = _Version(vector, self._holder.version.layers)
+
+    def _set_integers(self, arrays: dict[str, np.ndarray]) -> None:
+        self._holder.version = _Integers(arrays, self._holder.version.layers)
+
+    def _layers(self) -> list[Layer[Any]]:
+        """Each layer, from the first on, in the precision of this stack, with the parameters as they are."""
+        found: list[Layer[Any]] = self._holder.version.of(self.matmul_precision)
+        return found
 
     def _for_inputs(self, input_size: int) -> Any:
         other = copy.copy(self)
         vars(other)["input_size"] = input_size
-        first, *rest = self._version.layers
+        first, *rest = self._layers()
         other._put_together([first._for_inputs(input_size), *rest])
         return other
 
     @property
     def layers(self) -> tuple[Layer[Any], ...]:
         """Each layer, from the first on, with the parameters as they are: copies, which stay what they are."""
-        return tuple(map(copy.copy, self._version.layers))
+        return tuple(map(copy.copy, self._layers()))
 
     @property
     def weights(self) -> Any:
@@ -183,15 +226,20 @@ class Stack(Layer[Any]):
         )
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the weights of all layers."""
+        return sum(layer.nbytes for layer in self._layers())
+
+    @property
     def _called(self) -> str:
-        return self._version.layers[0]._called
+        return self._layers()[0]._called
 
     def _options(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in ("num_layers", "dropout", "return_states")}
-        return {**self._version.layers[0]._options(), **own, "hidden_size": list(self.hidden_size)}
+        return {**self._layers()[0]._options(), **own, "hidden_size": list(self.hidden_size)}
 
     def __repr__(self) -> str:
-        shown = copy.copy(self._version.layers[0])
+        shown = copy.copy(self._layers()[0])
         vars(shown).update(hidden_size=list(self.hidden_size), dropout=self.dropout, return_states=self.return_states)
         return repr(shown)
 
@@ -218,7 +266,7 @@ class Stack(Layer[Any]):
             If an argument has the wrong kind, dtype or shape.
         """
         form = form_of(input, self.input_size, self.dtype, self.batch_first)
-        layers = self._version.layers
+        layers = self._layers()
         firsts, _ = self._first_states_of(layers, form, hx)
         batch, state = form.batch, []
         for layer, first in zip(layers, firsts, strict=True):
@@ -247,8 +295,9 @@ class Stack(Layer[Any]):
         TypeError, ValueError
             If an argument has the wrong kind, dtype or shape.
         """
+        self._refuse_integers("forward")
         form = form_of(input, self.input_size, self.dtype, self.batch_first)
-        layers = self._version.layers
+        layers = self._layers()
         firsts, shared = self._first_states_of(layers, form, hx)
         rate = self.dropout if len(layers) > 1 else 0.0
         dropped = self._training_calls.next(rate, self.recurrent_dropout, self.cell.noises > 0)
@@ -292,9 +341,10 @@ class Stack(Layer[Any]):
         TypeError, ValueError
             If the tape is not one of this layer or was used before, or a gradient has the wrong kind, dtype or shape.
         """
+        self._refuse_integers("backward")
         form = as_tape(tape, "third").of(self, "layer")  # arguments are checked before the tape is used up
         as_flag(input_grad, "input_grad")
-        layers = self._version.layers
+        layers = self._layers()
         d_states = [
             layer._states(form, d, f"d_state[{i}]", parts_may_be_none=True)
             for i, (layer, d) in enumerate(zip(layers, self._each(d_state, "d_state"), strict=True))

@@ -3,7 +3,8 @@
 A layer's parameters are tensors of the file; if the layer has a name, theirs begin with it and a dot, as in the state
 dict of a PyTorch model. The metadata have one entry, ``numba_pack``: JSON, ``{name: {"kind": "LSTM", "input_size": 3,
 ...}}``, where a layer without a name has the name ``""``. The kind is what `numba_pack` or `numba_pack.cells` calls it;
-a layer of a cell of the user's own has ``"cell": name`` in its place. Formulas are not in files, and no code that a
+a layer of a cell of the user's own has ``"cell": name`` in its place. One that is quantized has ``"quantize": "int8"``
+besides, and for each matrix of integers a tensor of scales. Formulas are not in files, and no code that a
 file names is run. A file of other origin need not have metadata: all but three options follow from names and shapes.
 """
 
@@ -29,6 +30,7 @@ from .from_names import KINDS, kind_by_shapes, options_by_shapes
 from .layer import Layer, layer_of
 from .module import Module, as_generator, option_names
 from .parametrized import computed_from, of_a_net, resolved
+from .quantized import SCALE, floats_of
 from .stack import Stack
 
 __all__ = ["as_path", "check_file", "load", "save", "write"]
@@ -151,7 +153,7 @@ def save(path: str | os.PathLike[str], layers: Any) -> None:
                 f"got {kind_of(layer, *KINDS.values(), Layer)}"
             )
         tensors.update({f"{name}.{key}" if name else key: value for key, value in layer.state_dict().items()})
-        metadata[name] = {**what, **layer._options()}
+        metadata[name] = {**what, **layer._options(), **({"quantize": "int8"} if layer._is_quantized else {})}
     text = json.dumps(metadata, default=lambda number: number.item())  # of NumPy, as options may be
     write(path, safetensors.numpy.save(tensors, {"numba_pack": text}))
 
@@ -183,7 +185,8 @@ def load(
     A file of other origin may hold the state dict of a whole model: its recurrent layers and cells are read, by the
     names that they have there, and other tensors are left alone. Kind, sizes, layers, directions, bias, projection and
     dtype follow from the tensors; F16 and BF16 become float32. The arguments say the rest, for all layers of
-    the file that have such an option.
+    the file that have such an option. Layers that were saved with a ``matmul_precision`` have it again, whatever the
+    default is; those of other origin have the default.
 
     Parameters
     ----------
@@ -267,6 +270,7 @@ class _Told(NamedTuple):
     cell: Cell | None = None
     #: and, of one of `KINDS`, its "kind"
     options: Mapping[str, Any] = MappingProxyType({})
+    quantized: bool = False
 
 
 def _by_name(cells: Any) -> dict[str, Cell]:
@@ -293,19 +297,22 @@ def _read(path: str, cells: Mapping[str, Cell]) -> tuple[dict[str, _Told], dict[
         with safetensors.safe_open(path, framework="np") as file:
             told = _metadata((file.metadata() or {}).get("numba_pack", "{}"), cells)
             for key in file.keys():  # noqa: SIM118 (it is no mapping)
-                found = of_a_net(key) or _unit_weight(key, told)
+                found = of_a_net(key) or _unit_weight(key, told) or _scales(key, told)
                 if found:
                     prefix, name = found
                     keys.setdefault(prefix[:-1], {})[name] = key  # without its dot
-            return told, {layer: _tensors(file, path, named) for layer, named in keys.items()}
+            return told, {
+                layer: _tensors(file, path, named, told.get(layer, _Told()).quantized) for layer, named in keys.items()
+            }
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: not a safetensors file, or a damaged one: {error}") from error
     except (ValueError, OverflowError) as error:  # shapes that NumPy cannot have among them
         raise ValueError(f"{path}: {error}") from error
 
 
-def _tensors(file: Any, path: str, keys: Mapping[str, str]) -> dict[str, np.ndarray]:
+def _tensors(file: Any, path: str, keys: Mapping[str, str], quantized: bool) -> dict[str, np.ndarray]:
     """The parameters of a layer by their names in it, of their keys in the file."""
+    dtypes = _DTYPES | ({"I8": np.int8} if quantized else {})
 
     def called(name: str) -> str:
         return repr(keys[name])
@@ -313,11 +320,11 @@ def _tensors(file: Any, path: str, keys: Mapping[str, str]) -> dict[str, np.ndar
     def read(name: str) -> np.ndarray:
         part = file.get_slice(keys[name])
         dtype = part.get_dtype()
-        if dtype not in _DTYPES:
+        if dtype not in dtypes:
             raise ValueError(f"{called(name)} must be F16, BF16, F32 or F64; it is {dtype}")
         if dtype == "BF16":
             return _bfloat16(path, keys[name], part.get_shape())
-        value: np.ndarray = file.get_tensor(keys[name]).astype(_DTYPES[dtype], copy=False)
+        value: np.ndarray = file.get_tensor(keys[name]).astype(dtypes[dtype], copy=False)
         return value
 
     values = resolved(keys, read, called)
@@ -325,7 +332,8 @@ def _tensors(file: Any, path: str, keys: Mapping[str, str]) -> dict[str, np.ndar
         of = computed_from(name)
         if of:
             raise ValueError(f"{called(name)} is no parameter: {of}")
-    return {name: value() for name, value in values.items()}
+    tensors = {name: value() for name, value in values.items()}
+    return floats_of(tensors) if quantized else tensors
 
 
 def _bfloat16(path: str, key: str, shape: Sequence[int]) -> np.ndarray:
@@ -345,6 +353,12 @@ def _unit_weight(key: str, told: Mapping[str, _Told]) -> tuple[str, str] | None:
     return (match["prefix"], match["name"]) if match and cell and match["unit"] in cell.arguments.unit_weights else None
 
 
+def _scales(key: str, told: Mapping[str, _Told]) -> tuple[str, str] | None:
+    """The prefix and the rest of the name of the scales of a layer that is quantized; None for other tensors."""
+    found = of_a_net(key.removesuffix(SCALE)) if key.endswith(SCALE) else None
+    return (found[0], found[1] + SCALE) if found and told.get(found[0][:-1], _Told()).quantized else None
+
+
 def _metadata(text: str, cells: Mapping[str, Cell]) -> dict[str, _Told]:
     """The cell and the options of each layer by its name."""
     try:
@@ -357,14 +371,19 @@ def _metadata(text: str, cells: Mapping[str, Cell]) -> dict[str, _Told]:
 
 
 def _told(layer: str, options: dict[str, Any], cells: Mapping[str, Cell]) -> _Told:
+    options = {"matmul_precision": "highest", **options}  # in which those were computed whose files do not tell it
+    quantized = options.pop("quantize", None)
+    if quantized not in (None, "int8"):
+        raise ValueError(f"{_called(layer)}: it must be quantized to 'int8', or not; its metadata tell {quantized!r}")
     key = "cell" if "cell" in options else "kind"
     name = options.get(key)
     if key == "kind" and (name is None or (name in list(KINDS) and not options.get("reverse"))):
-        return _Told(None, options)  # which have no such option
+        return _Told(None, options, quantized == "int8")  # which have no such option
     known = cells if key == "cell" else {**cells, **_PUBLISHED}
     if not isinstance(name, str) or name not in known:
         raise ValueError(f"{_called(layer)}: its cell {name!r} is not known: pass it in cells=[...]")
-    return _Told(known[name], {option: value for option, value in options.items() if option != key})
+    del options[key]
+    return _Told(known[name], options, quantized == "int8")
 
 
 def _layer(name: str, tensors: dict[str, np.ndarray], told: _Told, given: dict[str, Any], rng: Any) -> Module:
@@ -389,6 +408,8 @@ def _layer(name: str, tensors: dict[str, np.ndarray], told: _Told, given: dict[s
         make: Callable[..., Module] = partial(layer_of, told.cell) if told.cell else kind
         layer = make(**options, dtype=dtype, rng=rng)
         layer.load_state_dict(tensors)
+        if told.quantized:
+            layer = layer.quantize("int8")  # to the bits that the file has: see ``quantized.py``
     except (ValueError, TypeError) as error:
         raise ValueError(f"{_called(name)}: {error}") from error
     return layer

@@ -27,8 +27,8 @@ def warmup(*layers: Layer[Any], training: bool = False) -> None:
     Parameters
     ----------
     *layers : RNN, LSTM, GRU, or layers of any cell
-        What is compiled depends on the cell of a layer and its dtype, not on its sizes. If no layer is given, an LSTM,
-        a GRU and an RNN are compiled, in float32.
+        What is compiled depends on the cell of a layer, its dtype and its precision, and beyond that not on its sizes.
+        If no layer is given, an LSTM, a GRU and an RNN are compiled, in float32.
     training : bool
         Whether `forward` and `backward` are wanted, too.
 

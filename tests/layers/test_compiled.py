@@ -189,3 +189,16 @@ def test_what_may_be_none_is_of_the_right_type_where_it_is_not():
         run(packed, gru.weights, True, np.ones((1, len(LENGTHS), 3)))
     with pytest.raises(ValueError, match=r"hx.shape\[1\] must be the number of sequences: expected 8; got 2"):
         run(packed, gru.weights, True, np.ones((1, 2, 3), np.float32))
+
+
+@numba.njit
+def outputs(packed, weights):
+    return nbp.run(packed, weights)[0].data
+
+
+def test_one_function_is_not_taken_for_that_of_weights_whose_cell_has_the_same_name():
+    # a cell and its variants have one name; Numba knows the types of arguments again by names
+    packed = nbp.pack_sequence([np.ones((4, 5), np.float32)])
+    layers = [nbp.GRU(5, 7, rng=0, **options) for options in ({}, {"zoneout": 0.3}, {"layer_norm": True})]
+    for layer in [*layers, layers[0].with_precision("medium"), layers[0].quantize("int8"), *layers]:
+        np.testing.assert_array_equal(outputs(packed, layer.weights), layer(packed)[0].data)
