@@ -34,7 +34,8 @@ def main():
     print(nbp.packing_report(train.lengths, COLUMNS, arguments.hidden_size))
 
     cell, bidirectional = CELLS[arguments.cell], not arguments.unidirectional
-    layer = cell(COLUMNS, arguments.hidden_size, bidirectional=bidirectional, rng=rng)
+    options = {"bidirectional": bidirectional, "matmul_precision": arguments.matmul_precision}
+    layer = cell(COLUMNS, arguments.hidden_size, rng=rng, **options)
     model = Classifier(layer, SPEAKERS, rng)
     print(f"\n{layer}, {layer.parameters.size} parameters. The first batch compiles what is not cached yet.")
     history = fit(model, train, test, arguments.epochs, rng)
@@ -56,6 +57,7 @@ def parse_arguments():
     parser.add_argument("--unidirectional", action="store_true", help="scan forward in time only")
     parser.add_argument("--hidden-size", type=int, default=100, help="units in each direction (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=60, help="default: %(default)s")
+    parser.add_argument("--matmul-precision", choices=("highest", "high", "medium"), help="of the layer's products")
     parser.add_argument("--seed", type=int, default=0, help="of parameters and batches (default: %(default)s)")
     parser.add_argument("--output", default="japanese_vowels.png", help="where the figure goes (default: %(default)s)")
     return parser.parse_args()

@@ -1,10 +1,13 @@
 """The errors of sigmoid, tanh and their kin: over every float32, and over a dense sample of float64; and their time.
 
+The second table is of the cheaper ones that cells have whose factors are of 8 bits, over every float32.
+
     python -m bench.alone.activations            ten minutes
     python -m bench.alone.activations --quick    every 64th block of float32
 
-Errors are in units in the last place (ulp): the distance between floats of the size of the exact value. Times are of
-one value, where vectors of them come from the cache. Prints a Markdown table.
+Errors are in units in the last place (ulp), the distance between floats of the size of the exact value; those of the
+cheaper ones are as they are, or parts of the exact value. Times are of one value, where vectors of them come from the
+cache. Prints Markdown tables.
 """
 
 import argparse
@@ -20,7 +23,7 @@ import numpy as np
 from numba import njit
 from tqdm import tqdm
 
-from numba_pack.cells import activations
+from numba_pack.cells import activations, rough
 from numba_pack.simd.lanes import load, store, width
 from numba_pack.simd.memory import address
 
@@ -35,6 +38,14 @@ SPECIAL_VALUES = {
     "erf": [0.0, -0.0, 1.0, -1.0, math.nan],
 }
 ODD = ("tanh", "erf")
+#: cheaper functions: the name of the exact one, and those of its errors that are bounded
+ROUGH = {
+    rough.tanh: ("tanh", ("absolute", "relative")),
+    rough.tanh_as_quotient: ("tanh", ("absolute", "relative")),
+    rough.sigmoid: ("sigmoid", ("absolute",)),
+    rough.sigmoid_as_quotient: ("sigmoid", ("absolute",)),
+    rough.exp: ("exp", ("relative",)),
+}
 
 
 def main():
@@ -49,10 +60,17 @@ def main():
         for dtype, blocks in ((np.float32, every_float32(64 if quick else 1)), (np.float64, float64_sample()))
         for name in SPECIAL_VALUES
     ]
-    for cells in (header, ["---"] * len(header), *rows):
-        print("| " + " | ".join(map(str, cells)) + " |")
+    show(header, rows)
+    header = ("cheaper function", "values", *_ROUGH_ERRORS, "falls by at most", "at 0, ±infinity and NaN", "ns each")
+    show(header, [rough_row(function, *of, every_float32(64 if quick else 1)) for function, of in ROUGH.items()])
     if np.finfo(np.longdouble).eps == np.finfo(np.float64).eps:
         print("\nlong double is no wider than float64 here: the errors of float64 mean nothing.")
+
+
+def show(header, rows):
+    print()
+    for cells in (header, ["---"] * len(header), *rows):
+        print("| " + " | ".join(map(str, cells)) + " |")
 
 
 def row(name, dtype, blocks):
@@ -70,9 +88,6 @@ def row(name, dtype, blocks):
         if len(y):
             monotone &= bool(y[0] >= last and (y[1:] >= y[:-1]).all())
             last = y[-1]
-    special = apply(np.array(SPECIAL, dtype).repeat(16))[::16]
-    expected = np.array(SPECIAL_VALUES[name], dtype)
-    signs = np.signbit(special[:4]) == np.signbit(expected[:4])
     return (
         name,
         dtype.__name__,
@@ -81,9 +96,29 @@ def row(name, dtype, blocks):
         f"{at:.9g}",
         "yes" if monotone else "NO",
         "-" if name not in ODD else "yes" if odd else "NO",
-        "right" if np.array_equal(special, expected, equal_nan=True) and signs.all() else "WRONG",
+        at_special(name, apply, dtype),
         f"{nanoseconds(getattr(activations, name), dtype):.2f}",
     )
+
+
+def rough_row(function, name, bounded, blocks):
+    """One line of the table of cheaper functions."""
+    apply, largest = on_lanes(function), _ROUGH_LARGEST[name]
+    count, worst, highest, fall = 0, (0.0, 0.0), -math.inf, 0.0
+    for x in tqdm(blocks, function.__name__):
+        *errors, highest, fallen = largest(x, apply(x), highest)
+        count, worst, fall = count + len(x), tuple(map(max, worst, errors)), max(fall, fallen)
+    errors = [f"{error:.3g}" if kind in bounded else "-" for kind, error in zip(_ROUGH_ERRORS, worst, strict=True)]
+    right, time_of_one = at_special(name, apply, np.float32), nanoseconds(function, np.float32)
+    return (function.__name__, count, *errors, f"{fall:.3g}", right, f"{time_of_one:.2f}")
+
+
+def at_special(name, apply, dtype):
+    """Whether the values where they are known are right."""
+    special = apply(np.array(SPECIAL, dtype).repeat(16))[::16]
+    expected = np.array(SPECIAL_VALUES[name], dtype)
+    signs = np.signbit(special[:4]) == np.signbit(expected[:4])
+    return "right" if np.array_equal(special, expected, equal_nan=True) and signs.all() else "WRONG"
 
 
 def nanoseconds(function, dtype):
@@ -163,16 +198,48 @@ def _errors(exact):
     return largest
 
 
+_ROUGH_ERRORS = ("absolute", "relative")
+
+
+def _rough_errors(exact, relative):
+    """Of blocks in ascending order: both errors where the exact value is a float of normal size; the highest value, and
+    by how much a later one was below it, or by what part of it."""
+
+    @njit(error_model="numpy")
+    def largest(x, y, highest):
+        of_value, of_relative, fall = 0.0, 0.0, 0.0
+        for i in range(len(x)):
+            reference, value = exact(np.float64(x[i])), np.float64(y[i])
+            error = abs(value - reference)
+            if math.isfinite(np.float32(reference)):
+                of_value = max(of_value, error)
+                if abs(reference) > 1.7e-38:
+                    of_relative = max(of_relative, error / abs(reference))
+                elif error > 1.7e-38:
+                    of_relative = math.inf
+            elif np.float32(reference) != y[i]:
+                of_value = of_relative = math.inf
+            if value > highest:
+                highest = value
+            elif math.isfinite(highest):
+                fall = max(fall, (highest - value) / (highest if relative else 1.0) if value < highest else 0.0)
+        return of_value, of_relative, highest, fall
+
+    return largest
+
+
 _SMALLEST = float(np.finfo(np.float32).tiny)
-_LARGEST = {
-    "sigmoid": _errors(njit(error_model="numpy")(lambda x: 1.0 / (1.0 + math.exp(-x)))),
-    "tanh": _errors(njit(lambda x: math.tanh(x))),
-    "exp": _errors(njit(lambda x: math.exp(x))),
-    "expm1": _errors(njit(lambda x: math.expm1(x))),
+_EXACT = {
+    "sigmoid": njit(error_model="numpy")(lambda x: 1.0 / (1.0 + math.exp(-x))),
+    "tanh": njit(lambda x: math.tanh(x)),
+    "exp": njit(lambda x: math.exp(x)),
+    "expm1": njit(lambda x: math.expm1(x)),
     # a subnormal number is taken as 0
-    "log": _errors(njit(lambda x: math.log(x) if x >= _SMALLEST else -math.inf if x >= 0 else math.nan)),
-    "erf": _errors(njit(lambda x: math.erf(x))),
+    "log": njit(lambda x: math.log(x) if x >= _SMALLEST else -math.inf if x >= 0 else math.nan),
+    "erf": njit(lambda x: math.erf(x)),
 }
+_LARGEST = {name: _errors(exact) for name, exact in _EXACT.items()}
+_ROUGH_LARGEST = {name: _rough_errors(_EXACT[name], name == "exp") for name, _ in ROUGH.values()}
 
 
 # -- float64: a sample -------------------------------------------------------------------------------------------------
