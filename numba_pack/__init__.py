@@ -10,7 +10,8 @@ layers               `RNN`, `LSTM`, `GRU`; their `Tape` and `Gradients`; `symbol
 one step             `RNNCell`, `LSTMCell`, `GRUCell`
 cells                the module `cells`: a cell of one's own as one function, and those that were published
 in compiled code     all packing functions; `run`, `rnn`, `lstm`, `gru`, each with ``_forward`` and ``_backward``
-training             the modules `optim` and `losses`
+beside layers        `Linear`, `Embedding`; `Model`, several parts as one vector, one gradient and one file
+training             the modules `optim`, `losses` and `data`
 serving              the module `serving`: streams, each with its state carried from call to call
 in and out           `load`, `save`, `from_state_dict`; the module `interop`: PyTorch, ONNX, Keras, and ragged data
 how it runs          `threads`, `set_num_threads`, `get_num_threads`, `warmup`, `backend`; ``python -m numba_pack``
@@ -23,9 +24,12 @@ Letters in shapes: B sequences, T steps of the longest, N packed rows (the sum o
 P outputs (H without a projection), G gate rows (4 H for an LSTM, 3 H for a GRU, H for an RNN), L layers, D directions.
 """
 
-from . import cells, interop, losses, optim, serving
+from . import cells, data, interop, losses, optim, serving
 from ._backend import backend
 from .cpu.threads import get_num_threads, set_num_threads, threads
+from .kit.embedding import Embedding
+from .kit.linear import Linear
+from .kit.model import Model
 from .layers.compiled import (
     CompiledGradients,
     CompiledTape,
@@ -73,9 +77,12 @@ __all__ = [
     "RNN",
     "CompiledGradients",
     "CompiledTape",
+    "Embedding",
     "GRUCell",
     "Gradients",
     "LSTMCell",
+    "Linear",
+    "Model",
     "PackedSequence",
     "PackingReport",
     "RNNCell",
@@ -84,6 +91,7 @@ __all__ = [
     "cells",
     "check_packed",
     "concatenate",
+    "data",
     "fold_embedding",
     "from_state_dict",
     "get_float32_matmul_precision",

@@ -9,7 +9,7 @@ gradient, changes neither, and returns the next parameter vector, or works in pl
     adam.step(vector, gradient, out=vector)
 
 What an optimiser remembers has the layout and the dtype of the vector that it steps, so each vector needs an optimiser
-of its own; several layers that share one are joined by ``np.concatenate``. The updates are PyTorch's, and so are the
+of its own; layers that share one are parts of a `numba_pack.Model`. The updates are PyTorch's, and so are the
 names in ``state_dict``. A schedule is a function of the step, whose result is assigned: ``adam.lr = cosine_lr(...)``.
 
 Each step is one pass over its vectors, compiled at the first call, on one thread: it waits for memory.

@@ -67,6 +67,22 @@ if TYPE_CHECKING:
     nbp.set_float32_matmul_precision(nbp.get_float32_matmul_precision())
     nbp.GRU(3, 5, matmul_precision=16)  # type: ignore
 
+    # -- the kit
+
+    linear, embedding = nbp.Linear(3, 5), nbp.Embedding(9, 3)
+    assert_type(linear(packed), nbp.PackedSequence)
+    assert_type(linear(rows), Array)
+    assert_type(embedding(packed), nbp.PackedSequence)
+    logits, multiplied = linear.forward(packed)
+    loss, d_logits = nbp.losses.softmax_cross_entropy(logits, packed)
+    assert_type(d_logits, nbp.PackedSequence)
+    assert_type(linear.backward(multiplied, d_logits).input.data, Array)
+    model = nbp.Model(linear=linear, embedding=embedding)
+    assert_type(model.parameters, Array)
+    assert_type(model.gradient(linear=None, embedding=None), Array)
+    linear([1.0])  # type: ignore
+    nbp.losses.mse([1.0], rows)  # type: ignore
+
     # -- one step
 
     assert_type(nbp.GRUCell(3, 5)(rows), Array)

@@ -30,7 +30,7 @@ from .parametrized import as_prefix, computed_from, resolved
 from .precision import as_precision, precision_of
 from .quantized import LARGEST_SUM, Integers, integers_of
 
-__all__ = ["RNN_CELLS", "Module", "as_generator", "as_nonlinearity", "option_names"]
+__all__ = ["RNN_CELLS", "Module", "as_dtype", "as_floats", "as_generator", "as_nonlinearity", "option_names"]
 
 #: the cell of an RNN by its nonlinearity
 RNN_CELLS = {"tanh": RNNTanh, "relu": RNNRelu}

@@ -31,6 +31,7 @@ from .foreign import Ragged, arrays_of_lists, library_of, refuse_missing
 
 __all__ = [
     "MEMORY_BYTES",
+    "NUMERIC",
     "OUTSIDE",
     "ArgumentError",
     "address_of",

@@ -42,7 +42,7 @@ def test_what_is_wrong_is_refused_by_name_and_nothing_else_happens(group):
 #: what takes no arguments, or is only ever returned
 NOT_CALLED = {
     "CompiledGradients", "CompiledTape", "Gradients", "PackedSequence", "PackingReport", "Tape", "backend",
-    "get_float32_matmul_precision", "get_num_threads", "interop", "losses", "optim", "serving", "storage",
+    "data", "get_float32_matmul_precision", "get_num_threads", "interop", "losses", "optim", "serving", "storage",
 }  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def test_the_table_has_every_public_function_and_no_case_twice():
     cases = [case.what for group in bad_input.GROUPS.values() for case in group()]
     assert len(cases) == len(set(cases)) >= 1500
     named = " ".join(cases)
-    functions = {*nbp.__all__, *nbp.optim.__all__, *nbp.losses.__all__} - NOT_CALLED
+    functions = {*nbp.__all__, *nbp.optim.__all__, *nbp.losses.__all__, *nbp.data.__all__} - NOT_CALLED
     functions |= {f"@njit {name}, " for name in COMPILED} | {"from_torch", "to_torch", "accelerate"}
     assert not [name for name in sorted(functions) if name not in named]
 

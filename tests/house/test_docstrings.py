@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 import numba_pack as nbp
-from numba_pack import cells, losses, optim, serving
+from numba_pack import cells, data, losses, optim, serving
 from numba_pack.cells import Cell
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 PUBLIC = {
     f"{module.__name__}.{name}": getattr(module, name)
-    for module in (nbp, cells, optim, losses, serving)
+    for module in (nbp, cells, data, losses, optim, serving)
     for name in module.__all__
     if name != "backend"  # a string
 }

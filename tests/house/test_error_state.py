@@ -66,7 +66,25 @@ def steps_taken(dtype):
             yield optimizer.step(vector, vector, out=vector.copy())
     for limit in (0, 1e-300, 1.0, np.inf):
         yield nbp.optim.clip_grad_norm(vector, limit), nbp.optim.clip_grad_norm(vector[:4], limit)
-    yield nbp.losses.softmax_cross_entropy(extreme(dtype), np.array([0, 1, 2, 0, 1]))
+    for weights in (None, np.array([0.0, 1.0, 1e-300, 1.0, 1e300])):
+        for reduction in ("mean", "none"):
+            options = {"weights": weights, "reduction": reduction}
+            yield nbp.losses.softmax_cross_entropy(extreme(dtype), np.array([0, 1, 2, 0, 1]), **options)
+            yield nbp.losses.binary_cross_entropy(extreme(dtype), np.ones((5, 3)), **options)
+            yield nbp.losses.mse(extreme(dtype), extreme(dtype)[::-1], **options)
+            yield nbp.losses.huber(extreme(dtype), extreme(dtype)[::-1], **options)
+    yield nbp.losses.ctc(extreme(dtype)[:, None], [np.array([1, 2])], reduction="none")
+
+
+def parts_run(dtype):
+    linear, embedding = nbp.Linear(3, 4, dtype=dtype, rng=0), nbp.Embedding(4, 3, dtype=dtype, rng=0)
+    output, tape = linear.forward(extreme(dtype))
+    yield output, linear.backward(tape, output)
+    yield embedding.backward(embedding.forward(np.array([0, 1, 1, 0, 3]))[1], extreme(dtype))
+    linear.load_state_dict({name: np.full(value.shape, TINY) for name, value in linear.state_dict().items()})
+    model = nbp.Model(linear=linear, embedding=embedding)
+    model.parameters = np.full_like(model.parameters, np.finfo(dtype).smallest_subnormal)
+    yield model.parameters, model.gradient(linear=None, embedding=np.full(12, TINY, dtype))
 
 
 def batches_made(dtype):
@@ -91,7 +109,7 @@ def plain(value):
 
 
 @pytest.mark.parametrize("dtype", helpers.DTYPES)
-@pytest.mark.parametrize("what", [layers_run, parameters_made, steps_taken, batches_made])
+@pytest.mark.parametrize("what", [layers_run, parameters_made, steps_taken, parts_run, batches_made])
 def test_results_are_the_same_where_errors_and_warnings_are_raised(what, dtype):
     with np.errstate(all="ignore"):
         expected = [plain(result) for result in what(dtype)]

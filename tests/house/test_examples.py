@@ -129,6 +129,23 @@ def test_the_tagger_is_served_as_pytorch_has_trained_it(tmp_path):
     assert abs(served - in_torch) <= 0.02  # a few frames in which two speakers score all but alike
 
 
+def test_the_tagging_example_learns_and_goes_on_where_it_was_interrupted(tmp_path):
+    pytest.importorskip("safetensors", reason="the example writes a safetensors file")
+    pattern = r"([\d.]+)% of 8971 words in 500 sentences"
+    run_example("tagging.py", tmp_path, "--epochs", "1", "--output", "first")
+    resumed = number(pattern, run_example("tagging.py", tmp_path, "--epochs", "3", "--output", "first", "--resume"))
+    printed = run_example("tagging.py", tmp_path, "--epochs", "3", "--output", "whole")
+    assert number(pattern, printed) == resumed > 95
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert "man/NOUN saw/VERB the/DET second/ADJ saw/NOUN" in printed
+
+
+def test_the_reading_example_finds_digits_that_nobody_laid_out(tmp_path):
+    printed = run_example("reading.py", tmp_path)
+    assert number(r"([\d.]+)% of the digits of 300 lines are wrong", printed) < 6
+    assert re.search(r"^\d+ was read as \d+$", printed, flags=re.MULTILINE)
+
+
 def test_the_awkward_example_gives_back_what_awkward_can_use(tmp_path):
     pytest.importorskip("awkward", reason="the example is about Awkward arrays")
     pytest.importorskip("safetensors", reason="the example reads a safetensors file")

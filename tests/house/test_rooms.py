@@ -9,21 +9,23 @@ import numba_pack
 
 PACKAGE = Path(numba_pack.__file__).parent
 
-#: from the top; the two engines stand side by side, and neither knows the other
+#: from the top; what stands side by side does not know the other, as the two engines
 ROOMS = [
     ["the face"],
     ["interop"],
     ["serving"],
+    ["kit"],
     ["layers"],
     ["cuda", "cpu"],
     ["batch"],
     ["cells"],
+    ["losses", "data"],
     ["packing"],
     ["simd"],
     ["ground"],
 ]
 FACE = {"__init__", "__main__"}
-GROUND = {"_jit", "_inner", "_cache", "_forks", "_backend", "_arguments", "optim", "losses"}
+GROUND = {"_jit", "_inner", "_cache", "_forks", "_backend", "_arguments", "optim"}
 
 #: what is imported by name, when it is known to be needed: the arrays of the device that was found, and what reads the
 #: arrays of a library that is there already

@@ -1,0 +1,1 @@
+"""What a net needs beside recurrent layers, each with its gradient, and several parts as one."""

@@ -1,0 +1,384 @@
+"""Several parts as one: their parameters, their gradients, and a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .._arguments import kind_of
+from ..layers.forms import as_array
+from ..layers.module import Module
+from ..layers.parametrized import as_prefix
+from ..layers.storage import as_path, check_file, write
+from .part import Part
+
+__all__ = ["Model"]
+
+
+class Model:
+    """Several parts whose parameters are one flat vector, as an optimiser and `scipy.optimize` take it.
+
+    It runs nothing: what comes after what is the caller's. ``forward`` of each part gives a tape, ``backward`` takes
+    it, and `gradient` joins what comes back.
+
+    Parameters
+    ----------
+    **parts : layer, cell, Linear, Embedding, or another Model
+        By name. They are not copied, and are attributes of the model.
+
+    Attributes
+    ----------
+    parts : dict of str to part
+        All of them.
+    dtype : dtype
+        Of all of them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no part, one is none of these or there twice, they differ in dtype, or a name is that of a method.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numba_pack as nbp
+    >>> model = nbp.Model(
+    ...     embedding=nbp.Embedding(256, 4, rng=0),
+    ...     gru=nbp.GRU(4, 3, bidirectional=True, rng=0),
+    ...     linear=nbp.Linear(6, 2, rng=0),
+    ... )
+    >>> model.parameters.shape
+    (1200,)
+    >>> adam = nbp.optim.Adam(lr=0.1)
+    >>> text = nbp.pack_sequence([np.frombuffer(word, np.uint8) for word in (b"packed", b"rows")])
+    >>> labels = np.isin(text.data, list(b"aeiou")).astype(int)
+    >>> for _ in range(40):
+    ...     x, looked_up = model.embedding.forward(text)
+    ...     h, _, scanned = model.gru.forward(x)
+    ...     logits, multiplied = model.linear.forward(h)
+    ...     loss, d_logits = nbp.losses.softmax_cross_entropy(logits, labels)
+    ...     of_linear = model.linear.backward(multiplied, d_logits)
+    ...     of_gru = model.gru.backward(scanned, of_linear.input)
+    ...     of_embedding = model.embedding.backward(looked_up, of_gru.input)
+    ...     gradient = model.gradient(embedding=of_embedding, gru=of_gru, linear=of_linear)
+    ...     model.parameters = adam.step(model.parameters, gradient)
+    >>> loss < 0.1
+    True
+    """
+
+    parts: dict[str, Any]
+    dtype: np.dtype[Any]
+
+    def __init__(self, **parts: Any) -> None:
+        if not parts:
+            raise TypeError("parts must be given by name, as in Model(gru=gru, linear=linear); got none")
+        for name, part in parts.items():
+            if not isinstance(part, (Module, Part, Model)):
+                raise TypeError(
+                    f"{name} must be a layer, a cell, a Linear, an Embedding or a Model; "
+                    f"got {kind_of(part, Module, Part, Model)}"
+                )
+            if hasattr(Model, name) or name in ("parts", "dtype") or not name:
+                raise ValueError(f"parts must have names that no attribute of a Model has; got {name!r}")
+        leaves = [id(leaf) for part in parts.values() for leaf in _leaves(part)]
+        if len(set(leaves)) < len(leaves):
+            raise ValueError("parts must be there once each; got one of them twice")
+        dtypes = {name: part.dtype for name, part in parts.items()}
+        if len(set(dtypes.values())) > 1:
+            told = ", ".join(f"{dtype} of {name}" for name, dtype in dtypes.items())
+            raise TypeError(f"parts must have one dtype; got {told}")
+        self.parts, self.dtype = parts, next(iter(dtypes.values()))
+
+    def __getattr__(self, name: str) -> Any:
+        parts = self.__dict__.get("parts", {})
+        if name not in parts:
+            raise AttributeError(f"{type(self).__name__} has no attribute and no part {name!r}; it has {list(parts)}")
+        return parts[name]
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.parts]
+
+    @property
+    def parameters(self) -> np.ndarray:
+        """The parameters of all parts as one flat vector, read-only: a copy, part after part.
+
+        Assigning a vector of the same length copies it to the parts. What is not finite is refused with a ValueError.
+        """
+        vector = np.concatenate([part.parameters for part in self.parts.values()])
+        vector.flags.writeable = False
+        return vector
+
+    @parameters.setter
+    def parameters(self, vector: Any) -> None:
+        vector = as_array(vector, "parameters", (self._size(),), self.dtype)
+        before = [part.parameters for part in self.parts.values()]
+        try:
+            for part, values in zip(self.parts.values(), self._split(vector), strict=True):
+                part.parameters = values
+        except BaseException:
+            for part, values in zip(self.parts.values(), before, strict=True):
+                part.parameters = values
+            if not np.isfinite(vector).all():
+                at = int(np.flatnonzero(~np.isfinite(vector))[0])
+                raise ValueError(f"parameters must be finite; got {vector[at]} at index {at}") from None
+            raise
+
+    def _size(self) -> int:
+        return sum(part.parameters.size for part in self.parts.values())
+
+    def _split(self, vector: np.ndarray) -> list[np.ndarray]:
+        """The vector of each part."""
+        ends = np.cumsum([part.parameters.size for part in self.parts.values()])
+        return np.split(vector, ends[:-1])
+
+    def views(self, vector: np.ndarray) -> dict[str, np.ndarray]:
+        """The arrays of a vector laid out like `parameters`, by name: views, in their shapes.
+
+        Parameters
+        ----------
+        vector : ndarray, shape (parameters.size,)
+            The parameters themselves, a gradient, an optimizer's moments.
+
+        Returns
+        -------
+        dict of str to ndarray
+            By the names in `state_dict`. Writable if the vector is.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no such vector.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import numba_pack as nbp
+        >>> model = nbp.Model(gru=nbp.GRU(3, 2), linear=nbp.Linear(2, 4))
+        >>> model.views(model.parameters)["linear.weight"].shape
+        (4, 2)
+        """
+        if not isinstance(vector, np.ndarray):
+            raise TypeError(f"vector must be a NumPy array; got {kind_of(vector)}")
+        if vector.shape != (self._size(),):
+            raise ValueError(f"vector must have shape ({self._size()},); got {vector.shape}")
+        return {
+            f"{name}.{key}": view
+            for (name, part), values in zip(self.parts.items(), self._split(vector), strict=True)
+            for key, view in part.views(values).items()
+        }
+
+    def gradient(self, **gradients: Any) -> np.ndarray:
+        """The gradients of all parts as one flat vector, laid out like `parameters`.
+
+        Parameters
+        ----------
+        **gradients : Gradients, array or None
+            For each part by its name what its ``backward`` returned, or the gradient of its parameters alone, such as
+            the sum of several; None for a part that is to stay as it is, whose gradient is zero.
+
+        Returns
+        -------
+        ndarray, shape (parameters.size,)
+            A new array.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If one is missing or too many, or has the wrong kind, dtype or shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import numba_pack as nbp
+        >>> model = nbp.Model(a=nbp.Linear(1, 2), b=nbp.Linear(2, 1))
+        >>> model.gradient(a=None, b=np.ones(3, np.float32))
+        array([0., 0., 0., 0., 1., 1., 1.], dtype=float32)
+        """
+        missing, extra = self.parts.keys() - gradients.keys(), gradients.keys() - self.parts.keys()
+        if missing or extra:
+            raise TypeError(
+                f"gradients must be those of all parts, {list(self.parts)}, or None; "
+                f"missing: {sorted(missing) or 'none'}, not known: {sorted(extra) or 'none'}"
+            )
+        found = []
+        for name, part in self.parts.items():
+            given, like = gradients[name], part.parameters
+            given = np.zeros_like(like) if given is None else getattr(given, "parameters", given)
+            found.append(as_array(given, f"the gradient of {name}", like.shape, self.dtype))
+        return np.concatenate(found)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The parameters by name, each after the name of its part and a dot: read-only views.
+
+        Examples
+        --------
+        >>> import numba_pack as nbp
+        >>> model = nbp.Model(rnn=nbp.RNN(3, 2, bias=False), linear=nbp.Linear(2, 4))
+        >>> list(model.state_dict())
+        ['rnn.weight_ih_l0', 'rnn.weight_hh_l0', 'linear.weight', 'linear.bias']
+        """
+        return {f"{name}.{key}": value for name, part in self.parts.items() for key, value in part.state_dict().items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:
+        """Assign all parameters by name.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to array_like
+            The names and shapes of `state_dict`, as PyTorch's model with these parts has them, too.
+        prefix : str
+            What all these names begin with; other entries are left alone.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no mapping, names are missing or too many, or a value has another shape, is no float or not finite.
+            Nothing has changed then.
+
+        Examples
+        --------
+        >>> import numba_pack as nbp
+        >>> model = nbp.Model(gru=nbp.GRU(3, 2), linear=nbp.Linear(2, 4))
+        >>> other = nbp.Model(gru=nbp.GRU(3, 2), linear=nbp.Linear(2, 4))
+        >>> model.load_state_dict(other.state_dict())
+        >>> bool((model.parameters == other.parameters).all())
+        True
+        """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"state_dict must be a mapping of names to arrays; got {kind_of(state_dict)}")
+        prefix, before = as_prefix(prefix), self.parameters
+        mine = tuple(f"{prefix}{name}." for name in self.parts)
+        extra = [str(name) for name in state_dict if str(name).startswith(prefix) and not str(name).startswith(mine)]
+        if extra:
+            raise ValueError(f"state_dict must have the names of this Model's parts; not known: {sorted(extra)}")
+        try:
+            for name, part in self.parts.items():
+                part.load_state_dict(state_dict, f"{prefix}{name}.")
+        except BaseException:
+            self.parameters = before
+            raise
+
+    def save(self, path: str | os.PathLike[str], **beside: Any) -> None:
+        """Write the parameters into a safetensors file, and the state of what else is given.
+
+        Parameters
+        ----------
+        path : str or path
+            Of the file, which is replaced if it exists, as a whole or not at all.
+        **beside : object with ``state_dict``, such as an optimiser or `numba_pack.data.Batches`
+            Each by a name, after which its state has its names in the file.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no path, or something else has no state of arrays, or the name of a part.
+        OSError
+            If the file cannot be written.
+        ImportError
+            If safetensors is not installed.
+
+        See Also
+        --------
+        numba_pack.load : reads the recurrent layers of such a file without the rest.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import numpy as np
+        >>> import numba_pack as nbp
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = os.path.join(folder.name, "model.safetensors")
+        >>> model, adam = nbp.Model(gru=nbp.GRU(3, 2), linear=nbp.Linear(2, 4)), nbp.optim.Adam()
+        >>> model.parameters = adam.step(model.parameters, np.ones_like(model.parameters))
+        >>> model.save(path, adam=adam)
+        >>> again, resumed = nbp.Model(gru=nbp.GRU(3, 2), linear=nbp.Linear(2, 4)), nbp.optim.Adam()
+        >>> again.load(path, adam=resumed)
+        >>> bool((again.parameters == model.parameters).all()), int(resumed.state_dict()["step"])
+        (True, 1)
+        >>> nbp.load(path)
+        {'gru': GRU(3, 2)}
+        >>> folder.cleanup()
+        """
+        safetensors, path = _safetensors(), as_path(path, "path")
+        tensors = self.state_dict()
+        for name, other in self._beside(beside).items():
+            for key, value in other.state_dict().items():
+                tensors[f"{name}.{key}"] = np.array(value, order="C")
+        try:
+            content = safetensors.save(tensors)
+        except (KeyError, AttributeError, ValueError) as error:
+            raise TypeError(f"what is saved must have states of arrays of numbers; got another: {error}") from error
+        write(path, content)
+
+    def load(self, path: str | os.PathLike[str], **beside: Any) -> None:
+        """Read what `save` wrote into this model, and into what else is given.
+
+        Parameters
+        ----------
+        path : str or path
+        **beside : object with ``load_state_dict``
+            By the names that they were saved by. What the file has besides is left alone: for inference, the model
+            alone is read.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no path, the file is damaged, or the names or shapes in it are not those of the model or of what
+            else is given. Nothing has changed then.
+        OSError
+            If it cannot be opened.
+        ImportError
+            If safetensors is not installed.
+
+        Examples
+        --------
+        See `save`.
+        """
+        safetensors, path = _safetensors(), as_path(path, "path")
+        beside = self._beside(beside)
+        check_file(path, "path")
+        try:
+            tensors = safetensors.load_file(path)
+        except Exception as error:  # of its own classes, and of others where the header is no JSON
+            raise ValueError(f"{path}: not a safetensors file, or a damaged one: {error}") from error
+        targets = {"": self, **beside}
+        before = {name: one.state_dict() for name, one in targets.items()}
+        try:
+            for name, one in targets.items():
+                names = tuple(f"{part}." for part in self.parts) if one is self else f"{name}."
+                skip = len(name) + 1 if name else 0
+                one.load_state_dict({key[skip:]: value for key, value in tensors.items() if key.startswith(names)})
+        except BaseException as error:
+            for name, one in targets.items():
+                one.load_state_dict(before[name])
+            if isinstance(error, (TypeError, ValueError)):
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                raise kind(f"{path}: {f'{name}: ' * bool(name)}{error}") from error
+            raise
+
+    def _beside(self, beside: dict[str, Any]) -> dict[str, Any]:
+        for name, other in beside.items():
+            if name in self.parts:
+                raise ValueError(f"what is saved beside must have names that no part has; got {name!r}")
+            if not (hasattr(other, "state_dict") and hasattr(other, "load_state_dict")):
+                raise TypeError(f"{name} must have state_dict and load_state_dict; got {kind_of(other)}")
+        return beside
+
+    def __repr__(self) -> str:
+        lines = (f"    {name}={part!r},\n".replace("\n    ", "\n        ") for name, part in self.parts.items())
+        return f"{type(self).__name__}(\n{''.join(lines)})"
+
+
+def _leaves(part: Any) -> list[Any]:
+    return [leaf for inner in part.parts.values() for leaf in _leaves(inner)] if isinstance(part, Model) else [part]
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError as error:
+        raise ImportError("files of models need safetensors: pip install numba_pack[safetensors]") from error
+    return safetensors.numpy

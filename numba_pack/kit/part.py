@@ -1,0 +1,184 @@
+"""What `Linear` and `Embedding` have in common: a few arrays by name, which are one flat vector.
+
+It is read-only and replaced as a whole, as that of a layer is: see `numba_pack.layers.module`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Generic
+
+import numpy as np
+
+from .._arguments import kind_of
+from ..layers.fixed import Fixed
+from ..layers.forms import as_array
+from ..layers.module import as_dtype, as_floats
+from ..layers.parametrized import as_prefix
+from ..packing.flat import Flat, Given
+
+__all__ = ["Part", "PartTape"]
+
+
+class PartTape(Generic[Given]):
+    """What `forward` of a `Linear` or an `Embedding` keeps for `backward`.
+
+    It holds the input, no copy unless it is symbols: do not change it before `backward`. It differentiates the call
+    that was made: parameters assigned since then do not matter.
+    """
+
+    def __init__(self, owner: Part, flat: Flat, rows: np.ndarray, vector: np.ndarray) -> None:
+        self._owner, self.flat, self.rows, self.vector = owner, flat, rows, vector
+
+    @staticmethod
+    def of(tape: Any, owner: Part) -> PartTape[Any]:
+        """A tape that must be of this owner."""
+        called = type(owner).__name__
+        if not isinstance(tape, PartTape):
+            raise TypeError(f"tape must be what forward of this {called} returned second; got {kind_of(tape)}")
+        if tape._owner is not owner:
+            raise ValueError(f"tape must come from a forward call of this {called}; got one of another")
+        return tape
+
+    def gradient_rows(self, d_output: Any, columns: int, axes: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+        """The rows (N, columns) of the gradient of an output."""
+        array = self.flat.like(d_output, "d_output")
+        return as_array(array, "d_output", (*axes, columns), dtype).reshape(-1, columns)
+
+
+class Part(Fixed):
+    """Parameters by name."""
+
+    dtype: np.dtype[Any]
+
+    def __init__(self, shapes: dict[str, tuple[int, ...]], dtype: Any) -> None:
+        self.dtype, self._shapes = as_dtype(dtype), shapes
+
+    def _start(self, values: list[np.ndarray]) -> None:
+        """Set the first parameters."""
+        self._set(np.concatenate([value.ravel() for value in values]).astype(self.dtype))
+
+    def _set(self, vector: np.ndarray) -> None:
+        vector.flags.writeable = False
+        self._vector = vector
+
+    @property
+    def parameters(self) -> np.ndarray:
+        """All parameters as one flat vector, read-only, in the order of `state_dict`.
+
+        Assigning a vector of the same length copies it. What is not finite is refused with a ValueError.
+        """
+        return self._vector
+
+    @parameters.setter
+    def parameters(self, vector: Any) -> None:
+        vector = as_array(vector, "parameters", self._vector.shape, self.dtype)
+        if not np.isfinite(vector).all():
+            at = int(np.flatnonzero(~np.isfinite(vector))[0])
+            raise ValueError(f"parameters must be finite; got {vector[at]} at index {at}")
+        self._set(vector.copy())
+
+    @property
+    def weight(self) -> np.ndarray:
+        """The weight, read-only."""
+        return self._views(self._vector)["weight"]
+
+    def views(self, vector: np.ndarray) -> dict[str, np.ndarray]:
+        """The parts of a vector laid out like `parameters`, by name: views, in their shapes.
+
+        Parameters
+        ----------
+        vector : ndarray, shape (parameters.size,)
+            The parameters themselves, a gradient, an optimizer's moments.
+
+        Returns
+        -------
+        dict of str to ndarray
+            PyTorch's names, as in `state_dict`. Writable if the vector is.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no such vector.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import numba_pack as nbp
+        >>> linear = nbp.Linear(3, 2)
+        >>> linear.views(np.zeros_like(linear.parameters))["weight"].shape
+        (2, 3)
+        """
+        if not isinstance(vector, np.ndarray):
+            raise TypeError(f"vector must be a NumPy array; got {kind_of(vector)}")
+        if vector.shape != self._vector.shape:
+            raise ValueError(f"vector must have shape {self._vector.shape}; got {vector.shape}")
+        return self._views(vector)
+
+    def _views(self, vector: np.ndarray) -> dict[str, np.ndarray]:
+        found, at = {}, 0
+        for name, shape in self._shapes.items():
+            size = math.prod(shape)
+            found[name] = vector[at : at + size].reshape(shape)
+            at += size
+        return found
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The parameters by name: read-only views, in PyTorch's names and shapes.
+
+        Examples
+        --------
+        >>> import numba_pack as nbp
+        >>> {name: value.shape for name, value in nbp.Linear(3, 2).state_dict().items()}
+        {'weight': (2, 3), 'bias': (2,)}
+        """
+        return self._views(self._vector)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:
+        """Assign all parameters by name.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to array_like
+            The names and shapes of `state_dict`, all of them and no others; real floating-point values, which are cast
+            to the dtype of the parameters. PyTorch's tensors will do.
+        prefix : str
+            What all these names begin with, as in the state dict of a whole model: ``"head."``, or the same without
+            the dot. Other entries are left alone.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no mapping, names are missing or too many, or a value has another shape, is no float or not finite.
+
+        Examples
+        --------
+        >>> import numba_pack as nbp
+        >>> linear, other = nbp.Linear(3, 2, rng=0), nbp.Linear(3, 2, rng=1)
+        >>> linear.load_state_dict({f"head.{name}": value for name, value in other.state_dict().items()}, "head")
+        >>> bool((linear.parameters == other.parameters).all())
+        True
+        """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"state_dict must be a mapping of names to arrays; got {kind_of(state_dict)}")
+        prefix = as_prefix(prefix)
+        names = {str(name)[len(prefix) :] for name in state_dict if str(name).startswith(prefix)}
+        if names != self._shapes.keys():
+            missing, extra = ({prefix + name for name in some} for some in (self._shapes.keys() - names,
+                                                                            names - self._shapes.keys()))  # fmt: skip
+            raise ValueError(
+                f"state_dict must have the names of this {type(self).__name__}; "
+                f"missing: {sorted(missing) or 'none'}, not known: {sorted(extra) or 'none'}"
+            )
+        vector = np.empty_like(self._vector)
+        for name, view in self._views(vector).items():
+            told = f"state_dict[{prefix + name!r}]"
+            value = as_floats(state_dict[prefix + name], told)
+            if value.shape != view.shape:
+                raise ValueError(f"{told} must have shape {view.shape}; got {value.shape}")
+            with np.errstate(all="ignore"):
+                view[...] = value
+            if not np.isfinite(view).all():
+                raise ValueError(f"{told} must be finite in {self.dtype}; got {value[~np.isfinite(view)][0]}")
+        self._set(vector)
