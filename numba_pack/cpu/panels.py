@@ -17,7 +17,9 @@ from ..cells.parameters import layout, layout_from, places
 from ..simd.lanes import load_first, size_of, store, transpose_block, width
 from ..simd.memory import address, clear, copy
 from ..simd.modes import put_back_mode, take_mode
-from .factors import as_words, deep, factors_of, is_int8, parts_of, place_of_word, put_across, put_heads, words_of
+from .factor_rows import put_across
+from .factor_weights import as_words, put_heads
+from .factors import deep, factors_of, is_int8, parts_of, place_of_word, words_of
 from .matrices import gate_columns, panel_count, panel_vectors, plain_columns
 
 __all__ = [

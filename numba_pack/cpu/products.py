@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from .._jit import inner, overload
 from ..simd.lanes import always_inline, size_of, width
-from .factors import as_factors, deep, is_float, on_tiles, words_of
+from .factor_rows import as_factors
+from .factors import deep, is_float, on_tiles, words_of
 from .matrices import VECTORS, Matrix, panel_count, panel_vectors
 from .matrix_tile import begin_tiles, end_tiles
 from .tile import TWO_PANEL_ROWS, call_tile, most_rows

@@ -53,7 +53,8 @@ from ..simd.lanes import (
 )
 from ..simd.memory import address, clear, copy, integer_at, keep_alive
 from .drop import drop_layer, drops
-from .factors import as_factors, factors_of, is_float, room_size
+from .factor_rows import as_factors
+from .factors import factors_of, is_float, room_size
 from .matrices import Matrix, panel_count, plain_columns, shifted
 from .noise import draw_noises, masks_state, multiplied, set_noises, state_mask
 from .norm import OF_INPUT, OF_PRODUCT, OF_STATE, normalise, products_of

@@ -61,17 +61,8 @@ from ..simd.lanes import (
 )
 from ..simd.memory import address, clear, keep_alive
 from .drop import drop_layer, drops
-from .factors import (
-    as_factors,
-    columns_as_factors,
-    columns_of,
-    columns_size,
-    deep,
-    factors_of,
-    is_float,
-    put_panel,
-    room_size,
-)
+from .factor_rows import as_factors, columns_as_factors, columns_of, columns_size, put_panel
+from .factors import deep, factors_of, is_float, room_size
 from .matrices import Matrix, below, panel_count, panel_vectors, plain_columns, shifted
 from .noise import draw_noises, masks_state, multiplied, state_mask
 from .norm import (

@@ -22,7 +22,8 @@ from numba.extending import intrinsic
 from .._jit import by_address, inner
 from ..simd.lanes import I64, lanes_of, load, load_first, size_of, store, store_first, width
 from ..simd.memory import address, clear, integer_at, integers_at, keep_alive, pointer
-from .factors import Factors, deep, plus_row
+from .factor_weights import plus_row
+from .factors import Factors, deep
 from .matrices import Columns, panel_count, panel_vectors
 from .panels import aligned
 from .table import SHARED, enter, entry

@@ -23,7 +23,9 @@ import onnxruntime
 from onnx import ValueInfoProto, helper
 
 from .._arguments import kind_of, quiet
+from .._backend import backend
 from ..cpu.threads import get_num_threads, threads
+from ..layers.layer import Layer
 from ._onnx_graph import Scope, bodies_of, free_names, inlined, layer_of, name_of, opset_of
 from ._onnx_nodes import RecurrentNode, is_recurrent
 from ._onnx_types import Argument, dtype_of, runtime_type, tensor_type, without_shape
@@ -132,6 +134,8 @@ class Session:
             self.left[name] = reason
             return None
         self.taken += (name,)
+        if recurrent.quantized and isinstance(layer, Layer) and backend == "cpu":
+            layer = layer.quantize("int8")  # ONNX Runtime, too, computes it in 8 bits
         return recurrent, layer
 
     def _leave(self, graph: Any, reason: str) -> None:
@@ -525,7 +529,7 @@ class _Recurrent:
     def __init__(self, item: _Item, types: dict[str, Any]) -> None:
         assert item.recurrent is not None
         self.told, self.layer = item.recurrent
-        self.weights = self.layer.parameters.size
+        self.weights = sum(value.size for value in self.layer.state_dict().values())
         self.of = f"{item.node.op_type} node {item.node.name or item.node.output[0]!r}"
         self.results = [(place, name) for place, name in enumerate(item.node.output) if name]
         elem, D, H = types[self.told.inputs[0]].tensor_type.elem_type, self.told.num_directions, self.layer.hidden_size

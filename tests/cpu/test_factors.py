@@ -11,19 +11,8 @@ from hypothesis import strategies as st
 from numba import njit
 from test_guards import Guards, sizes_around
 
-from numba_pack.cpu.factors import (
-    Factors,
-    as_factors,
-    columns_as_factors,
-    columns_of,
-    columns_size,
-    deep,
-    on_tiles,
-    parts_of,
-    room_size,
-    row_words,
-    words_of,
-)
+from numba_pack.cpu.factor_rows import as_factors, columns_as_factors, columns_of, columns_size
+from numba_pack.cpu.factors import Factors, deep, on_tiles, parts_of, room_size, row_words, words_of
 from numba_pack.cpu.matrices import Matrix, gate_columns, plain_columns
 from numba_pack.cpu.panels import _pack_plain, _pack_transposed, panel_size
 from numba_pack.cpu.products import begin_products, end_products, multiply_rows

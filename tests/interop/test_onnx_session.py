@@ -295,7 +295,7 @@ def quantized(dtype, by_column, D=1):
 
 @pytest.mark.parametrize("dtype, by_column", [("u1", False), ("i1", False), ("i1", True)])
 @pytest.mark.parametrize("D", [1, 2])
-def test_quantized_weights_are_the_floats_that_they_stand_for(dtype, by_column, D):
+def test_quantized_nodes_are_computed_in_8_bits_and_loaded_as_the_floats_that_they_stand_for(dtype, by_column, D):
     constants, meant = quantized(np.dtype(dtype), by_column, D)
     way = "bidirectional" if D == 2 else "forward"
     takes = ["x", "W", "R", "B", "", "", "", "", "W_scale", "W_zero_point", "R_scale", "R_zero_point"]
@@ -310,8 +310,7 @@ def test_quantized_weights_are_the_floats_that_they_stand_for(dtype, by_column, 
     exact = model_of(plain, [typed("x", shape=["T", "B", K])], ["positive"], constants | meant)
     reference = onnxruntime.InferenceSession(exact.SerializeToString())
     feed = {"x": normal(6, 2, K)}
-    np.testing.assert_allclose(session.run(None, feed)[0], reference.run(None, feed)[0], rtol=0, atol=1e-5)
-    # and loaded, too
+    np.testing.assert_allclose(session.run(None, feed)[0], reference.run(None, feed)[0], rtol=0, atol=0.03)
     del model.graph.node[1:]
     model.graph.output[0].CopyFrom(typed("Y", shape=[None] * 4))
     result = interop.load(model).run(feed)["Y"]
