@@ -24,7 +24,7 @@ from numba import types
 from numba.core.imputils import lower_constant
 from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
 
-from .._jit import inner
+from .._jit import inner, overload
 from ..simd.machine import DOTS
 
 __all__ = [
@@ -44,8 +44,8 @@ __all__ = [
     "words_of",
 ]
 
-#: numbers in a word
-IN_A_WORD = {"float": 1, "int8": 4}
+#: numbers in a word, where they are not two
+IN_A_WORD = {"int8": 4}
 PARTS = {"bfloat16x2": 2, "bfloat16x3": 3}
 #: words in a row of the matrix unit's tiles, and rows of a tile
 TILE = 16
@@ -120,21 +120,32 @@ is_float = _fact(lambda factors: factors.kind == "float")
 is_int8 = _fact(lambda factors: factors.kind == "int8")
 on_tiles = _fact(lambda factors: factors.on_tiles)
 parts_of = _fact(lambda factors: factors.parts)
-_in_a_word = _fact(lambda factors: IN_A_WORD.get(factors.kind, 2))
-_head = _fact(lambda factors: HEAD if factors.kind == "int8" else 0)
 
 
-@inner
 def words_of(factors, k):
     """Words of one part of a row of k numbers."""
-    words = (k + _in_a_word(factors) - 1) // _in_a_word(factors)
-    return (words + TILE - 1) // TILE * TILE if on_tiles(factors) else words
+    raise NotImplementedError
 
 
-@inner
 def deep(factors, k):
     """Rows of words that a panel of k rows of numbers has."""
-    return parts_of(factors) * words_of(factors, k) + _head(factors)
+    raise NotImplementedError
+
+
+@overload(words_of)
+def _words_of(factors, k):
+    if factors.kind == "float":  # the kind of most, which is spared the compiling
+        return lambda factors, k: k
+    per, whole = IN_A_WORD.get(factors.kind, 2), TILE if factors.on_tiles else 1
+    return lambda factors, k: ((k + per - 1) // per + whole - 1) // whole * whole
+
+
+@overload(deep)
+def _deep(factors, k):
+    if factors.kind == "float":
+        return lambda factors, k: k
+    parts, head = factors.parts, HEAD if factors.kind == "int8" else 0
+    return lambda factors, k: parts * words_of(factors, k) + head
 
 
 @inner
@@ -151,7 +162,13 @@ def row_words(factors, k):
     return (parts_of(factors) * words_of(factors, k) + TILE - 1) // TILE * TILE + TILE * is_int8(factors)
 
 
-@inner
 def room_size(factors, rows, k):
-    """Elements of room for so many rows of k numbers, in whole tiles of rows."""
-    return row_words(factors, k) * ((rows + TILE - 1) // TILE * TILE)
+    """Elements of room for so many rows of k numbers, in whole tiles of rows; of floats none is needed."""
+    raise NotImplementedError
+
+
+@overload(room_size)
+def _room_size(factors, rows, k):
+    if factors.kind == "float":
+        return lambda factors, rows, k: 0
+    return lambda factors, rows, k: row_words(factors, k) * ((rows + TILE - 1) // TILE * TILE)

@@ -54,7 +54,7 @@ from ..simd.lanes import (
 from ..simd.memory import address, clear, copy, integer_at, keep_alive
 from .drop import drop_layer, drops
 from .factor_rows import as_factors
-from .factors import factors_of, is_float, room_size
+from .factors import factors_of, room_size
 from .matrices import Matrix, panel_count, plain_columns, shifted
 from .noise import draw_noises, masks_state, multiplied, set_noises, state_mask
 from .norm import OF_INPUT, OF_PRODUCT, OF_STATE, normalise, products_of
@@ -437,7 +437,7 @@ def _last_h(weights, d, steps, first, last, order, index, h_n):
 def _room_size(weights, steps, keep):
     """Elements of the room for rows of factors: those of a block of the input, or of a step."""
     factors, H, P = factors_of(weights), weights.hidden_size, weights.output_size
-    if is_float(factors) or steps.sizes.size == 0:
+    if steps.sizes.size == 0:
         return 0
     inputs = max(weights.input_size, weights.num_directions * P if weights.num_layers > 1 else 0)
     return room_size(factors, max(_block_rows(weights, keep), steps.sizes[0]), max(inputs, H))

@@ -397,7 +397,7 @@ def _input_back(weights, d, steps, d_x, add):
 def _room_size(weights, steps):
     """Elements of the room for rows of factors: those of a step, or of a block of the input's gradient."""
     factors, of = factors_of(weights), layout(weights)
-    if is_float(factors) or steps.sizes.size == 0:
+    if steps.sizes.size == 0:
         return 0
     return room_size(factors, max(steps.sizes[0], BLOCK_ROWS), max(of.gates_ih, of.gates_hh, 1) * of.hidden_size)
 
