@@ -16,7 +16,7 @@ __all__ = ["factors_for"]
 UNITS_OF_TWO, UNITS_OF_THREE = 64, 256
 
 
-def factors_for(precision: str, dtype: np.dtype[Any], input_size: int, hidden_size: int) -> str:
+def factors_for(precision: str, dtype: np.dtype[Any], hidden_size: int) -> str:
     """One of `FACTORS`, at least as exact as ``matmul_precision`` says; never by the batch, on which no bit depends."""
     if dtype != np.float32:
         return "float"

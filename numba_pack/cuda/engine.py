@@ -73,7 +73,7 @@ class DeviceWeights(NamedTuple):
     made_on: Any
 
 
-def factors_for(precision: str, dtype: np.dtype[Any], input_size: int, hidden_size: int) -> str:
+def factors_for(precision: str, dtype: np.dtype[Any], hidden_size: int) -> str:
     """Floats for every precision: what is computed here is as exact as "highest" asks for."""
     return "float"
 

@@ -66,7 +66,7 @@ def _prepare(cell: cells.Cell, sizes: tuple[int, ...], precision: str, parameter
         parts.append(vector[begin:end].reshape(array.shape).view(np.int32))
     if dtype in HALVES:
         parts = [as_bits(parameter).copy() for parameter in parameters]
-    cell = cell.with_factors(engine.factors_for(precision, vector.dtype, *sizes[:2]))
+    cell = cell.with_factors(engine.factors_for(precision, vector.dtype, sizes[1]))
     return _Prepared(engine.prepare(cell, vector, np.empty(0, vector.dtype), sizes), precision, parts)
 
 

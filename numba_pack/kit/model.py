@@ -13,6 +13,7 @@ from ..layers.forms import as_array
 from ..layers.module import Module
 from ..layers.parametrized import as_prefix
 from ..layers.storage import as_path, check_file, write
+from ..layers.vectors import check_vector
 from .part import Part
 
 __all__ = ["Model"]
@@ -160,10 +161,7 @@ class Model:
         >>> model.views(model.parameters)["linear.weight"].shape
         (4, 2)
         """
-        if not isinstance(vector, np.ndarray):
-            raise TypeError(f"vector must be a NumPy array; got {kind_of(vector)}")
-        if vector.shape != (self._size(),):
-            raise ValueError(f"vector must have shape ({self._size()},); got {vector.shape}")
+        check_vector(vector, (self._size(),))
         return {
             f"{name}.{key}": view
             for (name, part), values in zip(self.parts.items(), self._split(vector), strict=True)

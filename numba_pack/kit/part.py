@@ -5,7 +5,6 @@ It is read-only and replaced as a whole, as that of a layer is: see `numba_pack.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Generic
 
@@ -16,6 +15,7 @@ from ..layers.fixed import Fixed
 from ..layers.forms import as_array
 from ..layers.module import as_dtype, as_floats
 from ..layers.parametrized import as_prefix
+from ..layers.vectors import as_parameters, check_vector, fill, parts_of
 from ..packing.flat import Flat, Given
 
 __all__ = ["Part", "PartTape"]
@@ -73,11 +73,7 @@ class Part(Fixed):
 
     @parameters.setter
     def parameters(self, vector: Any) -> None:
-        vector = as_array(vector, "parameters", self._vector.shape, self.dtype)
-        if not np.isfinite(vector).all():
-            at = int(np.flatnonzero(~np.isfinite(vector))[0])
-            raise ValueError(f"parameters must be finite; got {vector[at]} at index {at}")
-        self._set(vector.copy())
+        self._set(as_parameters(vector, self._vector.shape, self.dtype))
 
     @property
     def weight(self) -> np.ndarray:
@@ -110,19 +106,11 @@ class Part(Fixed):
         >>> linear.views(np.zeros_like(linear.parameters))["weight"].shape
         (2, 3)
         """
-        if not isinstance(vector, np.ndarray):
-            raise TypeError(f"vector must be a NumPy array; got {kind_of(vector)}")
-        if vector.shape != self._vector.shape:
-            raise ValueError(f"vector must have shape {self._vector.shape}; got {vector.shape}")
+        check_vector(vector, self._vector.shape)
         return self._views(vector)
 
     def _views(self, vector: np.ndarray) -> dict[str, np.ndarray]:
-        found, at = {}, 0
-        for name, shape in self._shapes.items():
-            size = math.prod(shape)
-            found[name] = vector[at : at + size].reshape(shape)
-            at += size
-        return found
+        return parts_of(vector, self._shapes)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """The parameters by name: read-only views, in PyTorch's names and shapes.
@@ -172,13 +160,9 @@ class Part(Fixed):
                 f"missing: {sorted(missing) or 'none'}, not known: {sorted(extra) or 'none'}"
             )
         vector = np.empty_like(self._vector)
-        for name, view in self._views(vector).items():
-            told = f"state_dict[{prefix + name!r}]"
-            value = as_floats(state_dict[prefix + name], told)
-            if value.shape != view.shape:
-                raise ValueError(f"{told} must have shape {view.shape}; got {value.shape}")
-            with np.errstate(all="ignore"):
-                view[...] = value
-            if not np.isfinite(view).all():
-                raise ValueError(f"{told} must be finite in {self.dtype}; got {value[~np.isfinite(view)][0]}")
+
+        def called(name: str) -> str:
+            return f"state_dict[{prefix + name!r}]"
+
+        fill(self._views(vector), lambda name: as_floats(state_dict[prefix + name], called(name)), called)
         self._set(vector)

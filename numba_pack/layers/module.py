@@ -25,10 +25,11 @@ from ..cpu.kernels import make_all, packed_weights
 from ..packing.checks import MEMORY_BYTES, as_integers
 from .engine import engine
 from .fixed import Fixed
-from .forms import Form, as_array
+from .forms import Form
 from .parametrized import as_prefix, computed_from, resolved
 from .precision import as_precision, precision_of
 from .quantized import LARGEST_SUM, Integers, integers_of
+from .vectors import as_parameters, check_vector, fill, parts_of
 
 __all__ = ["RNN_CELLS", "Module", "as_dtype", "as_floats", "as_generator", "as_nonlinearity", "option_names"]
 
@@ -134,8 +135,8 @@ class _Version:
         key = prepare, module.matmul_precision
         weights = self.made.get(key)
         if weights is None:
-            sizes = module.input_size, module.hidden_size
-            cell = module.cell.with_factors(engine.factors_for(module.matmul_precision, module.dtype, *sizes))
+            factors = engine.factors_for(module.matmul_precision, module.dtype, module.hidden_size)
+            cell = module.cell.with_factors(factors)
             weights = self.made.get((prepare, cell))
             if weights is None:
                 weights = prepare(cell, self.parameters, module._constants, module._sizes)
@@ -247,11 +248,7 @@ class Module(Fixed):
 
     @parameters.setter
     def parameters(self, vector: Any) -> None:
-        vector = as_array(vector, "parameters", self.parameters.shape, self.dtype)
-        if not np.isfinite(vector).all():
-            at = int(np.flatnonzero(~np.isfinite(vector))[0])
-            raise ValueError(f"parameters must be finite; got {vector[at]} at index {at}")
-        self._set(vector.copy())
+        self._set(as_parameters(vector, self.parameters.shape, self.dtype))
 
     def views(self, vector: np.ndarray) -> dict[str, np.ndarray]:
         """The parts of a vector laid out like `parameters`, by name: views, in their shapes.
@@ -280,19 +277,11 @@ class Module(Fixed):
         >>> gru.views(gradient)["weight_hh_l0"].shape
         (6, 2)
         """
-        if not isinstance(vector, np.ndarray):
-            raise TypeError(f"vector must be a NumPy array; got {kind_of(vector)}")
-        if vector.shape != self.parameters.shape:
-            raise ValueError(f"vector must have shape {self.parameters.shape}; got {vector.shape}")
+        check_vector(vector, self.parameters.shape)
         return self._views(vector)
 
     def _views(self, vector: np.ndarray) -> dict[str, np.ndarray]:
-        found, at = {}, 0
-        for name, shape in self._shapes.items():
-            size = math.prod(shape)
-            found[name] = vector[at : at + size].reshape(shape)
-            at += size
-        return found
+        return parts_of(vector, self._shapes)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """The parameters by name: read-only views, in PyTorch's names, shapes and order of gates.
@@ -351,14 +340,7 @@ class Module(Fixed):
                 + "".join(f" ({one})" for one in told[:1])
             )
         vector = np.empty_like(self.parameters)
-        for name, view in self.views(vector).items():
-            value = values[name]()
-            if value.shape != view.shape:
-                raise ValueError(f"{called(name)} must have shape {view.shape}; got {value.shape}")
-            with np.errstate(all="ignore"):
-                view[...] = value
-            if not np.isfinite(view).all():
-                raise ValueError(f"{called(name)} must be finite in {self.dtype}; got {value[~np.isfinite(view)][0]}")
+        fill(self.views(vector), lambda name: values[name](), called)
         self._set(vector)
 
     def _packed(self) -> Any:

@@ -183,7 +183,7 @@ def test_a_folded_embedding_keeps_the_precision():
 def test_the_engine_says_which_factors_are_taken(name, precision):
     layer = MAKERS[name](matmul_precision=precision)
     for one in layer.layers if name == "stack" else [layer]:
-        factors = engine.factors_for(precision, layer.dtype, one.input_size, one.hidden_size)
+        factors = engine.factors_for(precision, layer.dtype, one.hidden_size)
         assert type(one._packed()).cell is one.cell.with_factors(factors)
         assert one.cell is MAKERS[name](dtype=np.float64).cell  # which is the cell itself
 

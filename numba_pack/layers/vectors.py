@@ -1,0 +1,53 @@
+"""Parameters as one flat vector: its parts by name, and what may be assigned to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from .._arguments import kind_of
+from .forms import as_array
+
+__all__ = ["as_parameters", "check_vector", "fill", "parts_of"]
+
+
+def parts_of(vector: np.ndarray, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Views of a vector, one after the other, in their shapes."""
+    found, at = {}, 0
+    for name, shape in shapes.items():
+        size = math.prod(shape)
+        found[name] = vector[at : at + size].reshape(shape)
+        at += size
+    return found
+
+
+def check_vector(vector: Any, shape: tuple[int, ...]) -> None:
+    """That something is an array of the shape of the parameters."""
+    if not isinstance(vector, np.ndarray):
+        raise TypeError(f"vector must be a NumPy array; got {kind_of(vector)}")
+    if vector.shape != shape:
+        raise ValueError(f"vector must have shape {shape}; got {vector.shape}")
+
+
+def as_parameters(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """A copy of what is assigned as parameters."""
+    vector: np.ndarray = as_array(value, "parameters", shape, dtype)
+    if not np.isfinite(vector).all():
+        at = int(np.flatnonzero(~np.isfinite(vector))[0])
+        raise ValueError(f"parameters must be finite; got {vector[at]} at index {at}")
+    return vector.copy()
+
+
+def fill(views: Mapping[str, np.ndarray], value_of: Callable[[str], np.ndarray], called: Callable[[str], str]) -> None:
+    """Write the value of each name into its view; ``called`` says what errors call it."""
+    for name, view in views.items():
+        value = value_of(name)
+        if value.shape != view.shape:
+            raise ValueError(f"{called(name)} must have shape {view.shape}; got {value.shape}")
+        with np.errstate(all="ignore"):
+            view[...] = value
+        if not np.isfinite(view).all():
+            raise ValueError(f"{called(name)} must be finite in {view.dtype}; got {value[~np.isfinite(view)][0]}")
