@@ -35,9 +35,11 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 from numba.misc.appdirs import AppDirs
 
-__all__ = ["MADE_FOR", "PLACES", "SOURCES", "Cache", "file_of", "found", "keep", "place_to_write", "tell"]
+__all__ = ["MADE_FOR", "PLACES", "SOURCES", "UNCOMPILED", "Cache", "file_of", "found", "keep", "place_to_write", "tell"]
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
+#: folders in which nothing is compiled: who changes them finds all code that is kept
+UNCOMPILED = ("interop", "serving")
 _NUMBA = os.path.dirname(numba.__file__)
 #: whether this is an application that holds its own Python, as PyInstaller makes them
 _FROZEN = bool(getattr(sys, "frozen", False))
@@ -46,7 +48,7 @@ _FROZEN = bool(getattr(sys, "frozen", False))
 def _contents(package: str) -> Iterator[tuple[str, Any]]:
     """Name and contents of each source file of a package; in an archive or an application, what stands for them."""
     for folder, folders, files in os.walk(package):
-        folders[:] = sorted(set(folders) - {"__pycache__"})
+        folders[:] = sorted(set(folders) - {"__pycache__"} - set(UNCOMPILED if folder == package else ()))
         for file in sorted(files):
             if file.endswith((".py", ".pyc")):
                 path = os.path.join(folder, file)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHES = ROOT / ".pytest_cache" / "d" / "numba"  # "d" is what --cache-clear removes
+UNCOMPILED = ("interop", "serving")  # folders in which nothing is compiled
 KEPT = 8  # states of the sources whose caches are kept, so that a switch to and fro costs nothing
 
 
@@ -25,7 +26,9 @@ def digest(package: Path, environ: Mapping[str, str]) -> str:
     """Digest of a package's sources, the compiler's versions and the settings that change what is compiled."""
     key = hashlib.sha256()
     for source in sorted(package.rglob("*.py")):
-        key.update(source.relative_to(package).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
+        name = source.relative_to(package)
+        if name.parts[0] not in UNCOMPILED:
+            key.update(name.as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
     settings = {
         name: value
         for name, value in environ.items()

@@ -3,9 +3,11 @@
 import ast
 from pathlib import Path
 
+import numba_cache
 import pytest
 
 import numba_pack
+from numba_pack._cache import UNCOMPILED
 
 PACKAGE = Path(numba_pack.__file__).parent
 
@@ -92,6 +94,18 @@ def imports_by_name(module):
             dots = len(text) - len(text.lstrip("."))
             if dots or text.startswith("numba_pack."):
                 yield resolved(module, dots, text[dots:])
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) in UNCOMPILED])
+def test_nothing_is_compiled_in_rooms_whose_change_leaves_what_is_kept(module):
+    assert not {target for target, _ in imports(module)} & {"_jit", "_inner"}
+    assert not [
+        node for node in ast.walk(MODULES[module]) if ast.unparse(node).startswith(("import numba", "from numba"))
+    ]
+
+
+def test_the_caches_of_tests_leave_out_the_same_rooms():
+    assert numba_cache.UNCOMPILED == UNCOMPILED
 
 
 def test_every_module_has_a_room():
