@@ -1,14 +1,19 @@
-"""``python -m numba_pack``: what a bug report needs."""
+"""``python -m numba_pack``: what a bug report needs; and ``compile``, which fills the cache ahead."""
 
 from __future__ import annotations
 
+import argparse
 import platform
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numba.core import config
 
 import numba_pack
+from numba_pack import cells
 
 from ._backend import device
 from ._cache import place_to_write
@@ -29,7 +34,7 @@ def _engine(kind: str) -> str:
     return f"{engine} in plain loops" if engine == "amx" and DOTS.plain_tiles else engine
 
 
-def main() -> None:
+def info() -> None:
     """Print versions, the CPU and its lanes, the backend and its device, the threads and the cache folder."""
     rows = {
         "numba_pack": _version("numba_pack"),
@@ -48,6 +53,54 @@ def main() -> None:
     }
     for name, value in rows.items():
         print(f"{name:15} {value}")
+
+
+def _layers(kinds: Sequence[str], dtypes: Sequence[str]) -> Iterator[Any]:
+    """A layer of each kind in each dtype, of the least sizes: what is compiled does not depend on them."""
+    for kind in kinds:
+        for dtype in dtypes:
+            made = getattr(numba_pack, kind) if kind in _LAYERS else getattr(cells, kind)
+            yield made(1, 1, dtype=dtype)
+
+
+def fill(kinds: Sequence[str], dtypes: Sequence[str], training: bool) -> None:
+    """Compile what layers of these kinds run, or find it compiled, and tell how long each took."""
+    for layer in _layers(kinds, dtypes):
+        print(f"{layer.cell.name:16} {layer.dtype}", end=" ", flush=True)
+        start = perf_counter()
+        numba_pack.warmup(layer, training=training)
+        print(f"{perf_counter() - start:7.1f} s", flush=True)
+    print(f"kept in {place_to_write() or 'no place: set NUMBA_CACHE_DIR'}")
+
+
+_LAYERS = ("LSTM", "GRU", "RNN")
+_CELLS = sorted(name for name, value in vars(cells).items() if isinstance(value, cells.Cell))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m numba_pack", description="Packed recurrent nets for NumPy.")
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    commands.add_parser("info", help="versions, CPU, threads and cache, for a bug report: what no command does, too")
+    compiling = commands.add_parser(
+        "compile", help="fill the cache ahead, as where an image is built, for the CPU that it runs on"
+    )
+    kinds = sorted({*_LAYERS, *_CELLS})
+    compiling.add_argument(
+        "kinds", nargs="*", metavar="kind", help=f"LSTM, GRU and RNN if none is given; of {', '.join(kinds)}"
+    )
+    compiling.add_argument("--dtype", nargs="+", choices=("float32", "float64"), default=["float32"])
+    compiling.add_argument("--inference", action="store_true", help="leave out what training needs besides")
+    given = parser.parse_args(arguments)
+    if given.command == "compile":
+        named = {kind.casefold(): kind for kind in kinds}
+        given.kinds = [named.get(kind.casefold(), kind) for kind in given.kinds]
+        unknown = sorted(set(given.kinds) - set(kinds))
+        if unknown:
+            compiling.error(f"kind must be of {', '.join(kinds)}; got {', '.join(unknown)}")
+        fill(given.kinds or _LAYERS, given.dtype, not given.inference)
+    else:
+        info()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["check_floats", "check_no_mask", "check_number", "dtype_of", "kind_of", "name_of", "quiet"]
+__all__ = ["check_floats", "check_no_mask", "check_number", "dtype_of", "kind_of", "name_of", "quiet", "told"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,13 +49,24 @@ def kind_of(value: Any, *expected: type) -> str:
     """
     name = name_of(type(value), *expected)
     if name == "torch.nn.utils.rnn.PackedSequence":
-        return f"{name}, of which pack_sequence(torch.nn.utils.rnn.unpack_sequence(...)) makes one"
+        return f"{name}, of which numba_pack.interop.torch.packed_from_torch makes one"
+    if name == f"{__package__}.layers.tape.Gradients":
+        return f"{name}, whose .parameters is the vector, and whose .input goes on to what came before"
+    if name in ("torch.Tensor", "torch.nn.parameter.Parameter"):
+        return f"{name}, of which detach().numpy() makes an array"
     return name
 
 
+def told(value: Any) -> str:
+    """How an error shows a value: a large array by its shape, as its numbers would fill the page."""
+    return f"an array of shape {value.shape}" if isinstance(value, np.ndarray) and value.size > 8 else repr(value)
+
+
 def dtype_of(array: Any) -> str:
-    """How an error describes a dtype; those that other packages add to NumPy's have to be converted first."""
+    """How an error describes a dtype, and what makes one that will do: of a text, of what packages add to NumPy's."""
     dtype = array.dtype
+    if dtype.kind in "US":
+        return f"{dtype}, a text, of which numpy.frombuffer(text.encode(), numpy.uint8) makes symbols"
     return f"{dtype}, which astype(numpy.float32) converts" if getattr(dtype, "isbuiltin", 1) == 2 else str(dtype)
 
 
@@ -79,7 +90,7 @@ def check_floats(name: str, array: NDArray[Any], ndim: int) -> None:
 def check_number(name: str, value: float, above: float | None = None, below: float = math.inf) -> None:
     """Check for a number above `above`, or else at least 0, and below `below`: so for neither NaN nor inf."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number; got {value!r}")
+        raise TypeError(f"{name} must be a number; got {told(value)}")
     try:
         number = float(value)  # it is used as one
     except OverflowError:  # an integer or a fraction beyond all floats

@@ -42,7 +42,7 @@ def _choose() -> str:
 def _missing() -> str | None:
     """What there would have to be besides, for kernels to run on a device."""
     if find_spec("numba_cuda") is None:
-        return "numba-cuda: pip install 'numba_pack[cuda]'"
+        return "numba-cuda: pip install 'numba-cuda[cu13]' cupy-cuda13x"
     installed = version("numba-cuda")
     if _numbers(installed) <= LAST_WITH_ROW_STACK and not hasattr(np, "row_stack"):
         return f"NumPy before 2.5, or a numba-cuda that runs with NumPy {np.__version__}, as {installed} does not"

@@ -95,6 +95,10 @@ class Batches:
             raise ValueError(f"columns must have as many entries as each other; got {', '.join(map(str, counts))}")
         self._planned: tuple[tuple[int, int], list[np.ndarray]] | None = None
 
+    def __repr__(self) -> str:
+        sequences, rows = len(self._lengths), int(self._lengths.sum())
+        return f"Batches of {self._rows:,} rows, of {sequences:,} sequences with {rows:,}, in epoch {self.epoch}"
+
     def __len__(self) -> int:
         """How many batches are left in this epoch."""
         return len(self._plan()) - self._next

@@ -20,12 +20,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numba_pack._arguments import check_floats, check_number, kind_of, quiet
+from numba_pack._arguments import check_floats, check_number, kind_of, quiet, told
+from numba_pack._habits import instead_of
 from numba_pack._jit import inner, jit
 
 __all__ = [
@@ -199,6 +200,12 @@ def _check_out(out: Vector | None, like: Vector, whose: str) -> None:
 # ---- optimisers ------------------------------------------------------------------------------------------------------
 
 
+def _check_rate(lr: Any) -> None:
+    if isinstance(lr, np.ndarray):
+        raise TypeError(f"lr must be a number, and step(parameters, gradient) takes the parameters; got {told(lr)}")
+    check_number("lr", lr)
+
+
 @dataclass(eq=False)
 class _Optimizer:
     """What all have: a step, and a state."""
@@ -211,6 +218,18 @@ class _Optimizer:
     def __post_init__(self) -> None:
         """Check the settings, also those that were assigned since."""
         raise NotImplementedError
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_") or name in self.__dataclass_fields__ or type(self).__module__ != __name__:
+            super().__setattr__(name, value)
+        else:
+            settings = ", ".join(one.name for one in fields(self) if one.init)
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}; it has {settings}")
+
+    if not TYPE_CHECKING:  # for checkers there is nothing but what there is
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{instead_of(name)}")
 
     def _update(self, parameters: Vector, gradient: Vector, out: Vector | None) -> Vector:
         raise NotImplementedError
@@ -402,7 +421,7 @@ class SGD(_Optimizer):
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        check_number("lr", self.lr)
+        _check_rate(self.lr)
         check_number("momentum", self.momentum)
         check_number("weight_decay", self.weight_decay)
         check_number("dampening", self.dampening)
@@ -475,7 +494,7 @@ class RMSprop(_Optimizer):
     momentum: float = 0.0
 
     def __post_init__(self) -> None:
-        check_number("lr", self.lr)
+        _check_rate(self.lr)
         check_number("alpha", self.alpha, below=1.0)
         check_number("eps", self.eps)
         check_number("weight_decay", self.weight_decay)
@@ -539,7 +558,7 @@ class Adam(_Optimizer):
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        check_number("lr", self.lr)
+        _check_rate(self.lr)
         if not (isinstance(self.betas, (tuple, list)) and len(self.betas) == 2):
             raise TypeError(f"betas must be a pair of numbers; got {self.betas!r}")
         check_number("betas[0]", self.betas[0], below=1.0)

@@ -332,7 +332,7 @@ def main():
     from numba_pack._backend import device
 
     if nbp.backend != "cuda":
-        sys.exit("There is no device here (or no numba-cuda: pip install 'numba_pack[cuda]'), so nothing is measured.")
+        sys.exit("There is no device here (or no numba-cuda: pip install -e '.[cuda]'), so nothing is measured.")
     output.mkdir(parents=True, exist_ok=True)
     described = "; ".join(f"{name}: {value}" for name, value in device.described().items())
     found = {name: value for name, value in versions().items() if name != "onnxruntime"} | {"cuDNN": cudnn()}

@@ -114,7 +114,7 @@ class Cell:
         self.base, self.variant = self, ()
         #: 1 if each product of a step is normalised before it is summed, else 0: see `normalised`
         self.normed = int(normed)
-        #: one of `FACTORS`: see `with_factors`
+        #: one of ``FACTORS``: see `with_factors`
         self.factors = factors
         self._hand = back
         #: the value of each constant, and what a unit weight begins with, where the function has a default

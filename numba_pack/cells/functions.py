@@ -1,13 +1,16 @@
 """The functions that formulas are written with.
 
-Each takes numbers of the formula and constants. The primitives are computed on vectors by ``activations.py``, and their
-derivatives stand in ``derive.py``; the other functions are made of primitives.
+Each takes numbers of the formula and constants; and arrays, to try a formula in plain Python (``plain.py``). The
+primitives are computed on vectors by ``activations.py``, and their derivatives stand in ``derive.py``; the other
+functions are made of primitives.
 """
 
 from __future__ import annotations
 
 import math
 from typing import Any
+
+import numpy as np
 
 from .._arguments import kind_of
 from .graph import Condition, Number, apply, as_number
@@ -143,6 +146,8 @@ def where(condition: Any, x: Any, y: Any) -> Any:
     The gradient of what is not taken is 0 times its slope. That slope has to be finite: where x may be 0,
     ``sqrt(maximum(x, 1e-7))`` has one, and ``sqrt(x)`` has none.
     """
+    if isinstance(condition, (bool, np.bool_)) or getattr(condition, "dtype", None) == np.bool_:
+        return np.where(condition, x, y)
     if not isinstance(condition, Condition):
         raise TypeError(f"condition must be a comparison of numbers, as x < y; got {kind_of(condition)}")
     inner = condition

@@ -14,6 +14,7 @@ from numbers import Real
 from typing import Any, NoReturn
 
 from .._arguments import kind_of
+from .plain import of_arrays
 
 __all__ = ["Condition", "Graph", "Number", "apply", "fused", "reachable"]
 
@@ -210,14 +211,11 @@ def as_number(graph: Graph, value: Any) -> Number:
     raise TypeError(f"a formula must be of numbers; got {kind_of(value)}")
 
 
-def apply(op: str, *values: Any) -> Number:
-    """The node of an operation on numbers, one of them at least no constant of Python's."""
+def apply(op: str, *values: Any) -> Any:
+    """The node of an operation on numbers; or what it is of arrays, if none of them is a number of a formula."""
     graph = next((value.graph for value in values if isinstance(value, Number)), None)
     if graph is None:
-        raise TypeError(
-            f"{op} must be of a number of the formula (of constants alone Python has it, too); "
-            f"got {', '.join(map(repr, values))}"
-        )
+        return of_arrays(op, *values)
     return _simplified(graph, op, tuple(as_number(graph, value) for value in values))
 
 

@@ -24,7 +24,7 @@ from ..packing.foreign import Ragged, one_size, refuse_missing
 try:
     import pyarrow as pa
 except ImportError as error:
-    raise ImportError("Arrow arrays need pyarrow: pip install numba_pack[arrow]") from error
+    raise ImportError("Arrow arrays need pyarrow: pip install pyarrow") from error
 
 __all__ = ["form", "ragged", "rows"]
 

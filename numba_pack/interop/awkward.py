@@ -26,7 +26,7 @@ from ..packing.foreign import Ragged, one_size, refuse_missing
 try:
     import awkward as ak
 except ImportError as error:
-    raise ImportError("Awkward arrays need Awkward Array: pip install numba_pack[awkward]") from error
+    raise ImportError("Awkward arrays need Awkward Array: pip install awkward") from error
 
 __all__ = ["form", "ragged", "rows"]
 

@@ -19,7 +19,7 @@ from ..packing.foreign import Ragged
 try:
     import torch
 except ImportError as error:
-    raise ImportError("nested tensors need PyTorch: pip install numba_pack[torch]") from error
+    raise ImportError("nested tensors need PyTorch: pip install torch") from error
 
 __all__ = ["form", "ragged", "rows"]
 

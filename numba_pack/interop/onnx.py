@@ -22,7 +22,7 @@ try:
     import onnx
     import onnx.backend.base
 except ImportError as error:
-    raise ImportError("numba_pack.interop.onnx needs ONNX: pip install numba_pack[onnx]") from error
+    raise ImportError("numba_pack.interop.onnx needs ONNX: pip install onnx") from error
 from onnx import TensorProto, helper, numpy_helper
 
 from .._arguments import kind_of, quiet

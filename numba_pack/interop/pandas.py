@@ -21,7 +21,7 @@ from ..packing.foreign import Ragged, objects, raise_missing
 try:
     import pandas as pd
 except ImportError as error:
-    raise ImportError("columns of arrays need pandas: pip install numba_pack[pandas]") from error
+    raise ImportError("columns of arrays need pandas: pip install pandas") from error
 
 __all__ = ["form", "ragged", "rows"]
 

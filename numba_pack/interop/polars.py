@@ -23,7 +23,7 @@ try:
 
     from . import arrow
 except ImportError as error:
-    raise ImportError("polars' columns need polars and pyarrow: pip install numba_pack[polars]") from error
+    raise ImportError("polars' columns need polars and pyarrow: pip install polars pyarrow") from error
 
 __all__ = ["form", "ragged", "rows"]
 

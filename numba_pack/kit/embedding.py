@@ -82,7 +82,7 @@ class Embedding(Part):
         Parameters
         ----------
         input : PackedSequence of integers (N,), or array of integers of any shape
-            At least 0 and less than `num_embeddings`.
+            At least 0 and less than ``num_embeddings``.
 
         Returns
         -------

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._arguments import kind_of
+from .._habits import check_new, instead_of
 from ..layers.forms import as_array
 from ..layers.module import Module
 from ..layers.parametrized import as_prefix
@@ -73,9 +74,10 @@ class Model:
     parts: dict[str, Any]
     dtype: np.dtype[Any]
 
-    def __init__(self, **parts: Any) -> None:
-        if not parts:
-            raise TypeError("parts must be given by name, as in Model(gru=gru, linear=linear); got none")
+    def __init__(self, *unnamed: Any, **parts: Any) -> None:
+        if unnamed or not parts:
+            got = f"{len(unnamed)} without a name" if unnamed else "none"
+            raise TypeError(f"parts must be given by name, as in Model(gru=gru, linear=linear); got {got}")
         for name, part in parts.items():
             if not isinstance(part, (Module, Part, Model)):
                 raise TypeError(
@@ -93,10 +95,18 @@ class Model:
             raise TypeError(f"parts must have one dtype; got {told}")
         self.parts, self.dtype = parts, next(iter(dtypes.values()))
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__.get("parts", {}):
+            raise AttributeError(f"{name} is a part since the {type(self).__name__} was made: make one of other parts")
+        if not hasattr(type(self), name) and name not in self.__dict__:
+            check_new(self, name)
+        super().__setattr__(name, value)
+
     def __getattr__(self, name: str) -> Any:
         parts = self.__dict__.get("parts", {})
         if name not in parts:
-            raise AttributeError(f"{type(self).__name__} has no attribute and no part {name!r}; it has {list(parts)}")
+            told = instead_of(name) or f"; its parts are {', '.join(parts)}"
+            raise AttributeError(f"{type(self).__name__} has no attribute and no part {name!r}{told}")
         return parts[name]
 
     def __dir__(self) -> list[str]:
@@ -378,5 +388,5 @@ def _safetensors() -> Any:
     try:
         import safetensors.numpy
     except ImportError as error:
-        raise ImportError("files of models need safetensors: pip install numba_pack[safetensors]") from error
+        raise ImportError("files of models need safetensors: pip install safetensors") from error
     return safetensors.numpy

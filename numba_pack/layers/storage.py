@@ -48,7 +48,7 @@ def _safetensors() -> ModuleType:
     try:
         import safetensors.numpy
     except ImportError as error:
-        raise ImportError("files of layers need safetensors: pip install numba_pack[safetensors]") from error
+        raise ImportError("files of layers need safetensors: pip install safetensors") from error
     return safetensors
 
 

@@ -88,14 +88,14 @@ MOST_STEPS = MEMORY_BYTES // 32  # their batch sizes fit into memory, together w
 
 
 class ArgumentError(ValueError):
-    """The error that a fault stands for. Compiled code raises it, too: its message is only put together in Python."""
+    """A fault: made, it is a ValueError. Compiled code raises it, too, whose message is only put together in Python."""
 
-    def __init__(self, name: str, text: str, got: Any, bound: Any, at: int) -> None:
-        super().__init__(name, text, got, bound, at)
-
-    def __str__(self) -> str:
-        name, text, got, bound, at = self.args
-        return f"{name}{text} {bound}; got {got}" + (f" at index {at}" if at >= 0 else "")
+    def __new__(cls, *fault: Any) -> ValueError:  # type: ignore[misc]
+        """The error that a fault stands for; or the error that was made of it, which Python may ask for again."""
+        if len(fault) == 1:
+            return fault[0]
+        name, text, got, bound, at = fault
+        return ValueError(f"{name}{text} {bound}; got {got}" + (f" at index {at}" if at >= 0 else ""))
 
 
 @inner
@@ -512,7 +512,7 @@ def as_sequences(sequences: Any, name: str) -> tuple[list[np.ndarray], np.ndarra
         return arrays, lengths, addresses
     arrays = _as_arrays(arrays, name)
     dtypes = {native(array.dtype) for array in arrays}
-    if len(dtypes) > 1:
+    if len(dtypes) > 1 and not any(dtype.kind in "US" for dtype in dtypes):
         raise TypeError(f"{name} must agree in dtype; got {', '.join(sorted(map(str, dtypes)))}")
     if arrays[0].dtype.kind not in NUMERIC:
         raise TypeError(f"{name} must have a bool, integer, float or complex dtype; got {dtype_of(arrays[0])}")

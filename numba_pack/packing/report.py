@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .checks import NO_LIMIT, as_integers, as_size, lengths_fault, refuse
+from .display import html_of, text_of
+from .sequences import PackedSequence
 
 __all__ = ["PackingReport", "packing_report"]
 
@@ -33,15 +35,22 @@ class PackingReport(NamedTuple):
 
     def __str__(self) -> str:
         """The report as a table."""
-        table = [
+        return text_of(self._table())
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return html_of(self._table(), "PackingReport")
+
+    def _table(self) -> list[tuple[str, str, str]]:
+        return [
             ("", "padded", "packed"),
             ("rows", f"{self.rows_padded:,}", f"{self.rows_packed:,}"),
             ("multiplications", f"{self.multiplications_padded:,}", f"{self.multiplications_packed:,}"),
             ("additions", f"{self.additions_padded:,}", f"{self.additions_packed:,}"),
             ("saved", "", f"{self.saved:.1%}"),
         ]
-        left, middle, right = (max(map(len, column)) for column in zip(*table, strict=True))
-        return "\n".join(f"{name:<{left}}  {padded:>{middle}}  {packed:>{right}}" for name, padded, packed in table)
 
 
 def packing_report(lengths: Any, input_size: int = 1, hidden_size: int = 1) -> PackingReport:
@@ -54,8 +63,8 @@ def packing_report(lengths: Any, input_size: int = 1, hidden_size: int = 1) -> P
 
     Parameters
     ----------
-    lengths : array or list of int, shape (B,)
-        None negative.
+    lengths : array or list of int, shape (B,), or PackedSequence
+        None negative; or the batch itself.
     input_size, hidden_size : int
         I and H.
 
@@ -80,7 +89,7 @@ def packing_report(lengths: Any, input_size: int = 1, hidden_size: int = 1) -> P
     additions           128      90
     saved                     29.7%
     """
-    counts = as_integers(lengths, "lengths")
+    counts = as_integers(lengths.lengths if isinstance(lengths, PackedSequence) else lengths, "lengths")
     refuse(lengths_fault(counts, len(counts), NO_LIMIT, False), "lengths")
     inputs, hidden = as_size(input_size, "input_size"), as_size(hidden_size, "hidden_size")
     each = counts.tolist()  # as Python's integers, which do not overflow

@@ -38,6 +38,7 @@ __all__ = [
     "lengths_in_order",
     "lengths_of",
     "move",
+    "move_apart",
     "move_rows",
     "offsets_of",
     "padded_layout",
@@ -188,6 +189,16 @@ def move_rows(target, to_base, to_stride, source, of_base, of_stride, of_size, s
             copy_bytes(target, to[r], source, of[r], lengths[r] * size)
     else:
         _move(target, to, to_step, source, of, of_step, lengths, batch_sizes, size)
+
+
+@jit
+def move_apart(addresses, source, size, batch_sizes, order, ranks):
+    """Copy the rows of each sequence from a packed buffer to an address of its own, ``(B,)``, one after the other."""
+    lengths = lengths_of(batch_sizes, len(order))
+    to, to_step = _starts(addresses, order, 1), _steps(1, batch_sizes, size)
+    of, of_step = _starts(ranks, order, size), _steps(0, batch_sizes, size)
+    if size > 0:
+        _move(0, to, to_step, source, of, of_step, lengths, batch_sizes, size)
 
 
 def move(

@@ -11,9 +11,9 @@ between the two, the checks of types above all, stands in pairs of a function an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numba import literal_unroll, types
@@ -39,6 +39,7 @@ from .checks import (
     as_steps,
     chosen_fault,
     constant,
+    find_rows,
     inverted,
     is_packed,
     native,
@@ -50,6 +51,7 @@ from .checks import (
     typed_rows,
     typed_sequences,
 )
+from .display import draw, html_of, packed_table
 from .foreign import Ragged, library_of
 from .rows import (
     buffer_of,
@@ -57,6 +59,7 @@ from .rows import (
     empty_rows,
     lengths_in_order,
     move,
+    move_apart,
     offsets_of,
     padded_layout,
     row_bytes_of,
@@ -76,6 +79,7 @@ __all__ = [
     "rows_of",
     "select",
     "typed_packed",
+    "unpack_into",
     "unpack_sequence",
     "unpad_sequence",
 ]
@@ -86,7 +90,8 @@ class PackedSequence(NamedTuple):
 
     Within a time step the rows stand by length, longest sequence first, so that the sequences that go on are always
     the first ones. Made by `pack_sequence`, `pack_padded_sequence` and `pack_ragged`. All four fields are always
-    arrays, so that ``@njit`` code takes a PackedSequence as it is.
+    arrays, so that ``@njit`` code takes a PackedSequence as it is. It is a tuple of these four: to count its sequences
+    take ``len(packed.lengths)``, to loop over them `unpack_sequence`, and to compute with its rows `map` or `each`.
 
     Attributes
     ----------
@@ -218,6 +223,47 @@ class PackedSequence(NamedTuple):
         _check_callable(f)
         return pack_sequence([f(sequence) for sequence in unpack_sequence(self)])
 
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the batch with matplotlib: each sequence a bar over the time steps, the longest at the top.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure if it is not given.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import numba_pack as nbp
+        >>> axes = nbp.pack_sequence([np.zeros(n) for n in (4, 6, 8, 5)]).plot()
+        >>> axes.get_title()
+        '4 sequences, 23 rows, 28% fewer than padded'
+        """
+        return draw(check_packed(self, "self"), ax)
+
+    def __repr__(self) -> str:
+        return "PackedSequence\n" + "\n".join(f"  {name:11}  {text}" for name, text in packed_table(self))
+
+    def _repr_html_(self) -> str:
+        return html_of(packed_table(self), "PackedSequence")
+
+
+def _refuse_arithmetic(*_: Any, **__: Any) -> NoReturn:
+    raise TypeError("a PackedSequence must be computed with by map, of all rows, or each, of sequence after sequence")
+
+
+for _operator in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "array_ufunc"):
+    setattr(PackedSequence, f"__{_operator}__", _refuse_arithmetic)  # a tuple would be joined or repeated
+
 
 def _check_callable(f: Any) -> None:
     if not callable(f):
@@ -259,7 +305,7 @@ def check_packed(packed: PackedSequence, name: str = "packed") -> PackedSequence
     >>> nbp.check_packed(packed._replace(batch_sizes=np.array([2])), "input")
     Traceback (most recent call last):
     ...
-    numba_pack.packing.checks.ArgumentError: input.batch_sizes must sum to the rows of data: expected 3; got 2
+    ValueError: input.batch_sizes must sum to the rows of data: expected 3; got 2
     """
     if not isinstance(packed, PackedSequence):
         raise TypeError(f"{name} must be a PackedSequence; got {kind_of(packed, PackedSequence)}")
@@ -626,6 +672,19 @@ def unpack_values(packed):
     target = buffer_of(values)
     move(target, offsets, 1, source, unsorted_indices, 0, size, size, batch_sizes, sorted_indices)
     return values, offsets
+
+
+def unpack_into(packed: PackedSequence, arrays: Sequence[np.ndarray], starts: Sequence[int]) -> None:
+    """Write the rows of each sequence of a batch on the host into an array of its own, from a row on.
+
+    Nothing is checked: the arrays, in the caller's order, are C-contiguous, have the dtype of the data and room.
+    """
+    data, batch_sizes, sorted_indices, unsorted_indices = packed
+    lengths, addresses = np.empty(len(arrays), np.int64), np.empty(len(arrays), np.int64)
+    find_rows(np.fromiter(map(id, arrays), np.int64, len(arrays)), lengths, addresses)
+    size = row_bytes_of(data)
+    addresses += np.array(starts, np.int64) * size
+    move_apart(addresses, buffer_of(data), size, batch_sizes, sorted_indices, unsorted_indices)
 
 
 def _split(values: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:

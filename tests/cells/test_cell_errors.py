@@ -124,12 +124,6 @@ def a_text():
         return tanh("a") + a  # fault
 
 
-def a_function_of_a_constant_alone():
-    @cell(sums="a", state="h")
-    def Own(a, h):
-        return a * sigmoid(0.5)  # fault
-
-
 def a_fraction_as_a_power():
     @cell(sums="a", state="h")
     def Own(a, h):
@@ -222,7 +216,6 @@ INSIDE = [
     (an_index, TypeError, "functions of numba_pack.cells"),
     (an_array, TypeError, "array"),
     (a_text, TypeError, "'a'"),
-    (a_function_of_a_constant_alone, TypeError, "0.5"),
     (a_fraction_as_a_power, TypeError, "whole number as its exponent"),
     (a_number_as_a_power, TypeError, "whole number as its exponent"),
     (a_power_of_a_constant, TypeError, "formula"),

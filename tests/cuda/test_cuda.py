@@ -70,7 +70,7 @@ def test_the_cpu_is_the_backend_where_there_is_no_device_and_cuda_is_not_importe
 
 def test_asking_for_cuda_says_at_import_what_is_missing():
     result = say("import numba_pack", NUMBA_PACK_BACKEND="cuda", CUDA_VISIBLE_DEVICES="-1")
-    missing = "a GPU" if find_spec("numba_cuda") else "numba-cuda: pip install 'numba_pack[cuda]'"
+    missing = "a GPU" if find_spec("numba_cuda") else "numba-cuda: pip install 'numba-cuda[cu13]' cupy-cuda13x"
     assert f"ImportError: NUMBA_PACK_BACKEND=cuda needs {missing}" in result.stderr
 
 

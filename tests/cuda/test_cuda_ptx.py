@@ -1,6 +1,6 @@
 """Every kernel of the CUDA backend, compiled for two generations of devices without one: the simulator checks no types.
 
-Needs numba-cuda with its compiler: ``pip install 'numba_pack[cuda]'``.
+Needs numba-cuda with its compiler: ``pip install -e '.[cuda]'``.
 """
 
 import os

@@ -1,6 +1,6 @@
 """How blocks divide a scan: every row and unit of a step is some block's, and a block has what it needs.
 
-Needs numba-cuda, but no device: ``pip install 'numba_pack[cuda]'``.
+Needs numba-cuda, but no device: ``pip install -e '.[cuda]'``.
 """
 
 import os

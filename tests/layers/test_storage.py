@@ -562,7 +562,7 @@ def test_a_damaged_header_gives_a_layer_or_a_value_error(saved, path, data):
 def test_without_safetensors_the_error_tells_what_to_install():
     code = "import sys; sys.modules['safetensors'] = None; import numba_pack; numba_pack.load('x')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "ImportError: files of layers need safetensors: pip install numba_pack[safetensors]" in done.stderr
+    assert "ImportError: files of layers need safetensors: pip install safetensors" in done.stderr
 
 
 def test_the_package_does_not_import_safetensors():

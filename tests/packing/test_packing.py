@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import numba_pack as nbp
+from numba_pack.packing.sequences import unpack_into
 
 # Every way in which the kernel copies a row, and every kind of dtype.
 DTYPES = ["?", "i1", "u2", "i4", "i8", "u8", "f2", "f4", "f8", "g", "c8", "c16", "G"]
@@ -75,6 +76,20 @@ def test_a_packed_batch_unpacks_to_the_same_sequences(sequences):
     assert_same(unpacked, sequences)
     assert_same(unpacked, naive.unpack(packed.data, packed.batch_sizes, packed.sorted_indices))
     assert_same(packed.lengths, np.array([len(sequence) for sequence in sequences], np.int64))
+
+
+@given(batches(), st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_packed_batch_goes_into_arrays_that_are_there_from_any_row_on(sequences, data):
+    starts = [data.draw(st.integers(0, 5)) for _ in sequences]
+    behind = [data.draw(st.integers(0, 3)) for _ in sequences]
+    shapes = [(a + len(each) + b, *each.shape[1:]) for a, each, b in zip(starts, sequences, behind, strict=True)]
+    arrays = [np.zeros(shape, sequences[0].dtype) for shape in shapes]
+    expected = [array.copy() for array in arrays]
+    for array, start, each in zip(expected, starts, sequences, strict=True):
+        array[start : start + len(each)] = each
+    unpack_into(nbp.pack_sequence(sequences), arrays, starts)
+    assert_same(arrays, expected)
 
 
 SIDES = st.sampled_from(["right", "left"])

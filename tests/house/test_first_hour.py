@@ -1,0 +1,191 @@
+"""What a newcomer tries: habits from other libraries are answered, names are found, errors are short."""
+
+import copy
+import pickle
+import traceback
+
+import numpy as np
+import pytest
+from numba import njit
+
+import numba_pack as nbp
+from numba_pack.__main__ import main
+
+OWNERS = {
+    "layer": nbp.LSTM(3, 5, rng=0),
+    "stack": nbp.LSTM(3, [5, 4], rng=0),
+    "cell": nbp.GRUCell(3, 5, rng=0),
+    "linear": nbp.Linear(3, 5, rng=0),
+    "model": nbp.Model(lstm=nbp.LSTM(3, 5, rng=0)),
+}
+
+HABITS = {
+    "eval": r"there is no mode to set: layer\(x\) is inference, layer.forward\(x\) training",
+    "train": r"there is no mode to set",
+    "cuda": "NUMBA_PACK_BACKEND",
+    "to": "NUMBA_PACK_BACKEND",
+    "double": "dtype=numpy.float64",
+    "named_parameters": r"state_dict\(\) has the arrays by name",
+    "weight_ih_l0": r"state_dict\(\) has the arrays by name, load_state_dict\(\) sets them",
+    "bias_hh_l1_reverse": r"state_dict\(\) has the arrays",
+    "zero_grad": r"backward\(tape, d_output\) returns the gradients",
+}
+
+
+@pytest.mark.parametrize("owner", OWNERS)
+@pytest.mark.parametrize("habit", HABITS)
+def test_a_habit_is_answered(owner, habit):
+    with pytest.raises(AttributeError, match=rf"has no attribute .*'{habit}': .*{HABITS[habit]}"):
+        getattr(OWNERS[owner], habit)
+
+
+@pytest.mark.parametrize("owner", OWNERS)
+def test_other_names_are_not_there(owner):
+    assert not hasattr(OWNERS[owner], "anything")
+    for other in (copy.copy(OWNERS[owner]), copy.deepcopy(OWNERS[owner]), pickle.loads(pickle.dumps(OWNERS[owner]))):
+        assert np.array_equal(other.parameters, OWNERS[owner].parameters)
+        assert not hasattr(other, "eval")
+
+
+@pytest.mark.parametrize("optimizer", [nbp.optim.SGD, nbp.optim.RMSprop, nbp.optim.Adam, nbp.optim.AdamW])
+def test_parameters_given_to_an_optimizer_are_not_printed(optimizer):
+    with pytest.raises(TypeError) as caught:
+        optimizer(OWNERS["layer"].parameters)
+    assert str(caught.value) == (
+        "lr must be a number, and step(parameters, gradient) takes the parameters; got an array of shape (200,)"
+    )
+
+
+def test_the_other_float_is_told_how_to_become_this_one():
+    with pytest.raises(TypeError, match=r"input must have dtype float32; got float64, which astype\(numpy.float32\)"):
+        OWNERS["layer"](np.ones((4, 3)))
+
+
+@njit
+def pack_in_compiled_code(lengths):
+    return nbp.pack_padded_sequence(np.ones((3, 2)), lengths)
+
+
+@pytest.mark.parametrize("pack", [pack_in_compiled_code, lambda n: nbp.pack_padded_sequence(np.ones((3, 2)), n)])
+def test_a_traceback_shows_a_valueerror(pack):
+    with pytest.raises(ValueError) as caught:
+        pack(np.array([4, 9]))
+    assert caught.type is ValueError
+    *_, last = traceback.format_exception_only(caught.value)
+    told = "lengths must not exceed the time steps of the input: expected at most 3; got 4 at index 0"
+    assert last == f"ValueError: {told}\n"
+    assert str(pickle.loads(pickle.dumps(caught.value))) == told
+
+
+def test_an_error_while_another_is_handled_is_a_valueerror_too():
+    try:
+        raise KeyError("before")
+    except KeyError:
+        with pytest.raises(ValueError, match="expected at most 3; got 4 at index 0") as caught:
+            pack_in_compiled_code(np.array([4, 9]))
+    assert caught.type is ValueError
+
+
+@pytest.mark.parametrize("module", [nbp, nbp.interop])
+def test_dir_shows_what_is_public(module):
+    assert {name for name in dir(module) if not name.startswith("__")} == set(module.__all__)
+
+
+def test_compile_fills_the_cache_and_tells_how_long_it_took(capsys):
+    main(["compile", "GRU", "--inference"])
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("GRU") and told[0].endswith(" s")
+    assert told[1].startswith("kept in ")
+
+
+def test_compile_refuses_a_kind_that_there_is_not(capsys):
+    with pytest.raises(SystemExit):
+        main(["compile", "LSTX"])
+    assert "kind must be of" in capsys.readouterr().err
+
+
+def test_info_is_what_no_command_tells(capsys):
+    main([])
+    told = capsys.readouterr().out
+    main(["info"])
+    assert capsys.readouterr().out == told
+
+
+def test_help_names_the_commands(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told = capsys.readouterr().out
+    assert "info" in told and "compile" in told
+
+
+@pytest.mark.parametrize("owner", OWNERS)
+@pytest.mark.parametrize("name", ["paramters", "parameter", "weight_ih_l0", "training"])
+def test_what_would_do_nothing_is_not_assigned(owner, name):
+    with pytest.raises(AttributeError, match=rf"has no attribute '{name}' to be assigned: "):
+        setattr(OWNERS[owner], name, OWNERS[owner].parameters)
+
+
+def test_a_class_of_ones_own_may_have_attributes_of_any_name():
+    class Encoder(nbp.GRU):
+        training = False
+
+    encoder = Encoder(3, 5, rng=0)
+    encoder.training, encoder.device = True, "here"
+    assert encoder.training and encoder.device == "here"
+    OWNERS["layer"].note = "of the user's own"
+    del OWNERS["layer"].note
+
+
+@pytest.mark.parametrize("optimizer", [nbp.optim.SGD(0.1), nbp.optim.RMSprop(), nbp.optim.Adam(), nbp.optim.AdamW()])
+def test_an_optimizer_has_its_settings_and_no_others(optimizer):
+    optimizer.lr = 0.5
+    with pytest.raises(AttributeError, match=r"has no attribute 'learning_rate'; it has lr, "):
+        optimizer.learning_rate = 0.1
+    with pytest.raises(AttributeError, match=r"'zero_grad': backward\(tape, d_output\) returns the gradients"):
+        optimizer.zero_grad()
+    assert copy.deepcopy(optimizer).lr == pickle.loads(pickle.dumps(optimizer)).lr == 0.5
+
+
+def test_a_part_of_a_model_is_not_exchanged():
+    model = nbp.Model(gru=nbp.GRU(3, 5, rng=0))
+    with pytest.raises(AttributeError, match="gru is a part since the Model was made"):
+        model.gru = nbp.GRU(3, 5, rng=1)
+    with pytest.raises(TypeError, match=r"parts must be given by name, .*; got 1 without a name"):
+        nbp.Model(nbp.GRU(3, 5))
+
+
+PACKED = nbp.pack_sequence([np.ones((2, 3), np.float32), np.ones((4, 3), np.float32)])
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [lambda: PACKED + 1, lambda: 2 * PACKED, lambda: PACKED - PACKED, lambda: PACKED / 2, lambda: np.exp(PACKED),
+     lambda: np.ones(3) * PACKED, lambda: PACKED + PACKED],
+)  # fmt: skip
+def test_arithmetic_of_a_batch_names_map_and_each(compute):
+    with pytest.raises(TypeError, match="a PackedSequence must be computed with by map, of all rows, or each"):
+        compute()
+
+
+def test_gradients_in_place_of_arrays_are_told_what_they_hold():
+    layer = OWNERS["layer"]
+    output, state, tape = layer.forward(PACKED)
+    gradients = layer.backward(tape, output, state)
+    with pytest.raises(TypeError, match=r"gradient must be a NumPy array; got .*Gradients, whose \.parameters is the"):
+        nbp.optim.Adam().step(layer.parameters, gradients)
+
+
+def test_texts_are_told_how_to_become_numbers():
+    with pytest.raises(TypeError, match=r"a text, of which numpy\.frombuffer\(text\.encode\(\), numpy\.uint8\)"):
+        nbp.pack_sequence(["abc", "de"])
+
+
+def test_a_report_takes_the_batch_itself():
+    assert nbp.packing_report(PACKED) == nbp.packing_report([2, 4])
+
+
+@pytest.mark.parametrize("name, where", [("Adam", "optim"), ("cross_entropy", "losses"), ("Batches", "data")])
+def test_what_is_elsewhere_is_told_where(name, where):
+    with pytest.raises(AttributeError, match=rf"has no attribute '{name}'; look in numba_pack\.{where}"):
+        getattr(nbp, name)
+    assert not hasattr(nbp, "anything")
