@@ -7,10 +7,12 @@ between padded, list `pad_sequence`, `unpad_sequence`
 whole batches        `concatenate`, `select`
 small things         `invert_permutation`, `check_packed`, `packing_report`
 layers               `RNN`, `LSTM`, `GRU`; their `Tape` and `Gradients`; `symbols`, `fold_embedding`
-one step             `RNNCell`, `LSTMCell`, `GRUCell`
+one step             `Stepper`, a layer that keeps its state; `step`, the same in compiled code; `RNNCell`, `LSTMCell`,
+                     `GRUCell`
 cells                the module `cells`: a cell of one's own as one function, and those that were published
 in compiled code     all packing functions; `run`, `rnn`, `lstm`, `gru`, each with ``_forward`` and ``_backward``
 beside layers        `Linear`, `Embedding`; `Model`, several parts as one vector, one gradient and one file
+attention            `attend`; `packed_softmax`, `sum_by_sequence`, `repeat_by_sequence`; ``_backward`` of the first two
 training             the modules `optim`, `losses` and `data`
 serving              the module `serving`: streams, each with its state carried from call to call
 in and out           `load`, `save`, `from_state_dict`; the module `interop`: PyTorch, ONNX, Keras, and ragged data
@@ -24,9 +26,13 @@ Letters in shapes: B sequences, T steps of the longest, N packed rows (the sum o
 P outputs (H without a projection), G gate rows (4 H for an LSTM, 3 H for a GRU, H for an RNN), L layers, D directions.
 """
 
+from typing import TYPE_CHECKING, NoReturn
+
 from . import cells, data, interop, losses, optim, serving
 from ._backend import backend
 from .cpu.threads import get_num_threads, set_num_threads, threads
+from .kit.attention import attend, attend_backward
+from .kit.by_sequence import packed_softmax, packed_softmax_backward, repeat_by_sequence, sum_by_sequence
 from .kit.embedding import Embedding
 from .kit.linear import Linear
 from .kit.model import Model
@@ -46,12 +52,14 @@ from .layers.compiled import (
     run_backward,
     run_forward,
 )
+from .layers.compiled_step import CompiledStepper, step
 from .layers.embedding import fold_embedding
 from .layers.forms import symbols
 from .layers.from_names import from_state_dict
 from .layers.layer import GRU, LSTM, RNN
 from .layers.one_step import GRUCell, LSTMCell, RNNCell
 from .layers.precision import get_float32_matmul_precision, set_float32_matmul_precision
+from .layers.stepper import Stepper
 from .layers.storage import load, save
 from .layers.tape import Gradients, Tape
 from .layers.warm import warmup
@@ -76,6 +84,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "CompiledGradients",
+    "CompiledStepper",
     "CompiledTape",
     "Embedding",
     "GRUCell",
@@ -86,7 +95,10 @@ __all__ = [
     "PackedSequence",
     "PackingReport",
     "RNNCell",
+    "Stepper",
     "Tape",
+    "attend",
+    "attend_backward",
     "backend",
     "cells",
     "check_packed",
@@ -110,9 +122,12 @@ __all__ = [
     "pack_padded_sequence",
     "pack_ragged",
     "pack_sequence",
+    "packed_softmax",
+    "packed_softmax_backward",
     "packing_report",
     "pad_packed_sequence",
     "pad_sequence",
+    "repeat_by_sequence",
     "rnn",
     "rnn_backward",
     "rnn_forward",
@@ -124,6 +139,8 @@ __all__ = [
     "serving",
     "set_float32_matmul_precision",
     "set_num_threads",
+    "step",
+    "sum_by_sequence",
     "symbols",
     "threads",
     "unpack_ragged",
@@ -133,3 +150,24 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+
+#: where PyTorch's users look first, and where it is
+_ELSEWHERE = {
+    **dict.fromkeys(("Adam", "AdamW", "SGD", "RMSprop", "clip_grad_norm"), "optim"),
+    **dict.fromkeys(("cross_entropy", "softmax_cross_entropy", "binary_cross_entropy", "mse", "ctc"), "losses"),
+    **dict.fromkeys(("sigmoid", "tanh", "cell"), "cells"),
+    **dict.fromkeys(("Streams", "Batcher"), "serving"),
+    "Batches": "data",
+}
+
+
+if not TYPE_CHECKING:  # for checkers there is nothing but what there is
+
+    def __getattr__(name: str) -> NoReturn:
+        where = f"; look in {__name__}.{_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{where}", name=name)
+
+
+def __dir__() -> list[str]:
+    return [name for name in globals() if name.startswith("__")] + __all__

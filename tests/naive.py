@@ -113,22 +113,34 @@ CELLS = {
 # -- one sequence ------------------------------------------------------------------------------------------------------
 
 
-def scan(cell, weights, inputs, h, c, reverse):
-    """One direction of one layer over one sequence (T, K): outputs (T, P), the last h and c, and what was kept."""
+def scan(cell, weights, inputs, h, c, reverse, anew=(), row=None):
+    """One direction of one layer over one sequence (T, K): outputs (T, P), the last h and c, and what was kept.
+
+    The steps in ``anew`` begin with ``row``, another h and c.
+    """
     outputs, kept = [None] * len(inputs), [None] * len(inputs)
     steps = range(len(inputs))
     for t in reversed(steps) if reverse else steps:
+        if t in anew:
+            h, c = row
         h, c, kept[t] = CELLS[cell][0](weights, inputs[t], h, c)
         outputs[t] = h
     return np.array(outputs).reshape(len(inputs), h.size), h, c, kept
 
 
-def scan_back(cell, weights, kept, d_outputs, d_h, d_c, reverse, d_weights):
-    """The scan's derivative, against its order. ``d_h`` and ``d_c`` are those of the last state, then of the first."""
+def scan_back(cell, weights, kept, d_outputs, d_h, d_c, reverse, d_weights, anew=(), d_row=None):
+    """The scan's derivative, against its order. ``d_h`` and ``d_c`` are those of the last state, then of the first.
+
+    Those of the states that ``anew`` does away with are added to the list ``d_row`` of both.
+    """
     d_inputs = np.zeros((len(kept), weights["weight_ih"].shape[1]))
     steps = range(len(kept))
     for t in steps if reverse else reversed(steps):
         d_inputs[t], d_h, d_c = CELLS[cell][1](weights, kept[t], d_h + d_outputs[t], d_c, d_weights)
+        if t in anew:
+            d_row[0] += d_h
+            d_row[1] += d_c
+            d_h, d_c = np.zeros_like(d_h), np.zeros_like(d_c)
     return d_inputs, d_h, d_c
 
 
@@ -159,8 +171,17 @@ def of_scan(parameters, layer, direction):
     return {name.removesuffix(end): value for name, value in parameters.items() if name.endswith(end)}
 
 
-def forward(cell, parameters, sequences, h_0, c_0, masks=None):
+def begins_anew(resets, direction):
+    """The steps that do not begin with the state that comes to them: the state is reset before each marked step."""
+    marked = np.flatnonzero(resets)
+    return set(marked - 1) - {-1} if direction else set(marked)
+
+
+def forward(cell, parameters, sequences, h_0, c_0, masks=None, resets=None):
     """All layers and directions over B sequences.
+
+    ``resets[i] (T_i,)``, if there are resets, marks the steps before which the state becomes that in row B of ``h_0``
+    and ``c_0``, which have one row more then.
 
     ``masks[l][i] (T_i, D * P)``, if there are masks, multiplies the output of layer l on its way into the next one.
     """
@@ -168,7 +189,8 @@ def forward(cell, parameters, sequences, h_0, c_0, masks=None):
     L = 1 + max(int(name.split("_l")[1].split("_")[0]) for name in parameters)
     D = 2 if "weight_ih_l0_reverse" in parameters else 1
     h_0, c_0 = np.asarray(h_0, np.float64), np.asarray(c_0, np.float64)
-    h_n, c_n, outputs, kept = np.zeros_like(h_0), np.zeros_like(c_0), [], []
+    B = len(sequences)
+    h_n, c_n, outputs, kept = np.zeros_like(h_0[:, :B]), np.zeros_like(c_0[:, :B]), [], []
     for i, sequence in enumerate(sequences):
         values, kept_here = np.asarray(sequence, np.float64), {}
         for layer in range(L):
@@ -177,8 +199,9 @@ def forward(cell, parameters, sequences, h_0, c_0, masks=None):
             both = []
             for direction in range(D):
                 s, weights = layer * D + direction, of_scan(parameters, layer, direction)
+                anew = () if resets is None else begins_anew(resets[i], direction)
                 output, h_n[s, i], c_n[s, i], kept_here[s] = scan(
-                    cell, weights, values, h_0[s, i], c_0[s, i], direction
+                    cell, weights, values, h_0[s, i], c_0[s, i], direction, anew, (h_0[s, -1], c_0[s, -1])
                 )
                 both.append(output)
             values = np.concatenate(both, axis=1)
@@ -187,13 +210,14 @@ def forward(cell, parameters, sequences, h_0, c_0, masks=None):
     return Result(outputs, h_n, c_n, kept)
 
 
-def backward(cell, parameters, kept, d_outputs, d_h_n, d_c_n, masks=None):
+def backward(cell, parameters, kept, d_outputs, d_h_n, d_c_n, masks=None, resets=None):
     """The derivative of `forward`: of the inputs, the initial states and the parameters."""
     parameters = {name: np.asarray(value, np.float64) for name, value in parameters.items()}
     L = 1 + max(int(name.split("_l")[1].split("_")[0]) for name in parameters)
     D = 2 if "weight_ih_l0_reverse" in parameters else 1
     d_h_n, d_c_n = np.asarray(d_h_n, np.float64), np.asarray(d_c_n, np.float64)
-    d_h_0, d_c_0, d_inputs = np.zeros_like(d_h_n), np.zeros_like(d_c_n), []
+    rows = [(0, 0), (0, int(resets is not None)), (0, 0)]
+    d_h_0, d_c_0, d_inputs = np.pad(np.zeros_like(d_h_n), rows), np.pad(np.zeros_like(d_c_n), rows), []
     d_parameters = {name: np.zeros_like(value) for name, value in parameters.items()}
     for i, kept_here in enumerate(kept):
         d_values = np.asarray(d_outputs[i], np.float64)
@@ -203,9 +227,11 @@ def backward(cell, parameters, kept, d_outputs, d_h_n, d_c_n, masks=None):
             for direction in range(D):
                 s, weights = layer * D + direction, of_scan(parameters, layer, direction)
                 d_weights = of_scan(d_parameters, layer, direction)
+                anew = () if resets is None else begins_anew(resets[i], direction)
                 d_part, d_h_0[s, i], d_c_0[s, i] = scan_back(
-                    cell, weights, kept_here[s], parts[direction], d_h_n[s, i], d_c_n[s, i], direction, d_weights
-                )
+                    cell, weights, kept_here[s], parts[direction], d_h_n[s, i], d_c_n[s, i], direction, d_weights,
+                    anew, [d_h_0[s, -1], d_c_0[s, -1]],
+                )  # fmt: skip
                 d_values = d_values + d_part
             if layer > 0 and masks is not None:
                 d_values = d_values * masks[layer - 1][i]

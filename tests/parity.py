@@ -347,6 +347,29 @@ def test_a_cell_of_four_states_on_the_device_shows_them_there():
     assert_same_bits(got, expected)
 
 
+# -- resets ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_piece_between_resets_has_the_bits_it_has_alone():
+    layer, x = nbp.LSTM(2, 3, bidirectional=True), helpers.normal(np.random.default_rng(0), (5, 2, 2), np.float32)
+    resets = np.zeros((5, 2), bool)
+    resets[2:4, 0] = True
+    output, state, tape = layer.forward(x, resets=resets)
+    pieces = [layer(piece.copy())[0] for piece in np.split(x[:, 0], [2, 3])]
+    assert_same_bits(output[:, 0], np.concatenate([*pieces]))
+    assert_same_bits(output[:, 1], layer(x[:, 1].copy())[0])
+    d_input = layer.backward(tape, output, state).input
+    resets[4, 1] = True
+    _, state, tape = layer.forward(x, resets=resets)
+    assert_same_bits(layer.backward(tape, output, state).input[:2, 0], d_input[:2, 0])
+
+
+@needs_cuda
+def test_resets_of_device_arrays_are_refused():
+    with pytest.raises(TypeError, match="input must be in the memory of the host where there are resets"):
+        nbp.GRU(2, 3)(on_device(np.ones((3, 2), np.float32)), resets=np.zeros(3, bool))
+
+
 # -- device arrays -----------------------------------------------------------------------------------------------------
 
 

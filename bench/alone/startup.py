@@ -83,6 +83,7 @@ def time_overhead():
         "LSTM, packed": (nbp.LSTM(1, 1), packed),
         "LSTM, one sequence": (nbp.LSTM(1, 1), x),
         "LSTMCell": (nbp.LSTMCell(1, 1), x),
+        "LSTM, a stepper": (nbp.LSTM(1, 1).stepper(), x),
         "pack_sequence": (nbp.pack_sequence, [x]),
     }
     found = {}

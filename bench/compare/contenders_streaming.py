@@ -42,8 +42,26 @@ class _Native(_Stream):
         return self.state[0] if self.has_c else self.state
 
 
-class NumbaPackCell(_Native):
+class NumbaPack(_Stream):
+    """A stepper, which keeps the state."""
+
     name = "numba_pack"
+
+    def prepare(self):
+        self.stepper = self.layer.stepper()
+
+    def begin(self):
+        self.stepper.reset()
+
+    def run(self):
+        self.stepper(self.x)
+
+    def h(self):
+        return self.stepper.state[0] if self.has_c else self.stepper.state
+
+
+class NumbaPackCell(_Native):
+    name = "numba_pack, cell"
 
     def prepare(self):
         self.cell = getattr(nbp, self.step.cell + "Cell")(self.step.H, self.step.H)
@@ -157,4 +175,4 @@ class OpenVino(_Onnx):
         return [request.infer for request in requests]
 
 
-STREAMS = (NumbaPackCell, NumbaPackLayer, TorchCell, TorchLayer, OnnxRuntime, OpenVino)
+STREAMS = (NumbaPack, NumbaPackCell, NumbaPackLayer, TorchCell, TorchLayer, OnnxRuntime, OpenVino)

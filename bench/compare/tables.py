@@ -41,7 +41,9 @@ _LAYERS_TEXT = {
 }
 _PACKING_TEXT = "float32, lengths log-normal up to 50 steps. Microseconds: median, and the least in brackets."
 _STREAMING_TEXT = (
-    "A call is one step, B = 1, I = H, with the state carried over. Microseconds: median, and the least in brackets."
+    "A call is one step, B = 1, I = H, with the state carried over: numba_pack by `layer.stepper()`, its cell, and "
+    "calls of the layer; ONNX Runtime and OpenVINO with all memory bound. Microseconds: median, and the least in "
+    "brackets."
 )
 
 

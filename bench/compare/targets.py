@@ -74,7 +74,9 @@ def judge(results):
     steps = [row for row in results["streaming"] if row["id"] == "LSTM-step-B1-H64"]
     cell = {row["id"]: against(row, "PyTorch cell") for row in steps}
     least("one LSTM step against torch's LSTMCell", 10, _known(cell))
-    most("one LSTM step", 15, {row["id"]: row["median"][OURS] * 1e6 for row in steps}, " µs")
+    most("one LSTM step", 4, {row["id"]: row["median"][OURS] * 1e6 for row in steps}, " µs")
+    bound = {row["id"]: against(row, "ONNX Runtime") for row in results["streaming"]}
+    least("one step against ONNX Runtime with bound memory, every row", 1.3, _known(bound))
     if "startup" in results:
         found = results["startup"]
         most("import over NumPy's and Numba's own", 0.3, {"import": found["import"]["numba_pack, over these"]}, " s")

@@ -266,7 +266,7 @@ class Step:
         return f"{self.cell}-step-B1-H{self.H}"
 
 
-STREAMING = [Step("LSTM", 32), Step("LSTM", 64), Step("LSTM", 128), Step("LSTM", 256), Step("GRU", 64), Step("RNN", 64)]
+STREAMING = [Step(cell, H) for cell in ("LSTM", "GRU", "RNN") for H in (32, 64, 128, 256)]
 
 
 @dataclass(frozen=True)

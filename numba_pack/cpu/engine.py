@@ -20,14 +20,36 @@ from ..cells.parameters import Weights, layout_numbers
 from . import threads
 from .drop import drop_of, drop_rows
 from .factors import Factors
-from .kernels import call_backward, call_forward, call_gradients, call_inference, kernel, packed_weights
+from .kernels import (
+    address_of,
+    call_backward,
+    call_few,
+    call_forward,
+    call_gradients,
+    call_inference,
+    kernel,
+    packed_weights,
+    weights_block,
+)
 from .panels import back_panels_size, pack_back
 from .precision import factors_for
 from .scan import BLOCK_BYTES
 from .shapes import back_shapes, record_shapes, result_shapes
 from .workspace import WORKSPACE
 
-__all__ = ["Saved", "cell_of", "drop", "factors_for", "infer", "prepare", "record", "replay_back"]
+__all__ = [
+    "Few",
+    "Saved",
+    "cell_of",
+    "drop",
+    "factors_for",
+    "few",
+    "infer",
+    "infer_few",
+    "prepare",
+    "record",
+    "replay_back",
+]
 
 #: floating-point operations that are worth a thread of their own
 WORTH_A_THREAD = 1e7
@@ -117,16 +139,11 @@ def _arrays(weights: Weights) -> tuple[np.ndarray, ...]:
     return weights.parameters, weights.panels, weights.sizes
 
 
-def _at(array: np.ndarray | None) -> int:
-    """The address of an array, which is kept by who calls; 0 if there is none."""
-    return 0 if array is None or not array.size else array.ctypes.data
-
-
 def infer(weights: Weights, batch: Batch, states: States, show: bool = False) -> Results:
     """The output and the last states of a batch, and with ``show`` all states besides h; nothing is kept."""
     results = _results(weights, batch, show)
     out, h_n, others_n, _ = results
-    shown = _at(results.shown)
+    shown = address_of(results.shown)
     parts = workers = 1
     if len(batch.order) > 1:  # one sequence is not divided
         workers = _workers(weights, batch)
@@ -136,13 +153,36 @@ def infer(weights: Weights, batch: Batch, states: States, show: bool = False) ->
     return results
 
 
+class Few(NamedTuple):
+    """What `infer_few` takes of the weights, which it keeps."""
+
+    #: the address of the block
+    at: int
+    #: rows that one thread takes
+    most: int
+    weights: Weights
+    block: np.ndarray
+
+
+def few(weights: Weights) -> Few:
+    """What `infer_few` takes."""
+    block = weights_block(weights)
+    of_one = _operations(weights, Batch(block, block, block, rows=1))
+    return Few(address_of(block), int(WORTH_A_THREAD / of_one), weights, block)
+
+
+#: the output and the last states of a padded batch of at most as many rows as a `Few` says, written where they are
+#: wanted: what a call costs besides its computation counts there
+infer_few = call_few
+
+
 def record(
     weights: Weights, batch: Batch, states: States, dropout: Dropout, show: bool = False
 ) -> tuple[Results, Saved]:
     """As `infer`, with dropout, and what the backward pass needs."""
     results = _results(weights, batch, show)
     out, h_n, others_n, _ = results
-    shown = _at(results.shown)
+    shown = address_of(results.shown)
     saved = Saved(weights, batch, states, dropout, new_record(weights, batch.rows), out)
     workers = _workers(weights, batch)
     given = _given("forward", saved)
@@ -198,7 +238,7 @@ def replay_back(
     pack_back(factors, weights.parameters, numbers, panels, input_grad)
     gradient = np.zeros(weights.parameters.shape, dtype)
     workers = _workers(weights, batch)
-    shown = _at(d_shown)
+    shown = address_of(d_shown)
 
     given = _given("backward", saved)
     rest = (panels, d_out, *d_states, d_between, input_grad, d_x, d_h_0, d_others_0, d_projected, d_units)

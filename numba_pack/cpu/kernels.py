@@ -30,13 +30,18 @@ from .table import PASSES, enter
 from .tile import tile_of
 
 __all__ = [
+    "FORWARD_BLOCK",
+    "address_of",
     "call_backward",
+    "call_few",
     "call_forward",
     "call_gradients",
     "call_inference",
+    "inference_block",
     "kernel",
     "make_all",
     "packed_weights",
+    "weights_block",
 ]
 
 
@@ -86,6 +91,8 @@ class _Forward(NamedTuple):
     last: int
     h_n: int
     others_n: int
+    #: odd in every other call of those that take one step after the other: see `forward_stack`
+    turn: int
 
 
 class _Backward(NamedTuple):
@@ -121,6 +128,8 @@ class _Gradients(NamedTuple):
 
 _HEAD = len(_Header._fields)
 _FORWARD, _BACKWARD, _GRADIENTS = len(_Forward._fields), len(_Backward._fields), len(_Gradients._fields)
+#: integers of a block of the forward pass
+FORWARD_BLOCK = _HEAD + _FORWARD
 _EVERYTHING = 1 << 40  # the length of arrays of which only the address is known: they are not indexed beyond their end
 
 
@@ -175,7 +184,7 @@ def _forward_kernel(kind, number):
             weights, _batch(head, number), call.first, call.last,
             _states(head.h_0, head.others_0, head.given, number), head.drop, head.keep != 0, _record(head, number),
             _array(head.out, number, _EVERYTHING), head.shown, _array(call.h_n, number, _EVERYTHING),
-            _array(call.others_n, number, _EVERYTHING),
+            _array(call.others_n, number, _EVERYTHING), call.turn,
         )  # fmt: skip
         end_products(factors_of(weights))
 
@@ -344,7 +353,7 @@ def call_inference(
         parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, 0, False,
         (data, data, data, data), out, shown,
     )  # fmt: skip
-    _run(kernel, head, _Forward(first=first, last=last, h_n=address(h_n, 0), others_n=address(others_n, 0)))
+    _run(kernel, head, _Forward(first=first, last=last, h_n=address(h_n, 0), others_n=address(others_n, 0), turn=0))
 
 
 @jit
@@ -357,7 +366,7 @@ def call_forward(
         parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, _place(drop), True,
         (gates, cells, outputs, unprojected), out, shown,
     )  # fmt: skip
-    _run(kernel, head, _Forward(first=first, last=last, h_n=address(h_n, 0), others_n=address(others_n, 0)))
+    _run(kernel, head, _Forward(first=first, last=last, h_n=address(h_n, 0), others_n=address(others_n, 0), turn=0))
 
 
 @jit
@@ -408,3 +417,85 @@ def call_gradients(
         gradient=address(gradient, 0),
     )
     _run(kernel, head, call)
+
+
+# The smaller a batch, the more do arguments count: what follows from the weights may be told by one integer.
+
+
+def weights_block(weights: Weights) -> np.ndarray:
+    """What `call_few` takes the address of, for who keeps it and the weights: kernel, head of a block, turn."""
+    parameters, panels, _, _, *sizes = weights
+    return np.array([kernel("forward", weights), address_of(parameters), address_of(panels), *sizes, 0])
+
+
+#: how many integers these are, the last of which is the turn
+_OF_WEIGHTS = 12
+
+
+@jit
+def call_few(weights_at, data, steps, sequences, h_0, others_0, given, out, h_n, others_n):
+    """Run the forward pass over ``steps`` steps of all the sequences, a padded batch of rows (N, I)."""
+    (kernel, parameters, panels, inputs, units, outputs, layers, directions, bias, heads, reverse, turn) = integers_at(
+        weights_at, _OF_WEIGHTS
+    )
+    batch_sizes, order = np.full(steps, sequences), np.arange(sequences)
+    head = _Header(
+        parameters=parameters,
+        panels=panels,
+        input_size=inputs,
+        hidden_size=units,
+        output_size=outputs,
+        num_layers=layers,
+        num_directions=directions,
+        bias=bias,
+        heads=heads,
+        reverse=reverse,
+        data=address(data, 0),
+        rows=steps * sequences,
+        symbols=0,
+        batch_sizes=address(batch_sizes, 0),
+        steps=steps,
+        order=address(order, 0),
+        sequences=sequences,
+        h_0=address(h_0, 0),
+        others_0=address(others_0, 0),
+        given=int(given),
+        drop=0,
+        keep=0,
+        gates=0,
+        cells=0,
+        outputs=0,
+        unprojected=0,
+        out=address(out, 0),
+        shown=0,
+    )
+    call = _Forward(first=0, last=sequences, h_n=address(h_n, 0), others_n=address(others_n, 0), turn=turn)
+    put_integers(weights_at + 8 * (_OF_WEIGHTS - 1), (1 - turn,))
+    _run(kernel, head, call)
+    keep_alive((batch_sizes, order))
+
+
+# A block may also be made beforehand, of arrays that a pass reads and writes again and again.
+
+
+def address_of(array: np.ndarray | None) -> int:
+    """The address of an array, which is kept by who calls; 0 if there is none."""
+    return 0 if array is None or not array.size else array.ctypes.data
+
+
+def inference_block(
+    weights: Weights, batch: Batch, states: States, out: np.ndarray, shown: np.ndarray | None, last: States, turn: int
+) -> tuple[int, ...]:
+    """The block of a forward pass over a whole batch, as `call_inference` makes it; ``last`` is for the last states."""
+    B = len(batch.order)
+    parameters, panels, _, _, *sizes = weights
+    of_weights = address_of(parameters), address_of(panels), *sizes
+    of_batch = (
+        address_of(batch.data), batch.rows, int(batch.symbols), address_of(batch.batch_sizes), len(batch.batch_sizes),
+        address_of(batch.order), B,
+    )  # fmt: skip
+    of_states = address_of(states.h), address_of(states.others), int(states.given)
+    no_drop, no_tape = (0,), (0,) * (1 + len(Record._fields))
+    last_of_head = address_of(out), address_of(shown)
+    head = _Header._make((*of_weights, *of_batch, *of_states, *no_drop, *no_tape, *last_of_head))
+    return *head, *_Forward(0, B, address_of(last.h), address_of(last.others), turn)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numba import carray
 
 from .._jit import inner
 from ..cells.parameters import (
@@ -51,10 +52,10 @@ from ..simd.lanes import (
     width,
     without_first,
 )
-from ..simd.memory import address, clear, copy, integer_at, keep_alive
+from ..simd.memory import address, clear, copy, integer_at, keep_alive, one_behind_the_other, pointer
 from .drop import drop_layer, drops
 from .factor_rows import as_factors
-from .factors import factors_of, room_size
+from .factors import factors_of, is_float, room_size
 from .matrices import Matrix, panel_count, plain_columns, shifted
 from .noise import draw_noises, masks_state, multiplied, set_noises, state_mask
 from .norm import OF_INPUT, OF_PRODUCT, OF_STATE, normalise, products_of
@@ -108,9 +109,9 @@ def steps_of(batch_sizes, first, last):
     T = 0
     while T < batch_sizes.size and batch_sizes[T] > first:
         T += 1
-    sizes, places = np.empty(T, np.int64), np.empty(T, np.int64)
-    alone = np.zeros(T + 1, np.int64)
-    row = 0
+    numbers = np.empty(3 * T + 1, np.int64)  # in one array: for one step, what arrays cost counts
+    sizes, places, alone = numbers[:T], numbers[T : 2 * T], numbers[2 * T :]
+    row = alone[0] = 0
     for t in range(T):
         sizes[t] = min(batch_sizes[t], last) - first
         places[t] = row + first
@@ -194,6 +195,10 @@ class Direction(NamedTuple):
     reverse: bool
     #: training: gates and cells are kept
     keep: bool
+    #: the product with the input is not made for a block of steps, but along with that with the state
+    along: bool
+    #: from which end panels are taken at first: from the last if odd
+    turn: int
 
 
 @inner
@@ -213,12 +218,7 @@ def _project_block(weights, d, sizes, low, high):
             rows += sizes[following]
             following += 1
         sums = row_at(dtype, d.gates, t, 0)
-        if of.turn or of.product:  # sums that the input has no part in
-            for r in range(rows):
-                _begin(dtype, bias.at, sums.at + r * sums.step * size_of(dtype), 0, of.turn * H)
-                _begin(
-                    dtype, bias.at, sums.at + r * sums.step * size_of(dtype), (of.gates - of.product) * H, of.gates * H
-                )
+        _begin_rows(weights, bias.at, sums, rows)
         x, start = row_at(dtype, d.x, t, 0), shifted(dtype, bias, of.turn * H)
         of_input = shifted(dtype, sums, of.turn * H)
         if normed(weights):
@@ -231,6 +231,43 @@ def _project_block(weights, d, sizes, low, high):
             )
         normalise(weights, sums, d.norms, d.panels.gains, bias.at, rows, OF_INPUT, d.keep)
         t = following
+
+
+@inner
+def _goes_along(weights, T, keep, symbols):
+    """Whether the product with the input is made along with that with the state, where there is one step.
+
+    Both then go over the units together, from either end in turns: so a call begins with the weights of the units that
+    the call before ended with, which a cache that cannot hold all weights still holds.
+    """
+    of, wide = layout(weights), plain_columns(weights.parameters.dtype, 1).per_panel
+    if not is_float(factors_of(weights)) or normed(weights) or has_product(weights) or gates_hh_of(weights) == 0:
+        return False
+    return T == 1 and not keep and not symbols and of.hidden_size % wide == 0
+
+
+@inner
+def _project_units(weights, d, t, rows, low, high):
+    """Bias and product with the input, of all gates of the units from ``low`` to ``high``, in whole panels."""
+    dtype, H, of = weights.parameters.dtype, weights.hidden_size, layout(weights)
+    columns = plain_columns(dtype, of.gates_ih * H)
+    start = shifted(dtype, Matrix(d.panels.bias, 0), of.turn * H)
+    x, of_input = row_at(dtype, d.x, t, 0), shifted(dtype, row_at(dtype, d.gates, t, 0), of.turn * H)
+    for gate in range(of.gates_ih):
+        for p in range((gate * H + low) // columns.per_panel, (gate * H + high) // columns.per_panel):
+            multiply_panels(
+                factors_of(weights), p, p + 1, x, 1, rows, d.panels.inputs, d.panels.weight_ih, columns, start, of_input
+            )
+
+
+@inner
+def _begin_rows(weights, bias, sums, rows):
+    """The sums of rows that the input has no part in, set to their bias."""
+    dtype, H, of = weights.parameters.dtype, weights.hidden_size, layout(weights)
+    for r in range(rows if of.turn or of.product else 0):
+        row = sums.at + r * sums.step * size_of(dtype)
+        _begin(dtype, bias, row, 0, of.turn * H)
+        _begin(dtype, bias, row, (of.gates - of.product) * H, of.gates * H)
 
 
 @inner
@@ -356,9 +393,13 @@ def _step_rows(weights, d, t, r0, rows, before, k):
         columns = state_columns(dtype, H, group_size(gates, 0))
         count, number = panel_count(columns), panels_at_once(factors, rows, k, columns)
         groups = (count + number - 1) // number
+        together = max(number * columns.per_panel, plain_columns(dtype, H).per_panel)  # units of whole panels of both
         for n in range(groups):
-            p = there_and_back(n, groups, t) * number
+            p = there_and_back(n, groups, t + d.turn) * number
             following = min(p + number, count)
+            if d.along and n * number * columns.per_panel % together == 0:
+                low = p * columns.per_panel // together * together
+                _project_units(weights, d, t, rows, low, min(low + together, H))
             if k > 0:
                 state_product(factors, gates, H, p, following, of_product, rows, k, d.panels.weight_hh, target)
             if by_panels:
@@ -398,7 +439,10 @@ def _scan(weights, d, steps, block_begins, drop, index, order, first):
         if not d.keep:
             for t in range(low, high):
                 block_begins[t] = alone[t] - alone[low]
-        _project_block(weights, d, sizes, low, high)
+        if d.along:
+            _begin_rows(weights, d.panels.bias, row_at(dtype, d.gates, low, 0), sizes[low])
+        else:
+            _project_block(weights, d, sizes, low, high)
         for i in range(high - low):
             t = high - 1 - i if d.reverse else low + i
             previous = t + 1 if d.reverse else t - 1
@@ -444,12 +488,12 @@ def _room_size(weights, steps, keep):
 
 
 @inner
-def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, shown, h_n, others_n):
+def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, shown, h_n, others_n, turn):
     """All layers and directions, for the sequences ``first`` to ``last`` of the sorted batch.
 
     Writes those sequences' part of out (N, D * P), h_n (L * D, B, P), others_n (S - 1, L * D, B, H), of ``shown``
     (S - 1, N, D * H), an address that may be 0, and, with ``keep``, of the tape. Without it, what is needed besides are
-    a block of gates and, between layers, their outputs.
+    a block of gates and, between layers, their outputs. ``turn``: see `Direction`.
     """
     dtype = weights.parameters.dtype
     size = size_of(dtype)
@@ -464,24 +508,36 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
     block = 0
     if not keep and own > 0:
         block = min(own, max(BLOCK_BYTES // (W * size), steps.sizes[0]))
-    sums = aligned(dtype, block * W)
-    sums_begin = np.empty(steps.sizes.size, np.int64)
-    between = aligned(dtype, 0 if keep or D == 1 or weights.num_layers == 1 else own * D * P)
-    dropped = aligned(dtype, own * D * P if drops(drop) and weights.num_layers > 1 else 0)
-    mask = aligned(dtype, 2 * mine * P_padded if masks_state(drop) else 0)
-    noise_rows = mine if keep else 1
-    noise = aligned(dtype, noises_of(weights) * noise_rows * H_padded)
-    clear(address(noise, 0), noise.size * size)
+    T, noise_rows = steps.sizes.size, mine if keep else 1
+    between_layers = own * D * P if weights.num_layers > 1 else 0
+    # all in one array, and all integers in another: in one step of a small layer it counts what arrays cost
+    counts = (
+        block * W,
+        mine * P_padded,
+        others_count * mine * H_padded,
+        between_layers if D == 2 and not keep else 0,
+        between_layers if drops(drop) else 0,
+        2 * mine * P_padded if masks_state(drop) else 0,
+        noises_of(weights) * noise_rows * H_padded,
+        mine * H_padded if P != H else 0,
+        (max(P, gates_of(weights) * H) if normed(weights) else P) + width(dtype),
+        fixed_of(weights) * H_padded,
+        _room_size(weights, steps, keep),
+    )
+    memory = aligned(dtype, one_behind_the_other(0, counts, size)[-1] // size)
+    sums, h_at, others_at, between, dropped, mask, noise, one_step, zeros, made, room, _end = one_behind_the_other(
+        address(memory, 0), counts, size
+    )
+    clear(noise, one_step - noise)
+    clear(zeros, made - zeros)
     if not keep:
-        set_noises(weights, constants_at(weights), address(noise, 0), H_padded * size)
-    h, others = aligned(dtype, mine * P_padded), aligned(dtype, others_count * mine * H_padded)
-    one_step = aligned(dtype, mine * H_padded if P != H else 0)
-    zeros = aligned(dtype, (max(P, gates_of(weights) * H) if normed(weights) else P) + width(dtype))
-    made = aligned(dtype, fixed_of(weights) * H_padded)
-    clear(address(zeros, 0), zeros.size * size)
-    room = aligned(dtype, _room_size(weights, steps, keep))
+        set_noises(weights, constants_at(weights), noise, H_padded * size)
+    h = carray(pointer(h_at, dtype), mine * P_padded)
+    others = carray(pointer(others_at, dtype), others_count * mine * H_padded)
 
-    places, alone, none = address(steps.places, 0), address(steps.alone, 0), np.zeros(steps.places.size, np.int64)
+    integers = np.zeros(2 * T, np.int64)
+    sums_begin, none = integers[:T], address(integers, T)
+    places, alone = address(steps.places, 0), address(steps.alone, 0)
     # a row of the input: its columns, or a symbol of 8 bytes
     source = Rows(address(batch.data, 0), 8 // size if batch.symbols else weights.input_size, places)
     for layer in range(weights.num_layers):
@@ -492,9 +548,9 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
         elif D == 1 or (weights.num_layers - layer) % 2 == 1:
             target = Rows(address(out, 0), D * P, places)  # one direction overwrites its input, which it has projected
         else:
-            target = Rows(address(between, 0), D * P, alone)
+            target = Rows(between, D * P, alone)
         if drops(drop) and layer > 0:
-            copy = Rows(address(dropped, 0), D * P, alone)
+            copy = Rows(dropped, D * P, alone)
             drop_layer(drop, layer - 1, steps, batch.order, first, source, copy)
             source = copy
         for direction in range(D):
@@ -503,21 +559,21 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
             for other in range(others_count):
                 state = others[other * mine * H_padded : (other + 1) * mine * H_padded]
                 take_states(dtype, states.others, states.given, other * scans + index, batch.order, first, state, H)
-            gates = Rows(address(sums, 0), W, address(sums_begin, 0))
-            unprojected = Rows(address(one_step, 0), H_padded, address(none, 0))
+            gates = Rows(sums, W, address(sums_begin, 0))
+            unprojected = Rows(one_step, H_padded, none)
             if keep:
                 gates = Rows(address(tape.gates, index * N * W), W, places)
                 unprojected = Rows(address(tape.unprojected, index * N * H_padded), H_padded, places)
-            if mask.size:
-                clear(address(mask, 0), mask.size * size)
-                state_mask(drop, index, batch.order, first, mine, Matrix(address(mask, 0), P_padded), P)
+            if masks_state(drop):
+                clear(mask, noise - mask)
+                state_mask(drop, index, batch.order, first, mine, Matrix(mask, P_padded), P)
             is_shown = shown != 0 and layer == weights.num_layers - 1
             panels = forward_panels(weights, layer, direction)
-            fix(weights, panels.units, address(made, 0))
+            fix(weights, panels.units, made)
             scan = Direction(
                 panels,
                 constants_at(weights),
-                address(made, 0),
+                made,
                 source,
                 batch.symbols and layer == 0,
                 Rows(target.at + direction * P * size, D * P, target.begins),
@@ -526,21 +582,24 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
                 blocks * H,
                 Rows(address(tape.cells, index * N * H_padded), H_padded, places),
                 scans * N * H_padded * size,
-                Matrix(address(h, 0), P_padded),
+                Matrix(h_at, P_padded),
                 states.given,
-                Matrix(address(others, 0), H_padded),
+                Matrix(others_at, H_padded),
                 mine * H_padded * size,
                 Rows(shown + direction * H * size if is_shown else 0, D * H, places),
                 N * D * H * size,
-                Matrix(address(mask, 0) if mask.size else 0, P_padded),
-                Matrix(address(mask, mine * P_padded), P_padded),
-                Matrix(address(noise, 0), H_padded if keep else 0),
+                Matrix(mask if masks_state(drop) else 0, P_padded),
+                Matrix(mask + mine * P_padded * size, P_padded),
+                Matrix(noise, H_padded if keep else 0),
                 noise_rows * H_padded * size,
                 unprojected,
-                Matrix(address(zeros, 0), 0),
-                address(room, 0),
+                Matrix(zeros, 0),
+                room,
                 direction + weights.reverse == 1,
                 keep,
+                # but where the cell writes over what is yet to be projected
+                source.at != target.at and _goes_along(weights, T, keep, batch.symbols and layer == 0),
+                turn,
             )
             _scan(weights, scan, steps, sums_begin, drop, index, batch.order, first)
             _last_h(weights, scan, steps, first, last, batch.order, index, h_n)
@@ -548,4 +607,4 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
                 state = others[other * mine * H_padded : (other + 1) * mine * H_padded]
                 give_states(dtype, state, other * scans + index, batch.order, first, others_n, H)
         source = target
-    keep_alive((steps, none, sums, sums_begin, between, dropped, h, others, one_step, made, zeros, mask, noise, room))
+    keep_alive((steps, integers, memory))

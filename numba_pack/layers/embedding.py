@@ -9,10 +9,11 @@ import numpy as np
 from .._arguments import kind_of, quiet
 from .layer import GRU, LSTM, RNN, Layer
 from .module import as_floats
+from .one_step import Step
 
 __all__ = ["fold_embedding"]
 
-AnyLayer = TypeVar("AnyLayer", bound=Layer[Any])
+AnyLayer = TypeVar("AnyLayer", bound="Layer[Any] | Step[Any]")
 
 
 @quiet
@@ -28,17 +29,17 @@ def fold_embedding(layer: AnyLayer, table: Any) -> AnyLayer:
 
     Parameters
     ----------
-    layer : RNN, LSTM, GRU, or a layer of any cell
+    layer : RNN, LSTM, GRU, a layer of any cell, or an RNNCell, LSTMCell or GRUCell
         A layer that takes embeddings, of ``E = layer.input_size`` columns. It is not changed.
     table : array_like, shape (V, E)
         The embedding of each of V symbols: finite floats, such as the ``weight`` of a ``torch.nn.Embedding``.
 
     Returns
     -------
-    RNN, LSTM, GRU, or a layer of that cell
+    as the layer
         A copy, as `copy.copy` makes it, whose ``input_size`` is V, and whose ``weight_ih_l0`` (and
-        ``weight_ih_l0_reverse``) is ``weight_ih_l0 @ table.T``, of shape (G, V): computed in float64 and rounded to the
-        dtype of the layer. Its class is that of the layer, even if that is derived from these.
+        ``weight_ih_l0_reverse``; of one step ``weight_ih``) is ``weight_ih_l0 @ table.T``, of shape (G, V): computed in
+        float64 and rounded to the dtype of the layer. Its class is that of the layer, even if derived from these.
 
     Raises
     ------
@@ -66,10 +67,17 @@ def fold_embedding(layer: AnyLayer, table: Any) -> AnyLayer:
     >>> text = np.frombuffer(b"packed", np.uint8)
     >>> np.allclose(folded(text)[0], gru(table[text].astype(np.float32))[0], atol=1e-6)
     True
+
+    One step of a decoder, for the last symbol of each of two sequences:
+
+    >>> cell = nbp.fold_embedding(nbp.GRUCell(8, 3, rng=0), table)
+    >>> cell(text[:2]).shape
+    (2, 3)
     """
-    if not isinstance(layer, Layer):
+    if not isinstance(layer, (Layer, Step)):
         raise TypeError(
-            f"layer must be an RNN, LSTM, GRU or a layer of another cell; got {kind_of(layer, RNN, LSTM, GRU, Layer)}"
+            "layer must be an RNN, LSTM, GRU, a layer of another cell, or one step of these; "
+            f"got {kind_of(layer, RNN, LSTM, GRU, Layer)}"
         )
     layer._refuse_integers("fold_embedding")
     table = as_floats(table, "table")
@@ -79,7 +87,8 @@ def fold_embedding(layer: AnyLayer, table: Any) -> AnyLayer:
         raise ValueError(f"table must be finite; got {table[~np.isfinite(table)][0]}")
     folded = layer._for_inputs(len(table))
     parameters = dict(layer.state_dict())
-    for name in ("weight_ih_l0", "weight_ih_l0_reverse")[: layer.num_directions]:
+    names = ("weight_ih",) if isinstance(layer, Step) else ("weight_ih_l0", "weight_ih_l0_reverse")
+    for name in names[: layer.num_directions]:
         parameters[name] = parameters[name].astype(np.float64) @ table.T.astype(np.float64)
     folded.load_state_dict(parameters)
     return folded

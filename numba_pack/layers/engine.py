@@ -1,4 +1,7 @@
-"""The engine of the backend that was chosen, a module; its verbs: factors_for, prepare, infer, record, replay_back."""
+"""The engine of the backend that was chosen, a module; its verbs: factors_for, prepare, infer, record, replay_back.
+
+That of the CPU also has few and infer_few, for calls on few rows.
+"""
 
 from typing import TYPE_CHECKING
 

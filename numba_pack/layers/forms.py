@@ -41,7 +41,8 @@ def as_array(value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
         raise TypeError(f"{name} must be a NumPy array; got {kind_of(value, np.ndarray)}")
     value = plain(value, name)
     if value.dtype != dtype and value.dtype.newbyteorder("=") != dtype:
-        raise TypeError(f"{name} must have dtype {dtype}; got {dtype_of(value)}")
+        advice = f", which astype(numpy.{dtype}) converts" if value.dtype in (np.float32, np.float64) else ""
+        raise TypeError(f"{name} must have dtype {dtype}; got {dtype_of(value)}{advice}")
     if value.shape != shape:
         raise ValueError(f"{name} must have shape {letters + ' = ' if letters else ''}{shape}; got {value.shape}")
     if not value.flags.carray or not value.dtype.isnative:
@@ -180,6 +181,11 @@ class Form:
     #: of everything but symbols
     dtype: np.dtype[Any]
 
+    @property
+    def first(self) -> Form:
+        """The same batch, as states before the first step come and go: `resets` cuts it, and they are other ones."""
+        return self
+
     def check_again(self) -> None:
         """Refuse index arrays of the caller that are no longer what they were when they were checked: valid."""
 
@@ -218,13 +224,18 @@ class Packed(Form):
     def check_again(self) -> None:
         check_packed(self.packed, "the input on the tape")
 
-    def rows(self, value: Any, name: str, columns: int) -> np.ndarray:
+    def data_of(self, value: Any, name: str) -> tuple[Any, str]:
+        """The data of a PackedSequence of the same sequences, and what they are called; of anything else itself."""
         if isinstance(value, PackedSequence):
             for field in ("batch_sizes", "sorted_indices"):  # else rows would be taken for those of other sequences
                 mine, theirs = getattr(self.packed, field), getattr(value, field)
                 if theirs is not mine and not np.array_equal(theirs, mine):
                     raise ValueError(f"{name}.{field} must be those of the input, {mine}; got {theirs}")
-            value, name = value.data, f"{name}.data"
+            return value.data, f"{name}.data"
+        return value, name
+
+    def rows(self, value: Any, name: str, columns: int) -> np.ndarray:
+        value, name = self.data_of(value, name)
         shape = (len(self.batch.data), columns)
         return self.arrays.as_array(value, name, shape, self.dtype, "(N, num_directions * H)")
 
@@ -233,31 +244,37 @@ class Packed(Form):
 
 
 class Padded(Form):
-    """An array (T, B, I) or (B, T, I) with ``batch_first``, without I if it holds symbols: B sequences of length T."""
+    """An array (T, B, I) or (B, T, I) with ``batch_first``, without I if it holds symbols: B sequences of length T.
 
-    def __init__(self, array: np.ndarray, input_size: int, dtype: np.dtype[Any], batch_first: bool) -> None:
+    Its rows are those of step after step or, if not ``in_order``, as they lie in the array.
+    """
+
+    def __init__(
+        self, array: np.ndarray, input_size: int, dtype: np.dtype[Any], batch_first: bool, in_order: bool
+    ) -> None:
         self.batch_first, self.dtype, self.arrays = batch_first, dtype, arrays_of(array)
+        self.swaps = batch_first and in_order
         letters = "(B, T, input_size)" if batch_first else "(T, B, input_size)"
         array = self.arrays.as_input(array, "input", (*array.shape[:2], input_size), dtype, letters)
-        if batch_first:
+        self.shape = array.shape[:2]
+        self.T, self.B = self.shape[::-1] if batch_first else self.shape
+        if self.swaps:
             array = self.arrays.swapped(array)
-        self.T, self.B = array.shape[:2]
         sizes = np.full(self.T if self.B else 0, self.B)
         data = array.reshape(self.T * self.B, *array.shape[2:])
         self.batch = Batch(data, sizes, np.arange(self.B), len(data), data.ndim == 1)
 
     def rows(self, value: Any, name: str, columns: int) -> np.ndarray:
-        shape, letters = (self.T, self.B, columns), "(T, B, num_directions * H)"
-        if self.batch_first:
-            shape, letters = (self.B, self.T, columns), "(B, T, num_directions * H)"
-        value = self.arrays.as_array(value, name, shape, self.dtype, letters)
-        if self.batch_first:
+        letters = "(B, T, num_directions * H)" if self.batch_first else "(T, B, num_directions * H)"
+        value = self.arrays.as_array(value, name, (*self.shape, columns), self.dtype, letters)
+        if self.swaps:
             value = self.arrays.swapped(value)
         return value.reshape(self.T * self.B, columns)
 
     def back(self, rows: np.ndarray) -> np.ndarray:
-        padded = rows.reshape(self.T, self.B, rows.shape[1])
-        return self.arrays.as_result(self.arrays.swapped(padded) if self.batch_first else padded)
+        if not self.swaps:
+            return self.arrays.as_result(rows.reshape(*self.shape, rows.shape[1]))
+        return self.arrays.as_result(self.arrays.swapped(rows.reshape(self.T, self.B, rows.shape[1])))
 
 
 class Single(Form):
@@ -288,24 +305,27 @@ class Single(Form):
 
 
 class OneStep(Form):
-    """One step of B sequences, (B, I), or of one, (I,)."""
+    """One step of B sequences, (B, I), or of one, (I,); of symbols (B,), or an integer."""
 
     def __init__(self, value: Any, input_size: int, dtype: np.dtype[Any]) -> None:
         if isinstance(value, np.ndarray):
             value = plain(value, "input")
+        elif isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+            value = np.asarray(value)
         elif not on_device(value):
             raise TypeError(f"input must be a NumPy array; got {kind_of(value, np.ndarray)}")
-        if value.ndim not in (1, 2):
+        axes = value.ndim + 1 if value.ndim < 2 and value.dtype.kind in "iu" else value.ndim  # symbols have no columns
+        if axes not in (1, 2):
             raise ValueError(f"input must have shape (B, {input_size}) or ({input_size},); got {value.shape}")
-        self.single, self.dtype, self.arrays = value.ndim == 1, dtype, arrays_of(value)
-        as_array = self.arrays.as_array
+        self.single, self.dtype, self.arrays = axes == 1, dtype, arrays_of(value)
         if self.single:
-            data = as_array(value, "input", (input_size,), dtype, "(input_size,)").reshape(1, input_size)
-        else:
-            data = as_array(value, "input", (value.shape[0], input_size), dtype, "(B, input_size)")
+            if value.ndim:
+                value = self.arrays.as_array(value, "input", (input_size,), dtype, "(input_size,)")
+            value = value.reshape(1, *value.shape)
+        data = self.arrays.as_input(value, "input", (len(value), input_size), dtype, "(B, input_size)")
         B = self.B = data.shape[0]
         sizes, order = (_ONE, _FIRST) if B == 1 else (np.full(1 if B else 0, B), np.arange(B))
-        self.batch = Batch(data, sizes, order, B)
+        self.batch = Batch(data, sizes, order, B, data.ndim == 1)
 
     def back(self, rows: np.ndarray) -> np.ndarray:
         return self.arrays.as_result(rows[0] if self.single else rows)
@@ -321,8 +341,8 @@ class OneStep(Form):
         return self.arrays.as_result(state[0][0] if self.single else state[0])
 
 
-def form_of(value: Any, input_size: int, dtype: np.dtype[Any], batch_first: bool) -> Form:
-    """The form of a layer's input, checked."""
+def form_of(value: Any, input_size: int, dtype: np.dtype[Any], batch_first: bool, in_order: bool = True) -> Form:
+    """The form of a layer's input, checked; if not ``in_order``, see `Padded`, it is not yet one for the kernels."""
     if isinstance(value, PackedSequence):
         return Packed(value, input_size, dtype)
     said = isinstance(value, Symbols)
@@ -344,7 +364,7 @@ def form_of(value: Any, input_size: int, dtype: np.dtype[Any], batch_first: bool
             f"of integers, and numba_pack.symbols(x) padded symbols; got {value.dtype}, shape {value.shape}"
         )
     if axes == 3:
-        return Padded(value, input_size, dtype, batch_first)
+        return Padded(value, input_size, dtype, batch_first, in_order)
     if axes == 2:
         return Single(value, input_size, dtype)
     raise ValueError(f"input must be a PackedSequence or have 2 or 3 dimensions; got shape {value.shape}")

@@ -17,6 +17,7 @@ from .layer import GRU, LSTM, RNN, Layer, _as_rate
 from .module import RNN_CELLS, Module, as_dtype, as_generator, as_nonlinearity, entries, option_names
 from .one_step import GRUCell, LSTMCell, RNNCell
 from .parametrized import as_prefix, computed_from, of_a_net
+from .trees import under_pytorchs_names
 
 __all__ = ["KINDS", "from_state_dict", "kind_by_shapes", "options_by_shapes"]
 
@@ -45,7 +46,11 @@ def from_state_dict(
         What `torch.load` or `safetensors.numpy.load_file` gives, with PyTorch's names: arrays or tensors of real
         floats. Names such as ``weight_ih``, without the ``_l0`` of a first layer, are those of one step, and make an
         RNNCell, LSTMCell or GRUCell. Where PyTorch's weight_norm (dim=0) has put two parts in place of a parameter,
-        they are put together.
+        they are put together. Values may be such mappings themselves, whose names then go on behind a dot.
+
+        Cells of Flax (linen and nnx: SimpleCell, LSTMCell, OptimizedLSTMCell, GRUCell) become layers, two in a
+        `Bidirectional` one layer of both directions; the mapping is what ``init`` or ``nnx.to_pure_dict`` gives. So do
+        cells of Equinox, of which it is ``vars(cell)``. They must have the activations of PyTorch's.
     prefix : str, optional
         What the names of the module begin with: ``"encoder.lstm."``, behind DataParallel ``"module.encoder.lstm."``.
         The last dot may be left out, and so may be all that is not needed to tell recurrent modules apart: the whole
@@ -97,6 +102,7 @@ def from_state_dict(
         "dropout": _as_rate(dropout, "dropout"),
     }
     dtype, rng = as_dtype(dtype), as_generator(rng) if rng is not None else None
+    state_dict = under_pytorchs_names(state_dict)
     prefix = _the_prefix(state_dict, None if prefix is None else as_prefix(prefix))
     tensors = _tensors(state_dict, prefix)
     try:
@@ -123,11 +129,7 @@ def _the_prefix(state_dict: Mapping[str, Any], asked: str | None) -> str:
     """The prefix of the one recurrent net that is meant."""
     all_of_them = sorted({found[0] for name in state_dict if (found := of_a_net(name))})
     if not all_of_them:
-        within = [repr(name) for name, value in state_dict.items() if isinstance(value, Mapping)]
-        raise ValueError(
-            "state_dict must hold a recurrent net, with names such as 'weight_ih_l0'; there is none"
-            + (f", but there are mappings within, which may: {', '.join(within)}" if within else "")
-        )
+        raise ValueError("state_dict must hold a recurrent net, with names such as 'weight_ih_l0'; there is none")
     if asked in all_of_them:
         return asked
     meant = [one for one in all_of_them if one.startswith(asked or "")]

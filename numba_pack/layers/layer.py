@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
 
@@ -26,7 +26,11 @@ from ..packing.sequences import PackedSequence
 from .engine import engine
 from .forms import Form, Symbols, form_of
 from .module import RNN_CELLS, Module, as_generator, as_nonlinearity
+from .resets import Resets, cut
 from .tape import Given, Gradients, Input, State, Tape, as_tape
+
+if TYPE_CHECKING:
+    from .stepper import Stepper
 
 __all__ = ["GRU", "LSTM", "RNN", "Layer"]
 
@@ -114,17 +118,11 @@ class Layer(Module, Generic[State]):
         generator = as_generator(rng)
         super().__init__(cell, constants, dtype, generator, matmul_precision)
         self._training_calls = Calls(int(generator.integers(2**32, dtype=np.uint32)), seeded=rng is not None)
+        self._may_be_few = backend == "cpu" and self.cell.states <= 2 and not self.return_states
 
     @property
     def _called(self) -> str:
         return self.cell.name if type(self) is Layer else super()._called
-
-    def _for_inputs(self, input_size: int) -> Any:
-        """A copy, of whatever class this is, for inputs of another size. Its parameters are zeros."""
-        other = copy.copy(self)
-        other.__dict__["input_size"] = input_size
-        other._set(np.zeros(other._lay_out(), self.dtype))
-        return other
 
     def __copy__(self: Any) -> Any:
         other = super().__copy__()
@@ -135,10 +133,10 @@ class Layer(Module, Generic[State]):
     # classes were generic in this option, and each constructor had its fourteen arguments written out three times.
 
     @overload
-    def __call__(self, input: Given, hx: State | None = None) -> tuple[Given, State]: ...
+    def __call__(self, input: Given, hx: State | None = None, resets: Resets = None) -> tuple[Given, State]: ...
     @overload
-    def __call__(self, input: Symbols, hx: State | None = None) -> tuple[np.ndarray, State]: ...
-    def __call__(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
+    def __call__(self, input: Symbols, hx: State | None = None, resets: Resets = None) -> tuple[np.ndarray, State]: ...
+    def __call__(self, input: Any, hx: Any = None, resets: Resets = None) -> tuple[Any, Any]:
         """Run the layer: inference, without dropout, and nothing is kept.
 
         Parameters
@@ -151,6 +149,12 @@ class Layer(Module, Generic[State]):
             The initial state: h_0 of shape (L * D, B, P), and c_0 of shape (L * D, B, H), without B for input (T, I).
             With 1 in place of B one state is shared by all sequences, as a trained one is: its gradient has the same
             shape. Zeros if omitted. P is ``proj_size`` if there is a projection, else H.
+        resets : ndarray of bool, shape (T, B), (B, T) with batch_first, (T,) or (N,), optional
+            True where a sequence begins anew: the state before that step is zero, whatever came before it. A
+            PackedSequence of bools will do for another. The pieces between resets are sequences of their own, and cost
+            what their rows cost; rows are copied once on their way in, and once on their way out. With resets hx may
+            have B + 1 rows, or 2 in place of none for input (T, I): then the state before a step that is reset is the
+            last of them, and not zero.
 
         Returns
         -------
@@ -165,22 +169,55 @@ class Layer(Module, Generic[State]):
         ------
         TypeError, ValueError
             If an argument has the wrong kind, dtype or shape.
+
+        Notes
+        -----
+        In the reverse direction a reset before step t ends what goes back from step t: step t - 1 begins anew. So both
+        directions see the same pieces. The reverse one takes hx at the end of the last piece of each sequence, and
+        returns the state at the beginning of the first, whether or not that is reset.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import numba_pack as nbp
+        >>> gru = nbp.GRU(3, 2, rng=0)
+        >>> x, begins = np.ones((5, 4, 3), np.float32), np.zeros((5, 4), bool)
+        >>> begins[2, 0] = True
+        >>> output, h_n = gru(x, resets=begins)
+        >>> bool((output[2:, 0] == output[:3, 1]).all())
+        True
         """
-        form = form_of(input, self.input_size, self.dtype, self.batch_first)
+        if resets is None and self._may_be_few and type(input) is np.ndarray and input.dtype is self.dtype:
+            shape, scans = input.shape, self.num_layers * self.num_directions
+            if len(shape) == 3 and not self.batch_first:
+                found = self._infer_few(input, hx, shape[0], shape[1], (scans, shape[1]))
+            else:
+                found = self._infer_few(input, hx, shape[0], 1, (scans,)) if len(shape) == 2 else None
+            if found is not None:
+                return found
+        if resets is None:
+            form = form_of(input, self.input_size, self.dtype, self.batch_first)
+        else:
+            form = cut(self, input, resets)
         results = engine.infer(self._packed(), form.batch, self._first_states(form, hx)[0], self.return_states)
         return self._output(form, results.out, results.shown), self._state_back(form, results.h_n, results.others_n)
 
     @overload
-    def forward(self, input: Given, hx: State | None = None) -> tuple[Given, State, Tape[Given, State]]: ...
+    def forward(
+        self, input: Given, hx: State | None = None, resets: Resets = None
+    ) -> tuple[Given, State, Tape[Given, State]]: ...
     @overload
-    def forward(self, input: Symbols, hx: State | None = None) -> tuple[np.ndarray, State, Tape[None, State]]: ...
-    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any, Tape[Any, Any]]:
+    def forward(
+        self, input: Symbols, hx: State | None = None, resets: Resets = None
+    ) -> tuple[np.ndarray, State, Tape[None, State]]: ...
+    def forward(self, input: Any, hx: Any = None, resets: Resets = None) -> tuple[Any, Any, Tape[Any, Any]]:
         """Run the layer for training: with dropout, and with a tape for `backward`.
 
         Parameters
         ----------
-        input, hx
-            As for a plain call of the layer.
+        input, hx, resets
+            As for a plain call of the layer. Dropout takes the pieces between resets for sequences: the first of each
+            sequence has its number, the others those from B on, sequence after sequence; steps count from the reset.
 
         Returns
         -------
@@ -195,7 +232,10 @@ class Layer(Module, Generic[State]):
             If an argument has the wrong kind, dtype or shape.
         """
         self._refuse_integers("forward")
-        form = form_of(input, self.input_size, self.dtype, self.batch_first)
+        if resets is None:
+            form = form_of(input, self.input_size, self.dtype, self.batch_first)
+        else:
+            form = cut(self, input, resets)
         rate = self.dropout if self.num_layers > 1 else 0.0
         dropped = self._training_calls.next(rate, self.recurrent_dropout, self.cell.noises > 0)
         states, shared = self._first_states(form, hx)
@@ -252,6 +292,39 @@ class Layer(Module, Generic[State]):
         d_input = form.back(found.data) if input_grad else None
         d_hx = self._first_state_back(form, found.h_0, found.others_0, tape.shared)
         return Gradients(d_input, d_hx, form.arrays.as_result(found.parameters))
+
+    def stepper(self, batch: int = 1) -> Stepper:
+        """The layer as it goes on step by step, from a state that is kept: for loops, and live streams.
+
+        Parameters
+        ----------
+        batch : int
+            B, how many sequences go side by side.
+
+        Returns
+        -------
+        Stepper
+            A call of it with the input (B, I) of a step gives the output (B, P).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``batch`` is no positive integer; if the layer has another direction than from the first step to the
+            last; where the backend is ``cuda``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import numba_pack as nbp
+        >>> stepper = nbp.GRU(12, 100, rng=0).stepper()
+        >>> for x in np.ones((5, 1, 12), np.float32):
+        ...     y = stepper(x)
+        >>> y.shape, bool((y == stepper.state[0]).all())
+        ((1, 100), True)
+        """
+        from .stepper import Stepper  # which is made for layers
+
+        return Stepper(self, batch)
 
     def _output(self, form: Form, out: Any, shown: Any) -> Any:
         """The output, with ``return_states`` a tuple of all states at each step, in the form of the input."""

@@ -129,6 +129,8 @@ class _Version:
         self.parameters = parameters
         #: by what prepares them and a precision, and by that and the cell: for precisions that have the same factors
         self.made: dict[tuple[Callable[..., Any], str | Cell], Any] = {}
+        #: by a precision: see `Module._few`
+        self.few: dict[str, Any] = {}
 
     def made_by(self, prepare: Callable[..., Any], module: Module) -> Any:
         """The weights as an engine takes them. Two threads that need them at once may make them twice, to the same."""
@@ -233,6 +235,13 @@ class Module(Fixed):
     def _named(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
         """The shapes of the parameters by the names that they have here."""
         return shapes
+
+    def _for_inputs(self, input_size: int) -> Any:
+        """A copy, of whatever class this is, for inputs of another size. Its parameters are zeros."""
+        other = copy.copy(self)
+        other.__dict__["input_size"] = input_size
+        other._set(np.zeros(other._lay_out(), self.dtype))
+        return other
 
     def _set(self, vector: np.ndarray) -> None:
         self._holder.version = _Version(vector)
@@ -488,10 +497,43 @@ class Module(Fixed):
     def _set_integers(self, arrays: dict[str, np.ndarray]) -> None:
         self._holder.version = Integers(arrays)
 
+    def _infer_few(self, input: Any, hx: Any, T: int, B: int, leading: tuple[int, ...], is_cell: bool = False) -> Any:
+        """Output and last states of few rows, T steps of B sequences, in arrays that are just as the kernels take them.
+
+        None for all else, and where something is wrong: it then goes the way of all forms, which takes longer than a
+        step. ``leading`` is what the shape of a state has before its units. The output of a cell is its h.
+        """
+        version, dtype = self._holder.version, self.dtype
+        few = version.few.get(self.matmul_precision)
+        if few is None:
+            few = engine.few(version.made_by(engine.prepare, self))
+            version.few[self.matmul_precision] = few
+        if not 0 < T * B <= few.most or input.shape[-1] != self.input_size or not input.flags.carray:
+            return None
+        h_shape, states = (*leading, self.output_size), self.cell.states
+        if hx is None:
+            h = c = input  # anything, which is not read
+        elif states == 1:
+            h = c = hx
+            if not _is_plain(h, h_shape, dtype):
+                return None
+        else:
+            if type(hx) is not tuple or len(hx) != 2:
+                return None
+            h, c = hx
+            if not _is_plain(h, h_shape, dtype) or not _is_plain(c, (*leading, self.hidden_size), dtype):
+                return None
+        h_n = np.empty(h_shape, dtype)
+        c_n = h_n if states == 1 else np.empty((*leading, self.hidden_size), dtype)
+        out = h_n if is_cell else np.empty((*input.shape[:-1], self.num_directions * self.output_size), dtype)
+        engine.infer_few(few.at, input, T, B, h, c, hx is not None, out, h_n, c_n)
+        return out, h_n if states == 1 else (h_n, c_n)
+
     # -- states --------------------------------------------------------------------------------------------------------
 
     def _first_states(self, form: Form, hx: Any, name: str = "hx") -> tuple[States, tuple[bool, ...]]:
         """The first states as the engines take them, and for each whether one is shared by all sequences."""
+        form = form.first
         if hx is None or form.B == 1:
             return self._states(form, hx, name), ()
         parts = [hx] if self.cell.states == 1 else list(_parts(hx))
@@ -527,9 +569,10 @@ class Module(Fixed):
 
     def _first_state_back(self, form: Form, h: Any, others: Any, shared: tuple[bool, ...]) -> Any:
         """The gradient of the first states in their form: of one that is shared, the sum over the sequences."""
+        form = form.first
         if not any(shared):
             return self._state_back(form, h, others)
-        parts = (h, *others)
+        parts = map(form.state_back, (h, *others))
         summed = [d.sum(1, keepdims=True) if is_shared else d for d, is_shared in zip(parts, shared, strict=True)]
         return summed[0] if self.cell.states == 1 else tuple(summed)
 
@@ -555,6 +598,11 @@ class Module(Fixed):
     def _options(self) -> dict[str, Any]:
         """What says what this computes, as arguments of its class or cell: all but dtype and rng."""
         return {name: getattr(self, name) for name in option_names(type(self), self.cell)}
+
+
+def _is_plain(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    """Whether a value is just as the kernels take it; False may also mean that it takes longer to find out."""
+    return type(array) is np.ndarray and array.dtype is dtype and array.shape == shape and array.flags.carray
 
 
 def option_names(kind: type[Module], cell: Cell | None = None) -> list[str]:

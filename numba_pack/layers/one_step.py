@@ -6,6 +6,7 @@ from typing import Any, Generic
 
 import numpy as np
 
+from .._backend import backend
 from ..cells.cell import Cell
 from ..cells.dropout import Dropout
 from ..cells.gru import GRU
@@ -37,13 +38,14 @@ class Step(Module, Generic[State]):
     def _named(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
         return {name.removesuffix("_l0"): shape for name, shape in shapes.items()}
 
-    def __call__(self, input: np.ndarray, hx: State | None = None) -> State:
+    def __call__(self, input: np.ndarray | int | np.integer[Any], hx: State | None = None) -> State:
         """One step, of inference.
 
         Parameters
         ----------
         input : ndarray, shape (B, I) or (I,)
-            In the dtype of the cell.
+            In the dtype of the cell. Or symbols, which stand for one-hot rows: integers (B,), or one integer for one
+            sequence, at least 0 and less than I.
         hx : ndarray, shape (B, H) or (H,); for an LSTMCell a tuple of two; optional
             The state before. Zeros if omitted.
 
@@ -57,11 +59,19 @@ class Step(Module, Generic[State]):
         TypeError, ValueError
             If an argument has the wrong kind, dtype or shape.
         """
+        if backend == "cpu" and type(input) is np.ndarray and input.dtype is self.dtype and input.ndim in (1, 2):
+            leading = input.shape[:-1]
+            found = self._infer_few(input, hx, 1, leading[0] if leading else 1, leading, is_cell=True)
+            if found is not None:
+                state: State = found[1]
+                return state
         form = OneStep(input, self.input_size, self.dtype)
         results = engine.infer(self._packed(), form.batch, self._states(form, hx, "hx"))
         return self._state_back(form, results.h_n, results.others_n)
 
-    def forward(self, input: np.ndarray, hx: State | None = None) -> tuple[State, Tape[np.ndarray, State]]:
+    def forward(
+        self, input: np.ndarray | int | np.integer[Any], hx: State | None = None
+    ) -> tuple[State, Tape[np.ndarray, State]]:
         """One step, for training.
 
         Parameters
@@ -99,7 +109,7 @@ class Step(Module, Generic[State]):
         Returns
         -------
         Gradients
-            Of the input, the state before, and the parameters.
+            Of the input, the state before, and the parameters. Symbols have none: ``input`` is None.
 
         Raises
         ------
@@ -110,9 +120,11 @@ class Step(Module, Generic[State]):
         form = as_tape(tape, "second").of(self, "cell")
         d_states = self._states(form, d_state, "d_state", parts_may_be_none=True)
         d_rows = form.arrays.zeros((form.B, self.hidden_size), self.dtype)
-        found = engine.replay_back(tape.take(), d_rows, d_states, True)
+        input_grad = not form.batch.symbols
+        found = engine.replay_back(tape.take(), d_rows, d_states, input_grad)
+        d_input = form.back(found.data) if input_grad else None
         d_parameters = form.arrays.as_result(found.parameters)
-        return Gradients(form.back(found.data), self._state_back(form, found.h_0, found.others_0), d_parameters)
+        return Gradients(d_input, self._state_back(form, found.h_0, found.others_0), d_parameters)
 
 
 class RNNCell(Step[np.ndarray]):

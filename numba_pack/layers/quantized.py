@@ -76,6 +76,8 @@ class Integers:
         #: by the names in a state dict
         self.arrays = arrays
         self._made: Weights | None = None
+        #: as of parameters, see `Module._few`
+        self.few: dict[str, Any] = {}
 
     @property
     def parameters(self) -> np.ndarray:

@@ -24,6 +24,7 @@ from .forms import Form, form_of
 from .layer import MOST_LAYERS, Layer, _as_rate
 from .module import _described, _Holder, _parts, as_generator
 from .quantized import SCALE, Integers
+from .resets import Resets, cut
 from .tape import Gradients, Tape, as_tape
 
 __all__ = ["Stack"]
@@ -243,7 +244,7 @@ class Stack(Layer[Any]):
         vars(shown).update(hidden_size=list(self.hidden_size), dropout=self.dropout, return_states=self.return_states)
         return repr(shown)
 
-    def __call__(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
+    def __call__(self, input: Any, hx: Any = None, resets: Resets = None) -> tuple[Any, Any]:
         """Run the layers: inference, without dropout, and nothing is kept.
 
         Parameters
@@ -252,6 +253,8 @@ class Stack(Layer[Any]):
             As for a layer.
         hx : list of L, optional
             The initial state of each layer, as it alone takes it; zeros for one that is None, or if omitted.
+        resets : ndarray of bool, optional
+            Where the states of all layers begin anew, as for a layer.
 
         Returns
         -------
@@ -265,7 +268,10 @@ class Stack(Layer[Any]):
         TypeError, ValueError
             If an argument has the wrong kind, dtype or shape.
         """
-        form = form_of(input, self.input_size, self.dtype, self.batch_first)
+        if resets is None:
+            form = form_of(input, self.input_size, self.dtype, self.batch_first)
+        else:
+            form = cut(self, input, resets)
         layers = self._layers()
         firsts, _ = self._first_states_of(layers, form, hx)
         batch, state = form.batch, []
@@ -275,12 +281,12 @@ class Stack(Layer[Any]):
             batch = batch._replace(data=results.out, symbols=False)
         return layers[-1]._output(form, results.out, results.shown), state
 
-    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any, Tape[Any, Any]]:
+    def forward(self, input: Any, hx: Any = None, resets: Resets = None) -> tuple[Any, Any, Tape[Any, Any]]:
         """Run the layers for training: with dropout, and with a tape for `backward`.
 
         Parameters
         ----------
-        input, hx
+        input, hx, resets
             As for a plain call.
 
         Returns
@@ -296,7 +302,10 @@ class Stack(Layer[Any]):
             If an argument has the wrong kind, dtype or shape.
         """
         self._refuse_integers("forward")
-        form = form_of(input, self.input_size, self.dtype, self.batch_first)
+        if resets is None:
+            form = form_of(input, self.input_size, self.dtype, self.batch_first)
+        else:
+            form = cut(self, input, resets)
         layers = self._layers()
         firsts, shared = self._first_states_of(layers, form, hx)
         rate = self.dropout if len(layers) > 1 else 0.0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from .._arguments import kind_of
+from ..packing.display import shape_of
 from ..packing.sequences import PackedSequence
 from .engine import engine
 from .forms import Form
@@ -27,12 +28,13 @@ State = TypeVar("State")
 class Tape(Generic[Input, State]):
     """What `forward` keeps for one `backward`.
 
-    It holds the input (a copy, if it is symbols) and the initial state (no copy): do not change them before `backward`.
-    The output that `forward` returned is read-only for the same reason. Besides, N rows keep, for each layer and
-    direction, as many blocks of H numbers as a cell has gates, or as ``print(layer.cell)`` tells, if that is more (4 H
-    of an LSTM and of a GRU, H of an RNN; with CUDA another H for each unit weight); H numbers for each state besides h
-    that it tells (the c of an LSTM), and with a projection another H; each rounded up to whole vector registers. For
-    each layer but the last its output is kept. Dropout masks are not. ``nbytes`` tells the sum.
+    It holds the input and the initial state, no copies but of symbols: do not change them before `backward`. The output
+    that `forward` returned is read-only for the same reason. With resets it holds copies of all three. Besides, N rows
+    keep, for each layer and direction, as many blocks of H numbers as a cell has gates, or as ``print(layer.cell)``
+    tells, if that is more (4 H of an LSTM and of a GRU, H of an RNN; with CUDA another H for each unit weight); H
+    numbers for each state besides h that it tells (the c of an LSTM), and with a projection another H; each rounded up
+    to whole vector registers. For each layer but the last its output is kept. Dropout masks are not. ``nbytes`` tells
+    the sum.
 
     `backward` turns what was kept into gradients in place, and so uses the tape up. It differentiates the call that was
     made: parameters assigned since then do not matter.
@@ -44,6 +46,9 @@ class Tape(Generic[Input, State]):
         self.shared = shared
         #: bytes kept beyond input, output and states
         self.nbytes: int = saved.nbytes
+
+    def __repr__(self) -> str:
+        return f"Tape of {self._owner!r}, {'used up' if self._saved is None else f'{self.nbytes:,} bytes'}"
 
     def of(self, owner: Module, which: str) -> Form:
         """The form of the call, for an owner whose tape this must be."""
@@ -86,6 +91,10 @@ class Gradients(_Gradients, Generic[Input, State]):  # a named tuple itself may 
     """What `backward` returns: the gradient of the loss with respect to each argument of `forward`, in its form."""
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Gradients\n" + "\n".join(f"  {name:10}  {shape_of(value)}" for name, value in self._asdict().items())
+
     if TYPE_CHECKING:
         input: Input
         hx: State

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from .._arguments import kind_of
+from .._backend import backend
 from ..cells.dropout import Calls
 from ..packing.checks import as_flag
 from ..packing.ragged import pack_ragged
 from .layer import GRU, LSTM, RNN, Layer
 from .stack import Stack
+from .stepper import Stepper
 
 __all__ = ["warmup"]
 
@@ -54,6 +56,10 @@ def warmup(*layers: Layer[Any], training: bool = False) -> None:
             if training:
                 output, _, tape = kind.forward(layer, input)
                 kind.backward(layer, tape, output)
+        for rows in (packed.data, packed.data[None]):  # few rows go a way of their own
+            kind.__call__(layer, rows)
+        if backend == "cpu" and not layer.bidirectional and not layer.reverse:
+            Stepper(layer)(packed.data)
 
 
 def _parts(layer: Any) -> tuple[Layer[Any], ...]:

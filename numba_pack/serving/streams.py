@@ -88,6 +88,8 @@ class Streams:
         #: slots of streams that were closed; all from ``_used`` on have never been taken
         self._free: list[int] = []
         self._used = self._next_id = 0
+        #: the ids of the last tick, as bytes, and their slots: as a rule it is the same streams that have the next one
+        self._ticked: tuple[bytes, np.ndarray] = (b"", np.empty(0, np.intp))
         #: slots, and what was in them before states were put there; None when all have been put
         self._undo: tuple[np.ndarray, list[np.ndarray]] | None = None
         self._lock = Lock()
@@ -163,6 +165,7 @@ class Streams:
         with self._lock:
             self._mend()
             slot = self._slot_of(id)
+            self._ticked = (b"", self._ticked[1][:0])
             del self._slots[id]
             self._free.append(slot)
 
@@ -187,7 +190,7 @@ class Streams:
         TypeError, ValueError
             If an argument has the wrong kind, dtype or shape, or an id is not of an open stream, or comes twice.
         """
-        wanted = as_integers(ids, "ids").tolist()
+        wanted = as_integers(ids, "ids")
         k = len(wanted)
         rows = self._rows(rows, "rows", k)
         if k == 0:
@@ -285,11 +288,11 @@ class Streams:
 
     # -- what is left to do with the lock held -------------------------------------------------------------------------
 
-    def _run(self, ids: list[int], name: str, packed: PackedSequence) -> tuple[PackedSequence, ...]:
+    def _run(self, ids: list[int] | np.ndarray, name: str, packed: PackedSequence) -> tuple[PackedSequence, ...]:
         """The outputs of a packed call over these streams, whose states go on: h, or with ``return_states`` all."""
         with self._lock:
             self._mend()
-            slots = self._slots_of(ids, name)
+            slots = self._slots_of(ids, name) if isinstance(ids, list) else self._slots_of_tick(ids, name)
             old = self._taken(slots)
             output: Any
             output, state = self._layer(packed, self._formed(old))
@@ -319,6 +322,13 @@ class Streams:
             self._write(slots, old, old)
         if len(self._slots) + len(self._free) != self._used:
             self._free = sorted(set(range(self._used)) - set(self._slots.values()))
+
+    def _slots_of_tick(self, ids: np.ndarray, name: str) -> np.ndarray:
+        given, (known, slots) = ids.tobytes(), self._ticked
+        if given != known:
+            slots = self._slots_of(ids.tolist(), name)
+            self._ticked = given, slots
+        return slots
 
     def _slots_of(self, ids: list[int], name: str) -> np.ndarray:
         if len(set(ids)) != len(ids):

@@ -23,6 +23,7 @@ __all__ = [
     "integer_at",
     "integers_at",
     "keep_alive",
+    "one_behind_the_other",
     "pointer",
     "put_integers",
     "raise_if",
@@ -77,6 +78,25 @@ def put_integers(typingctx, at, values):
         return context.get_dummy_value()
 
     return types.void(types.intp, values), codegen
+
+
+@intrinsic
+def one_behind_the_other(typingctx, at, counts, size):
+    """Where arrays of so many elements (a tuple) lie from an address on, each from a multiple of 64 bytes; and the end.
+
+    The address has to be such a multiple.
+    """
+    number = len(counts)
+
+    def codegen(context, builder, sig, args):
+        found = [args[0]]
+        for count in cgutils.unpack_tuple(builder, args[1]):
+            end = builder.add(found[-1], builder.mul(count, args[2]))
+            found.append(builder.and_(builder.add(end, ir.Constant(I64, 63)), ir.Constant(I64, -64)))
+        return context.make_tuple(builder, sig.return_type, found)
+
+    taken = types.UniTuple(types.intp, number)
+    return types.UniTuple(types.intp, number + 1)(types.intp, taken, types.intp), codegen
 
 
 @intrinsic

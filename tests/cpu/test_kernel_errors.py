@@ -24,7 +24,7 @@ def scan(address, weights, sequences):
 @pytest.mark.parametrize("call", [scan, scan.py_func], ids=["njit", "Python"])
 @pytest.mark.parametrize(
     ("sequences", "error", "words"),
-    [(1 << 50, MemoryError, "Allocation failed"), (1 << 59, ValueError, "too big|negative dimensions")],
+    [(1 << 50, MemoryError, "Allocation failed"), (1 << 57, ValueError, "too big|negative dimensions")],
     ids=["memory", "another"],
 )
 def test_an_error_in_a_kernel_reaches_its_caller_as_it_is(call, sequences, error, words, recwarn, capfd):

@@ -109,6 +109,56 @@ def test_a_batch_of_none_gives_none(cell):
     assert not gradients.parameters.any()
 
 
+# -- symbols -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", CELLS)
+def test_symbols_give_what_one_hot_rows_give(cell, dtype):
+    one = make_cell(cell, dtype=dtype, rng=0)
+    rng = np.random.default_rng(4)
+    symbols, (h, c, d_h, d_c) = rng.integers(0, I, B), normal(rng, (4, B, H), dtype)
+    hx, d_state, rows = as_hx(cell, (h, c)), as_hx(cell, (d_h, d_c)), np.eye(I, dtype=dtype)[symbols]
+    expected, expected_tape = one.forward(rows, hx)
+    state, tape = one.forward(symbols, hx)
+    assert_same_bits(state, expected)
+    assert_same_bits(one(symbols.astype(np.uint8), hx), expected)
+    assert_same_bits(one(symbols), one(rows))
+    gradients, expected = one.backward(tape, d_state), one.backward(expected_tape, d_state)
+    assert gradients.input is None
+    assert_same_bits(gradients.hx, expected.hx)
+    assert_same_bits(gradients.parameters, expected.parameters)
+
+
+@pytest.mark.parametrize("symbol", [2, np.int64(2), np.array(2)], ids=["int", "int64", "array"])
+def test_one_symbol_is_an_integer(symbol):
+    one, h = make_cell("gru", rng=0), normal(np.random.default_rng(3), (H,), np.float32)
+    assert_same_bits(one(symbol, h), one(np.array([2]), h[None])[0])
+    after, tape = one.forward(symbol, h)
+    assert one.backward(tape, after).hx.shape == (H,)
+
+
+def test_symbols_may_change_once_forward_has_seen_them():
+    one, symbols, d = make_cell("rnn-tanh", rng=0), np.array([0, 2]), np.ones((2, H), np.float32)
+    expected = one.backward(one.forward(symbols)[1], d)
+    _, tape = one.forward(symbols)
+    symbols[:] = 99
+    assert_same_bits(one.backward(tape, d).parameters, expected.parameters)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_folded_embedding_gives_the_cell_what_looking_up_gave_it(cell):
+    one = make_cell(cell, dtype=np.float64, rng=0)
+    table, symbols = normal(np.random.default_rng(5), (7, I), np.float64), np.array([6, 0, 3])
+    folded = nbp.fold_embedding(one, table)
+    assert (type(folded), folded.input_size, one.input_size) == (type(one), 7, I)
+    assert {name for name, value in folded.state_dict().items() if value.shape != one.state_dict()[name].shape} == {
+        "weight_ih"
+    }
+    for found, expected in zip(*map(helpers.as_tuple, (folded(symbols), one(table[symbols]))), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-14)
+
+
 def test_none_for_a_part_of_the_gradient_means_zero():
     lstm = make_cell("lstm", rng=0)
     x, d = np.ones((B, I), np.float32), np.ones((B, H), np.float32)

@@ -52,6 +52,13 @@ def test_a_layer_comes_back_from_its_names_and_shapes(prefix, make):
     assert_same_layer(nbp.from_state_dict(mapping, dtype=layer.dtype), layer)
 
 
+def test_a_net_is_found_within_a_checkpoint():
+    layer = nbp.LSTM(3, 5, rng=0)
+    checkpoint = {"epoch": 3, "model": under("encoder.", layer), "optimizer": {"state": {0: {"exp_avg": np.ones(3)}}}}
+    assert_same_layer(nbp.from_state_dict(checkpoint), layer)
+    assert_same_layer(nbp.from_state_dict(checkpoint, "model.encoder"), layer)
+
+
 def test_of_several_nets_the_prefix_tells_one():
     nets = {"lstm.": nbp.LSTM(3, 5), "lstm2.": nbp.GRU(3, 5), "decoder.deep.rnn.": nbp.RNN(3, 5)}
     mapping = {name: value for prefix, net in nets.items() for name, value in under(prefix, net).items()}
@@ -268,7 +275,7 @@ AT = r"state_dict must hold a recurrent net at 'a\.': "
 WRONG = {
     "nothing": ({}, "state_dict must hold a recurrent net, with names such as 'weight_ih_l0'; there is none$"),
     "nothing recurrent": ({"weight": ONES, 3: ONES}, "state_dict must hold a recurrent net"),
-    "a checkpoint": ({"epoch": 3, "model": LSTM}, "there is none, but there are mappings within, which may: 'model'"),
+    "two within": ({"model": LSTM, "ema": LSTM}, r"prefix must tell .*: one of 'ema.a.', 'model.a.'; got none"),
     "two nets": (LSTM | under("b.c.", nbp.GRU(3, 5)), r"prefix must tell .*: one of 'a\.', 'b\.c\.'; got none"),
     "a missing bias": (without("a.bias_hh_l1"), AT + r"missing: \['bias_hh_l1'\], too many: nothing"),
     "a missing matrix": (without("a.weight_hh_l0"), AT + "missing: weight_hh_l0; there are bias_hh_l0, bias_hh_l1"),

@@ -67,6 +67,24 @@ def test_the_mode_is_taken_and_put_back():
 
 
 @pytest.mark.parametrize("mode", ["flush", *ROUNDINGS])
+def test_so_it_is_with_attention_and_sums_by_sequence(mode):
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((sum(LENGTHS), 19), np.float32) * np.where(np.arange(19) % 3, 1, np.float32(1e-39))
+    batch = nbp.pack_ragged(rows, np.cumsum([0, *LENGTHS]))
+
+    def call():
+        context, weights = nbp.attend(batch, batch, batch)
+        output = nbp.packed_softmax(batch)
+        back = nbp.attend_backward(batch, batch, batch, weights, batch), nbp.packed_softmax_backward(output, batch)
+        return context, weights, output, back, nbp.sum_by_sequence(batch)
+
+    expected = call()
+    found, kept = in_mode(mode, call)
+    assert kept
+    assert_same_bits(found, expected)
+
+
+@pytest.mark.parametrize("mode", ["flush", *ROUNDINGS])
 @pytest.mark.parametrize("cell", CELLS)
 def test_bits_do_not_depend_on_the_mode_of_the_caller_and_leave_it_alone(cell, mode, monkeypatch):
     monkeypatch.setattr(engine, "WORTH_A_THREAD", 1.0)
