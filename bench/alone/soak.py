@@ -1,20 +1,19 @@
 """Mixed load for a long time: no error, equal bits throughout, and memory that does not grow.
 
-``python -m bench.alone.soak`` has three parts. First 100,000 calls of mixed shapes in one thread; then, for ten
-minutes, four threads that run inference, training and packing over mixed shapes while the number of threads and the
-parameters of some layers change; then, for ten more, eight threads whose requests join and leave batchers, are
-cancelled, too late, or fail. Every result is compared, bit for bit, with the one computed at the start. It exits with 1
-if one differed, or if the memory in use grew in the second half of a part.
+``python -m bench.alone.soak`` has two parts. First 100,000 calls of mixed shapes in one thread; then, for ten minutes,
+four threads that run inference, training and packing over mixed shapes while the number of threads and the parameters
+of some layers change. Every result is compared, bit for bit, with the one computed at the start. It exits with 1 if one
+differed, or if the memory in use grew in the second half of a part. What serves requests and streams has a soak of its
+own, `bench.alone.soak_serving`.
 
 Memory in use is what ``malloc`` has given out and not got back, less the buffers that numba_pack keeps for later (up to
 64 MiB). Where the system does not tell it, resident memory has to do, which goes up and down by some MiB: the allocator
 has room of its own for each thread, and does not give all of it back. That is printed as it goes.
 
-``--calls``, ``--minutes``, ``--threads`` make it shorter or longer; ``--only requests`` runs the last part alone.
+``--calls``, ``--minutes``, ``--threads`` make it shorter or longer; ``--only many`` runs the last part alone.
 """
 
 import argparse
-import asyncio
 import ctypes
 import gc
 import hashlib
@@ -54,10 +53,6 @@ except (AttributeError, OSError, TypeError):  # another C library
 
 #: growth in the second half of a part beyond which memory counts as leaking
 MOST_GROWTH = 1 << 20 if _mallinfo2 else 16 << 20
-
-
-#: threads that ask batchers
-CLIENTS = 8
 
 
 def in_use():
@@ -158,71 +153,6 @@ def make_tasks(rng):
     return tasks
 
 
-def make_requests(rng):
-    """Tasks that ask batchers of all kinds, and so expect what the layer gives for each sequence alone."""
-    layers = {
-        "lstm": nbp.LSTM(12, 40, 2, rng=0),
-        "gru": nbp.GRU(12, 24, dtype="f8", rng=0),
-        "bilstm": nbp.LSTM(12, 20, bidirectional=True, rng=0),
-    }
-    tasks = []
-    for name, layer in layers.items():
-        few = nbp.serving.Batcher(layer, capacity=3, rows=64, steps=5, workers=2)
-        many = nbp.serving.Batcher(layer, capacity=64)
-
-        def function(packed, layer=layer):
-            if (packed.data == 1e9).any():
-                raise ArithmeticError
-            return layer(packed)[0]
-
-        whole = nbp.serving.Batcher(function, rows=200)
-        for i in range(12):
-            lengths = rng.lognormal(2.5, 1.0, int(rng.integers(1, 6))).astype(int)
-            x = [rng.standard_normal((n, 12)).astype(layer.dtype) for n in lengths]
-            alone = [layer(each) for each in x]
-
-            def ask(x=x, few=few):
-                return [few.submit(each, wait=True).result() for each in x]
-
-            def at_once(x=x, many=many):
-                return [future.result() for future in [many.submit(each, wait=True) for each in x]]
-
-            def cancelled(x=x, alone=alone, few=few):
-                futures = [few.submit(each, wait=True) for each in x]
-                time.sleep(float(np.random.default_rng().exponential(1e-3)))
-                return [right if future.cancel() else future.result()
-                        for future, right in zip(futures, alone, strict=True)]  # fmt: skip
-
-            def late(x=x, alone=alone, many=many):
-                futures = [many.submit(each, deadline=1e-3 * k, wait=True) for k, each in enumerate(x)]
-                return [right if isinstance(future.exception(), TimeoutError) else future.result()
-                        for future, right in zip(futures, alone, strict=True)]  # fmt: skip
-
-            def failing(x=x, alone=alone, whole=whole):
-                bad = whole.submit(np.full((3, 12), 1e9, x[0].dtype), wait=True)
-                answers = [whole.submit(each, wait=True).result() for each in x]
-                if not isinstance(bad.exception(), ArithmeticError):
-                    raise AssertionError("a request that cannot be answered was")
-                return [(answer, state) for answer, (_, state) in zip(answers, alone, strict=True)]
-
-            def awaited(x=x, few=few):
-                async def all_of_them():
-                    return await asyncio.gather(*(few.run(each) for each in x))
-
-                return asyncio.run(all_of_them())
-
-            def own(x=x, layer=layer):
-                with nbp.serving.Batcher(layer, steps=3) as batcher:
-                    futures = [batcher.submit(each) for each in x]
-                return [future.result() for future in futures]
-
-            for kind in (ask, at_once, cancelled, late, failing, awaited, own):
-                task = Task(f"{name}-{i} {kind.__name__}", kind)
-                task.expected = digest(alone)
-                tasks.append(task)
-    return tasks
-
-
 def soak(tasks, calls=None, seconds=None, threads=1, report=None, first_seed=0):
     """Run tasks at random until so many calls are made or the time is up; the calls and a list of what went wrong."""
     wrong, count, end = [], itertools.count(), time.monotonic() + (seconds or 1e9)
@@ -283,22 +213,19 @@ def part(title, tasks, threads=1, **limits):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--calls", type=int, default=100_000, help="of the first part (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, default=10.0, help="of the others (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of the second (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=4, help="of the second part (default: %(default)s)")
-    parser.add_argument("--only", choices=("one", "many", "requests"), help="one part alone")
+    parser.add_argument("--only", choices=("one", "many"), help="one part alone")
     arguments = parser.parse_args()
     from numba_pack.cpu import engine
 
     engine.WORTH_A_THREAD = 1e5  # small as the work is, it is divided among threads
     only, seconds, right = arguments.only, 60 * arguments.minutes, True
-    tasks = make_tasks(np.random.default_rng(0)) if only != "requests" else []
+    tasks = make_tasks(np.random.default_rng(0))
     if only in (None, "one"):
         right &= part("one thread", tasks, calls=arguments.calls)
     if only in (None, "many"):
         right &= part(f"{arguments.threads} threads", tasks, seconds=seconds, threads=arguments.threads)
-    if only in (None, "requests"):
-        requests = make_requests(np.random.default_rng(0))
-        right &= part(f"{CLIENTS} threads that ask batchers", requests, seconds=seconds, threads=CLIENTS)
     sys.exit(not right)
 
 

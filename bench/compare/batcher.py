@@ -1,13 +1,21 @@
 """Requests from many clients: what a service has that answers whole sequences.
 
-    python -m bench.compare.batcher             two minutes; writes bench/results/batcher.md and batcher.png
-    python -m bench.compare.batcher --seconds 2 --folder build/bench
+    python -m bench.compare.batcher             four minutes; writes bench/results/batcher.md and batcher.png
+    python -m bench.compare.batcher --seconds 0.2 --rounds 1 --folder build/bench
 
-Closed loop: each of 64 clients, a thread, asks for the answer to a sequence, waits for it, and asks for the next one.
+Closed loop: each of 64 clients asks for the answer to a sequence, waits for it, and asks for the next one. Clients are
+threads, as in a service whose requests each have a thread, and the same for all contenders. What a client does itself,
+some 25 µs a request with the copy of its rows and waiting, runs beside the computing on another core; on one core it
+would come on top of it.
+
 Lengths are log-normal, with the median at 40 steps. `Batcher` with a layer takes chunks of steps, in which requests
 join and leave. Behind the same queue, as functions of whole sequences: numba_pack's layer, and PyTorch's over a packed
 batch, each with several bounds of the rows of a batch. And each request by a call of its own, in the client's thread.
 Before the clock starts, the answers of all are compared.
+
+Fewer clients get faster answers, and fewer of them. So all have turns with 8, 16 and 32 clients as well, and what is
+compared is the most requests a second that each answers, with whichever bound and number of clients, such that 99 % of
+the answers take no longer than a limit: that which `Batcher` keeps with all 64.
 
 Then what a long sequence does to short ones: some clients with 20 steps each, without and with another client who
 always has one of 20,000 steps, turn by turn.
@@ -25,6 +33,10 @@ from time import perf_counter, process_time, sleep
 from bench.tools.environment import ROOT, prepare
 
 SHORT, LONG = 20, 20_000
+#: the most rows of a batch of whole sequences
+BOUNDS = (512, 2048, 8192)
+#: kinds of contenders, whose bounds and numbers of clients may be chosen
+OURS, WHOLE, THEIRS = "numba_pack, Batcher", "numba_pack, whole", "PyTorch packed, whole"
 PERCENTS = (50, 90, 99)
 #: requests and rows a second, µs of work, and percentiles: which is best, and how many digits are shown
 COLUMNS = [(max, 0), (max, 0), (min, 0), *[(min, 2)] * len(PERCENTS)]
@@ -121,7 +133,10 @@ def load_of(ask, clients, sequences, seconds, aside=None):
 
 
 def many_clients(layer, arguments, rng):
-    """By contender the times of requests; and of each round requests and rows a second, µs of work, and percentiles."""
+    """Of the requests of many clients, by contender and number of clients.
+
+    Their times, and of each round requests and rows a second, µs of work, and percentiles.
+    """
     import numpy as np
     from tqdm import tqdm
 
@@ -130,13 +145,12 @@ def many_clients(layer, arguments, rng):
 
     lengths = np.clip(rng.lognormal(np.log(40), 0.7, 256).round().astype(int), 1, 1000)
     sequences = [rng.standard_normal((n, layer.input_size), np.float32) for n in lengths]
-    batchers = {"numba_pack, Batcher": Batcher(layer)}
-    bounds = (512, 2048, 8192)
-    for rows in bounds:
-        batchers[f"numba_pack, whole, {rows} rows"] = Batcher(whole_function(layer), rows=rows)
+    batchers = {OURS: Batcher(layer)}
+    for rows in BOUNDS:
+        batchers[f"{WHOLE}, {rows} rows"] = Batcher(whole_function(layer), rows=rows)
     try:
-        for rows in bounds:
-            batchers[f"PyTorch packed, whole, {rows} rows"] = Batcher(torch_function(layer), rows=rows)
+        for rows in BOUNDS:
+            batchers[f"{THEIRS}, {rows} rows"] = Batcher(torch_function(layer), rows=rows)
     except Unavailable as error:
         print(error)
     batchers["numba_pack, a call each"] = Alone(layer)
@@ -144,17 +158,55 @@ def many_clients(layer, arguments, rng):
         ask = asked(batcher)
         for x in sequences[:64]:
             np.testing.assert_allclose(ask(x), layer(x)[0], rtol=1e-4, atol=1e-5)
-    times, rounds = ({name: [] for name in batchers} for _ in range(2))
-    for _ in tqdm(range(arguments.rounds), f"{arguments.clients} clients"):
-        for name, batcher in batchers.items():
-            began, worked = perf_counter(), process_time()
-            found, rows = load_of(asked(batcher), arguments.clients, sequences, arguments.seconds)
-            spent, worked = perf_counter() - began, process_time() - worked
-            times[name] += found
-            rounds[name].append([len(found) / spent, rows / spent, 1e6 * worked / len(found), *percentiles(found)])
+    keys = [(name, clients) for clients in numbers_of(arguments.clients) for name in batchers]
+    times, rounds = ({key: [] for key in keys} for _ in range(2))
+    turns = [key for _ in range(arguments.rounds) for key in keys]
+    for name, clients in tqdm(turns, "many clients"):
+        began, worked = perf_counter(), process_time()
+        found, rows = load_of(asked(batchers[name]), clients, sequences, arguments.seconds)
+        spent, worked = perf_counter() - began, process_time() - worked
+        times[name, clients] += found
+        figures = [len(found) / spent, rows / spent, 1e6 * worked / len(found), *percentiles(found)]
+        rounds[name, clients].append(figures)
     for batcher in batchers.values():
         batcher.__exit__()
-    return times, {name: np.array(values) for name, values in rounds.items()}
+    return times, {key: np.array(values) for key, values in rounds.items()}
+
+
+def numbers_of(clients):
+    """All clients, half of them, a quarter and an eighth."""
+    return sorted({max(1, clients // part) for part in (1, 2, 4, 8)})
+
+
+def best_within(limit, kind, rounds):
+    """The most requests a second, of medians of rounds, that a kind answers with 99 % within a limit; and how."""
+    import numpy as np
+
+    best = (0.0, 0, "")
+    for (name, clients), values in rounds.items():
+        requests, worst = np.median(values[:, 0]), np.median(values[:, -1])
+        if name.startswith(kind) and worst <= limit:
+            best = max(best, (float(requests), clients, name.removeprefix(kind).removeprefix(", ")))
+    return best
+
+
+def at_equal_percentile(clients, rounds):
+    """Rows of a table with limits of the 99th percentile, and the line of the limit that `Batcher` keeps."""
+    import numpy as np
+
+    ours = float(np.median(rounds[OURS, clients][:, -1]))
+    limits = sorted({float(np.median(values[:, -1])) for (name, _), values in rounds.items() if name == OURS})
+    theirs = [float(np.median(v[:, -1])) for (name, n), v in rounds.items() if name.startswith(THEIRS) and n == clients]
+    rows = []
+    for limit in [*limits, *([min(theirs)] if theirs else [])]:
+        found = [best_within(limit, kind, rounds) for kind in (OURS, WHOLE, THEIRS)]
+        cells = [f"{each[0]:.0f} ({', '.join(filter(None, [str(each[1]), each[2]]))})" if each[0] else "none"
+                 for each in found]  # fmt: skip
+        rows.append([f"{limit:.2f}", *cells, f"{found[0][0] / found[2][0]:.2f}" if found[2][0] else ""])
+    requests, most = float(np.median(rounds[OURS, clients][:, 0])), best_within(ours, THEIRS, rounds)[0]
+    line = f"At equal 99 % of at most {ours:.2f} ms: Batcher with {clients} clients {requests:.0f} requests/s, "
+    line += f"PyTorch packed at best {most:.0f}" + (f": {requests / most:.2f} times." if most else ": it keeps none.")
+    return rows, line
 
 
 def beside_a_long_one(layer, arguments, rng):
@@ -167,9 +219,9 @@ def beside_a_long_one(layer, arguments, rng):
 
     short = [rng.standard_normal((SHORT, layer.input_size), np.float32) for _ in range(16)]
     long = rng.standard_normal((LONG, layer.input_size), np.float32)
-    batchers = {"numba_pack, Batcher": Batcher(layer)}
+    batchers = {OURS: Batcher(layer)}
     try:
-        batchers["PyTorch packed, whole"] = Batcher(torch_function(layer))
+        batchers[THEIRS] = Batcher(torch_function(layer))
     except Unavailable as error:
         print(error)
     times = {(name, clients, beside): [] for name in batchers for clients in (1, 8, 64) for beside in (False, True)}
@@ -201,7 +253,7 @@ def shown(values, best, digits):
     return f"{np.median(values):.{digits}f} ({best(values):.{digits}f})"
 
 
-def draw(times, beside, path):
+def draw(times, clients, beside, path):
     """The latency that a share of requests stays below: of many clients, and of short requests beside a long one."""
     import numpy as np
 
@@ -216,12 +268,14 @@ def draw(times, beside, path):
         "PyTorch packe": "#e8890c",
     }
     styles = {"512 rows": ":", "8192 rows": "--"}
-    for name, values in times.items():
+    for (name, number), values in times.items():
+        if number != clients:
+            continue
         style = next((style for end, style in styles.items() if name.endswith(" " + end)), "-")
         left.plot(1 / (1 - share), 1e3 * np.quantile(values, share), style, color=colours[name[:13]], label=name)
     left.set_title("Many clients: an answer takes, ms")
-    for (name, clients, long), values in beside.items():
-        if clients == 8:
+    for (name, number, long), values in beside.items():
+        if number == 8:
             label = f"{name}{', beside a long one' if long else ''}"
             right.plot(1 / (1 - share), 1e3 * np.quantile(values, share), "--" if long else "-",
                        color=colours[name[:13]], label=label)  # fmt: skip
@@ -239,10 +293,10 @@ def draw(times, beside, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clients", type=int, default=64, help="of the first part (default: %(default)s)")
+    parser.add_argument("--clients", type=int, default=64, help="of the first part, at most (default: %(default)s)")
     parser.add_argument("--hidden-size", type=int, default=128, help="H, and as many inputs (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=1.5, help="of a load, each round (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of a load, each round (default: %(default)s)")
     parser.add_argument("--folder", type=Path, default=ROOT / "bench" / "results", help="(default: %(default)s)")
     arguments = parser.parse_args()
     prepare()
@@ -260,8 +314,10 @@ def main():
     head = [f"{percent} %, ms" for percent in PERCENTS]
     first = [
         [name, *(shown(values[:, i], best, digits) for i, (best, digits) in enumerate(COLUMNS))]
-        for name, values in rounds.items()
+        for (name, clients), values in rounds.items()
+        if clients == arguments.clients
     ]
+    equal, line = at_equal_percentile(arguments.clients, rounds)
     second = []
     for (name, clients, long), values in beside_rounds.items():
         with_it, without = values[:, -1], beside_rounds[name, clients, False][:, -1]
@@ -279,6 +335,14 @@ def main():
 
 {table(["", "requests/s", "rows/s", "processor, µs a request", *head], first)}
 
+### At equal 99 %
+
+The most requests a second, with 99 % of the answers within so many ms; in brackets with how many clients, and rows.
+
+{table(["99 %, ms", OURS, WHOLE, THEIRS, "Batcher over PyTorch packed"], equal)}
+
+{line}
+
 ## Short requests ({SHORT} steps) beside one of {LONG:,}
 
 {table(["", "clients", "beside", *head, "99 %, over that without"], second, left=(0, 2))}
@@ -287,7 +351,7 @@ def main():
 """
     arguments.folder.mkdir(parents=True, exist_ok=True)
     (arguments.folder / "batcher.md").write_text(text, encoding="utf-8")
-    draw(times, beside, arguments.folder / "batcher.png")
+    draw(times, arguments.clients, beside, arguments.folder / "batcher.png")
     print(text)
 
 

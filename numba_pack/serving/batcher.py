@@ -18,10 +18,11 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from queue import Full
 from threading import Condition, Event, Lock, Thread
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from .._arguments import check_number, kind_of
@@ -37,8 +38,19 @@ __all__ = ["Batcher"]
 
 #: seconds that a worker waits for the next request before it ends
 LINGER = 1.0
+#: so many answers are told at once, since those who get them do not crowd
+FEW = 4
 #: far more than anybody has, each of which has a place in a list
 MOST_REQUESTS = 1 << 24
+
+
+class Done(NamedTuple):
+    """What has to be told of a chunk, with no lock held: that calls what others have asked for."""
+
+    #: futures, each with its answer or error
+    ended: list[tuple[Future[Any], Any, BaseException | None]]
+    #: for the report
+    figures: dict[str, Any] | None = None
 
 
 class Batcher:
@@ -65,7 +77,8 @@ class Batcher:
         longer.
     steps : int
         The most steps of a chunk while few requests are there: few let others join sooner, many cost fewer calls. A
-        chunk of many requests may have four times as many steps as requests, as far as its rows allow.
+        chunk may have eight steps for each further request that waits, as far as its rows allow; and requests that a
+        quarter more rows finish are finished.
     workers : int
         The most threads that run chunks at the same time. One is enough for a layer, whose calls take more threads by
         themselves; several share those.
@@ -310,15 +323,23 @@ class Batcher:
 
     def _serve(self) -> None:
         """A worker, from its start to its end."""
-        while self._turn():
-            pass
+        done: Done | None = Done([])
+        while done is not None:
+            done = self._turn(done)
 
-    def _turn(self) -> bool:
-        """Run a chunk as soon as there is one, and end what is cancelled or too late; whether to go on."""
+    def _turn(self, done: Done) -> Done | None:
+        """Tell what is done, and run a chunk as soon as there is one; what is done then, or None to end the worker.
+
+        Whoever is told wants the GIL, and a worker that lets go of it would get it back when all they have asked for
+        more. So where many are told, all that a chunk needs is made before, and nothing is left but its call.
+        """
+        if len(done.ended) <= FEW:
+            self._tell(done)
+            done = Done([])
         with self._lock:
             while True:
                 chunk, over = self._line.next(monotonic())
-                if chunk.requests or over:
+                if chunk.requests or over or done.ended:
                     break
                 if not self._closed:
                     self._idle += 1
@@ -328,33 +349,38 @@ class Batcher:
                         continue
                 self._workers.remove(threading.current_thread())
                 self._gone.notify_all()
-                return False
+                return None
             late = [request for request in over if self._ends(request, "expired")]
         for request in late:
-            done, steps = request.at, len(request.rows)
-            text = f"deadline must leave time for all steps; it passed when {done} of {steps} were done"
-            self._end(request.future, None, TimeoutError(text))
+            at, steps = request.at, len(request.rows)
+            text = f"deadline must leave time for all steps; it passed when {at} of {steps} were done"
+            done.ended.append((request.future, None, TimeoutError(text)))
+        made = None
         if chunk.requests:
-            with threads(max(1, get_num_threads() // self._most_workers)):
-                self._run(chunk)
-        return True
+            with suppress(BaseException):  # which comes again as the chunk is run
+                made = self._model.make(*chunk)
+        self._tell(done)
+        if not chunk.requests:
+            return Done([])
+        with threads(max(1, get_num_threads() // self._most_workers)):
+            return self._run(chunk, made)
 
-    def _run(self, chunk: Chunk) -> None:
-        """Take the steps of a chunk, and answer what is finished."""
+    def _run(self, chunk: Chunk, made: Any = None) -> Done:
+        """Take the steps of a chunk, of what was made of it; what is done then."""
         requests, began = chunk.requests, monotonic()
         waits = [began - request.submitted for request in requests if request.at == 0]
         answers: list[Any] = [None]
         error: BaseException | None = None
         try:
-            answers = self._model.run(*chunk)
+            answers = self._model.run(*chunk, self._model.make(*chunk) if made is None else made)
         except BaseException as raised:  # whatever a function raises is for who waits for its answer
             error = raised.with_traceback(raised.__traceback__ and raised.__traceback__.tb_next)
         if error is not None and len(requests) > 1:  # and for nobody else
             error = None
             for request, count in zip(*chunk, strict=True):
-                self._run(Chunk([request], [count]))
-            return
-        now, finished, times = monotonic(), [], []
+                self._tell(self._run(Chunk([request], [count])))
+            return Done([])
+        now, ended, times = monotonic(), [], []
         with self._lock:
             for request, answer in zip(requests, answers, strict=True):
                 if error is None and request.at < len(request.rows):
@@ -362,15 +388,12 @@ class Batcher:
                     continue
                 self._line.leave(request)
                 if self._ends(request, "answered" if error is None else "failed"):
-                    finished.append((request.future, answer))
+                    ended.append((request.future, answer, error))
                     times.append(now - request.submitted)
             figures = self._statistics.chunk(len(requests), sum(chunk.counts), now - began, waits, times)
-            if self._line.waiting:
+            if self._idle and self._line.waiting:
                 self._wake.notify()
-        for future, answer in finished:
-            self._end(future, answer, error)
-        if self._report is not None:
-            _surely(self._report, figures)
+        return Done(ended, figures)
 
     def _ends(self, request: Request, how: str) -> bool:
         """Count a request that has left the line; whether its future is to be ended, and was not cancelled."""
@@ -380,12 +403,16 @@ class Batcher:
             self._unended.discard(request.future)
         return pending
 
-    def _end(self, future: Future[Any], answer: Any, error: BaseException | None) -> None:
-        if error is None:
-            _surely(future.set_result, answer)
-        else:
-            _surely(future.set_exception, error)
-        self._unended.discard(future)
+    def _tell(self, done: Done) -> None:
+        for future, answer, error in done.ended:
+            if error is None:
+                _surely(future.set_result, answer)
+            else:
+                _surely(future.set_exception, error)
+            self._unended.discard(future)
+        done.ended.clear()  # no worker keeps answers
+        if self._report is not None and done.figures is not None:
+            _surely(self._report, done.figures)
 
     def _forget(self) -> None:
         """In a forked process, whose requests are the parent's: it has no workers, and locks that nobody will free."""

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from .._arguments import kind_of
+from .._backend import on_device
 from ..cells.cell import Cell
 from ..layers.forms import Host, plain
 from ..layers.layer import Layer
 from ..layers.module import Module
 from ..packing.checks import MEMORY_BYTES, as_rows
-from ..packing.sequences import PackedSequence, pack_sequence, unpack_sequence
+from ..packing.sequences import PackedSequence, check_packed, pack_sequence, unpack_into, unpack_sequence
 from .line import Request
 from .streams import _arrays, _formed
 
@@ -55,38 +56,49 @@ class OfLayer:
             raise ValueError(f"sequence must have shape (T, {layer.input_size}); got ()")
         shape = (len(given), layer.input_size)
         rows = Host.as_input(given, "sequence", shape, layer.dtype, "(T, input_size)")
-        if np.may_share_memory(rows, sequence):
+        if rows is given or np.may_share_memory(rows, given):
             rows = rows.copy()
         if self._snapshot._holder.version is not layer._holder.version:
             self._snapshot = copy.copy(layer)
         return rows, (self._snapshot, rows.ndim)
 
-    def run(self, requests: Sequence[Request], counts: Sequence[int]) -> list[Any]:
-        """Take so many steps in each; of each its answer, or None if there are steps left."""
-        layer: Layer[Any] = requests[0].kind[0]
+    def make(self, requests: Sequence[Request], counts: Sequence[int]) -> tuple[PackedSequence, Any, np.ndarray]:
+        """What so many steps of each are computed from: rows, first states, and where these lie."""
         packed = pack_sequence([r.rows[r.at : r.at + n] for r, n in zip(requests, counts, strict=True)])
         slots = np.array([request.slot for request in requests])
         new = [i for i, request in enumerate(requests) if request.at == 0]
+        if len(new) == len(requests):
+            return packed, None, slots
         before = [states.take(slots, axis=1) for states in self._states]
         for each in before:
             each[:, new] = 0
+        return packed, _formed(self._zero, iter(before)), slots
+
+    def run(self, requests: Sequence[Request], counts: Sequence[int], made: Any) -> list[Any]:
+        """Take so many steps in each, from what `make` made; of each its answer, or None if there are steps left."""
+        layer: Layer[Any] = requests[0].kind[0]
+        packed, before, slots = made
         output: Any
-        output, state = layer(packed, _formed(self._zero, iter(before)))
-        parts = [unpack_sequence(part) for part in (output if layer.return_states else (output,))]
-        after = list(_arrays(state))
-        for i in new:
-            requests[i].outputs = [np.empty((len(requests[i].rows), part[i].shape[1]), layer.dtype) for part in parts]
-        ends = [_formed(self._zero, iter([each[:, i].copy() for each in after])) if r.at + n == len(r.rows) else None
-                for i, (r, n) in enumerate(zip(requests, counts, strict=True))]  # fmt: skip
-        for states, each in zip(self._states, after, strict=True):  # from here on nothing fails
-            states[:, slots] = each
+        output, state = layer(packed, before)
+        parts, after = output if layer.return_states else (output,), list(_arrays(state))
+        starts = [request.at for request in requests]
+        for request in requests:
+            if request.at == 0:
+                request.outputs = [np.empty((len(request.rows), part.data.shape[1]), layer.dtype) for part in parts]
+        for j, part in enumerate(parts):
+            unpack_into(part, [request.outputs[j] for request in requests], starts)
         answers: list[Any] = []
-        for i, (request, n, end) in enumerate(zip(requests, counts, ends, strict=True)):
-            for whole, part in zip(request.outputs, parts, strict=True):
-                whole[request.at : request.at + n] = part[i]
+        for i, (request, n) in enumerate(zip(requests, counts, strict=True)):
+            if request.at + n < len(request.rows):
+                answers.append(None)
+            else:
+                outputs = tuple(request.outputs) if layer.return_states else request.outputs[0]
+                answers.append((outputs, _formed(self._zero, iter([each[:, i].copy() for each in after]))))
+        if None in answers:
+            for states, each in zip(self._states, after, strict=True):  # from here on nothing fails
+                states[:, slots] = each
+        for request, n in zip(requests, counts, strict=True):
             request.at += n
-            outputs = tuple(request.outputs) if layer.return_states else request.outputs[0]
-            answers.append(None if end is None else (outputs, end))
         return answers
 
 
@@ -107,9 +119,13 @@ class OfFunction:
         rows = np.array(rows)
         return rows, (rows.shape[1:], rows.dtype)
 
-    def run(self, requests: Sequence[Request], counts: Sequence[int]) -> list[Any]:
-        """The answer of each."""
-        answers = _each(self._function(pack_sequence([request.rows for request in requests])), requests)
+    def make(self, requests: Sequence[Request], counts: Sequence[int]) -> PackedSequence:
+        """What the function is given."""
+        return pack_sequence([request.rows for request in requests])
+
+    def run(self, requests: Sequence[Request], counts: Sequence[int], made: Any) -> list[Any]:
+        """The answer of each, from what `make` made."""
+        answers = _each(self._function(made), requests)
         for request in requests:
             request.at = len(request.rows)
         return answers
@@ -119,13 +135,16 @@ def _each(outputs: Any, requests: Sequence[Request]) -> list[Any]:
     """What of a function's outputs belongs to each of some requests."""
     if isinstance(outputs, PackedSequence):
         lengths = [len(request.rows) for request in requests]
-        found = [rows.copy() for rows in unpack_sequence(outputs)]  # a view would keep those of all others, too
-        if [len(rows) for rows in found] != lengths:
+        outputs = check_packed(outputs, "the function's PackedSequence")
+        if (found := outputs.lengths.tolist()) != lengths:
             raise ValueError(
-                f"the function must return a PackedSequence with lengths {lengths}, as it was given; got "
-                f"{[len(rows) for rows in found]}"
+                f"the function must return a PackedSequence with lengths {lengths}, as it was given; got {found}"
             )
-        return found
+        if on_device(outputs.data):
+            return [rows.copy() for rows in unpack_sequence(outputs)]
+        each = [np.empty((n, *outputs.data.shape[1:]), outputs.data.dtype) for n in lengths]  # and no views of all rows
+        unpack_into(outputs, each, [0] * len(each))
+        return each
     if isinstance(outputs, tuple):
         return list(zip(*(_each(part, requests) for part in outputs), strict=True))
     if not isinstance(outputs, (list, np.ndarray)):

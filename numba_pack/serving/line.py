@@ -17,7 +17,9 @@ import numpy as np
 __all__ = ["Chunk", "Line", "Request"]
 
 #: how many times as long as wide a chunk may be, where that is more than the steps that it may have in any case
-LONGER = 4
+LONGER = 8
+#: which part of a chunk's rows may come to it to finish requests of which more steps are left
+MORE = 4
 
 
 class Request:
@@ -68,8 +70,6 @@ class Line:
         #: no deadline is before this
         self._soonest = math.inf
 
-        self._capacity = capacity
-
     def __len__(self) -> int:
         return len(self._held) + len(self._outside)
 
@@ -115,7 +115,7 @@ class Line:
             self._admit()
         chunk, rows, others = Chunk([], []), 0, []
         # Where many wait, a few more steps of some of them add little to the time of all: cuts would cost more.
-        most = max(self._steps or 0, LONGER * min(len(self._waiting), math.isqrt(self._rows // LONGER)))
+        most = max(self._steps or 0, LONGER * min(len(self._waiting) - 1, math.isqrt(self._rows // LONGER)))
         while self._waiting and rows < self._rows:
             request = self._waiting.popleft()
             if self._left(request, now, over):
@@ -137,7 +137,19 @@ class Line:
             ends = [n for request, n in zip(*chunk, strict=True) if request.at + n == len(request.rows)]
             enough = max(*ends, (most + 1) // 2) if ends else most
             chunk = chunk._replace(counts=[min(n, enough) for n in chunk.counts])
+            self._finish(*chunk)
         return chunk, over
+
+    def _finish(self, requests: list[Request], counts: list[int]) -> None:
+        """Take all steps that are left of some requests, if they add little: else these would wait for a whole turn."""
+        rows = sum(counts)
+        most = min(rows // MORE, self._rows - rows)
+        left = ((len(each.rows) - each.at - n, i) for i, (each, n) in enumerate(zip(requests, counts, strict=True)))
+        for more, i in sorted(left):
+            if more > most:
+                break
+            counts[i] += more
+            most -= more
 
     def _left(self, request: Request, now: float, over: list[Request]) -> bool:
         """Whether a request is cancelled or too late: then it leaves, and is put into a list."""

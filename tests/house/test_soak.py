@@ -1,4 +1,4 @@
-"""`bench/alone/soak.py` for some seconds: memory stands still, bits are equal, and it would tell if they were not."""
+"""The soaks of `bench/alone` for some seconds: memory stands still, bits are equal, and it would tell if not."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ SCRIPT = """
 import sys
 from bench.tools.environment import prepare
 prepare(threads=2)
-from bench.alone import soak
+from bench.alone import soak, soak_serving
 import numpy as np
 
 tasks = soak.make_tasks(np.random.default_rng(0))[:60]
@@ -35,9 +35,9 @@ soak.soak(tasks, calls=4000, threads=4)  # until the allocator has its room and 
 right = soak.part("one thread", tasks + wrong, calls=2000)
 if {what!r} == "nothing":
     right &= soak.part("four threads", tasks, threads=4, calls=4000)
-    requests = soak.make_requests(np.random.default_rng(0))
-    soak.soak(requests, calls=4000, threads=8)
-    right &= soak.part("requests", requests, threads=8, calls=8000)
+    served = soak_serving.make_requests(np.random.default_rng(0)) + soak_serving.make_streams(np.random.default_rng(1))
+    soak.soak(served, calls=4000, threads=8)
+    right &= soak.part("requests and streams", served, threads=8, calls=8000)
 sys.exit(0 if right else 3)
 """
 

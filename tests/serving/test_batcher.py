@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import numba_pack as nbp
-from numba_pack.serving import Batcher, batcher, line
+from numba_pack.serving import Batcher, batcher, chunks, line
 
 I = 3  # noqa: E741
 
@@ -267,15 +267,52 @@ def test_those_that_can_be_finished_do_not_wait_for_steps_of_others(held):
     assert_alone(long.result(), held.layer, np.ones((100, I), np.float32))
 
 
-def test_where_many_wait_a_chunk_may_be_four_times_as_long_as_wide(held):
-    with Batcher(held.layer, rows=100, steps=2) as some:
+def test_requests_that_a_quarter_more_rows_finish_do_not_wait_for_another_turn(held):
+    with Batcher(held.layer) as some:
+        some.submit(np.ones((1, I), np.float32))
+        assert held.inside.acquire(timeout=60)
+        futures = [some.submit(np.ones((n, I), np.float32)) for n in (40, 40, 40, 40, 40, 200, 90)]
+        held.next()
+        assert held.calls == [1, 7 * 40 + 50]  # up to 70 more
+        held.next()
+        assert held.calls[2:] == [20]
+        assert [future.done() for future in futures] == [True] * 5 + [False, True]
+        held.end()
+
+
+def test_many_answers_are_told_when_the_next_chunk_is_made_and_a_few_before(held, monkeypatch):
+    made, make = [], chunks.OfLayer.make
+
+    def watched(model, requests, counts):
+        made.append([future.done() for future in futures])
+        return make(model, requests, counts)
+
+    monkeypatch.setattr(chunks.OfLayer, "make", watched)
+    for count, done in ((batcher.FEW, True), (batcher.FEW + 1, False)):
+        with Batcher(held.layer, steps=20) as some:
+            futures, made[:] = [], []
+            first = some.submit(np.ones((1, I), np.float32))
+            assert held.inside.acquire(timeout=60)
+            futures += [some.submit(np.ones((2, I), np.float32)) for _ in range(count)]
+            held.next()
+            last = some.submit(np.ones((3, I), np.float32))
+            held.next()
+            assert made[2] == [done] * count
+            assert [future.done() for future in (first, *futures, last)] == [True] * (count + 1) + [False]
+            held.let.release()
+
+
+def test_where_many_wait_a_chunk_may_be_eight_times_as_long_as_wide(held):
+    told = []
+    with Batcher(held.layer, rows=128, steps=2, report=told.append) as some:
         some.submit(np.ones((50, I), np.float32))
         assert held.inside.acquire(timeout=60)
         for _ in range(12):
             some.submit(np.ones((50, I), np.float32))
         held.next()
-        assert held.calls == [4, 5 * 20]
+        assert held.calls == [2, 4 * 32]
         held.end()
+    assert told[1]["requests"] == 4
 
 
 def test_whole_sequences_are_taken_up_to_the_rows_of_a_chunk_in_the_order_they_came(gate):
