@@ -14,7 +14,7 @@ import numpy as np
 from .._arguments import check_floats
 from ._onnx_cells import ACTIVATIONS, PLACES, Composition, cell_of, state_dict
 
-__all__ = ["KERAS_ACTIVATIONS", "KINDS", "Level", "Scan", "as_activation", "layer_of", "scan_of"]
+__all__ = ["KERAS_ACTIVATIONS", "KINDS", "Level", "Scan", "as_activation", "check_merged", "layer_of", "scan_of"]
 
 #: by Keras's names the operator, and the gates of its columns in the order of ONNX's rows
 KINDS = {"SimpleRNN": ("RNN", (0,)), "LSTM": ("LSTM", (0, 3, 1, 2)), "GRU": ("GRU", (0, 1, 2))}
@@ -124,6 +124,15 @@ def scan_of(
         for label in ACTIVATIONS[name].defaults
     }
     return Scan(composition, numbers, rows(kernel), rows(recurrent_kernel), B)
+
+
+def check_merged(last: Level, merged: bool, name: str) -> None:
+    """Refuse two directions whose output is not both side by side, unless the caller merges it."""
+    if merged and len(last.scans) == 2 and last.merge_mode != "concat":
+        raise ValueError(
+            f"{name} must have merge_mode='concat'; got {last.merge_mode!r}, which no layer has here: merged=False "
+            f"takes it with both directions side by side, and merge(output, {last.merge_mode!r}) puts them together"
+        )
 
 
 def layer_of(levels: Sequence[Level], rng: Any) -> Any:

@@ -1,7 +1,8 @@
-"""Keras: layers from its SimpleRNN, LSTM and GRU, or from their weights alone.
+"""Keras: layers from its SimpleRNN, LSTM and GRU, from its files, or from weights alone; its models run faster.
 
-`from_keras` takes a layer of Keras 3, with any of its backends, or several as one stack. `from_arrays` takes weights as
-``layer.get_weights()`` and Keras's files have them, of Keras 2 as well. Keras is never imported here.
+`from_keras` takes a layer of Keras 3, with any of its backends, or several as one stack. `load` takes all of a file,
+and `from_arrays` takes weights as ``layer.get_weights()`` has them, of Keras 2 as well. `accelerate` lets the recurrent
+layers of a model run here, in inference. Keras is never imported here.
 
 What a layer gives here is its output at every step and its last state, whatever ``return_sequences`` and
 ``return_state`` say. Padded input is (B, T, I), as in Keras, and has no mask: sequences of different lengths are
@@ -11,7 +12,6 @@ neither ``dropout`` nor ``recurrent_dropout``.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,15 +20,19 @@ import numpy as np
 from .._arguments import kind_of
 from ..packing.checks import as_flag
 from ..packing.sequences import PackedSequence
-from ._keras_arrays import KERAS_ACTIVATIONS, KINDS, Level, Scan, as_activation, layer_of, scan_of
+from ._keras_accelerate import Accelerated, accelerate
+from ._keras_arrays import KINDS, Level, as_activation, check_merged, layer_of, scan_of
+from ._keras_files import load
+from ._keras_layers import keras_of, levels_of
 
-__all__ = ["from_arrays", "from_keras", "merge"]
+__all__ = ["Accelerated", "accelerate", "from_arrays", "from_keras", "load", "merge"]
 
 #: layers that do nothing in inference
 _NOTHING = ("Dropout", "SpatialDropout1D", "GaussianDropout", "GaussianNoise")
-#: what a class of the caller's must have as Keras wrote it
-_COMPUTING = ("__call__", "call", "inner_loop", "get_initial_state")
 _MERGE_MODES = ("concat", "sum", "mul", "ave", None)
+
+for _public in (Accelerated, accelerate, load):
+    _public.__module__ = __name__  # the name that people know them by
 
 
 def from_keras(layer: Any, *, merged: bool = True, rng: Any = None) -> Any:
@@ -46,7 +50,7 @@ def from_keras(layer: Any, *, merged: bool = True, rng: Any = None) -> Any:
         ``StackedRNNCells`` of one kind. In a list all have the same formula and the same directions, and dropout and
         noise between them are passed over.
     merged : bool
-        With False a `Bidirectional` of any ``merge_mode`` is taken; its two directions then stand side by side in the
+        With False a ``Bidirectional`` of any ``merge_mode`` is taken; its two directions then stand side by side in the
         output, and `merge` puts them together. With True ``merge_mode`` must be "concat", which needs no more. Of
         layers with another on it, "sum" and "ave" are taken anyway: they go into the weights of that.
     rng : None, int, or numpy.random.Generator
@@ -69,8 +73,8 @@ def from_keras(layer: Any, *, merged: bool = True, rng: Any = None) -> Any:
 
     Notes
     -----
-    What Keras gives without ``return_sequences`` is h of the last state: ``h_n[-1]``, and of a `Bidirectional` both of
-    ``h_n[-2:]`` side by side.
+    What Keras gives without ``return_sequences`` is h of the last state: ``h_n[-1]``, and of a ``Bidirectional`` both
+    of ``h_n[-2:]`` side by side.
 
     ``go_backwards`` is the option ``reverse`` here, and the output is in the order of the input, where Keras has the
     last step first. In a list the layer after it reads it backwards, too, unless it has ``go_backwards`` itself; with
@@ -81,7 +85,7 @@ def from_keras(layer: Any, *, merged: bool = True, rng: Any = None) -> Any:
     """
     as_flag(merged, "merged")
     layers = list(layer) if isinstance(layer, (list, tuple)) else [layer]
-    keras = _keras_of(layers)
+    keras = keras_of(layers)
     levels: list[Level] = []
     reverse = False
     recurrent = [
@@ -92,17 +96,12 @@ def from_keras(layer: Any, *, merged: bool = True, rng: Any = None) -> Any:
     for i, (name, one) in enumerate(recurrent):
         if i < len(recurrent) - 1 and not getattr(one, "return_sequences", True):
             raise ValueError(f"{name} must have return_sequences=True with another layer on it; got {one!r}")
-        found = _levels(keras, one, name)
+        found = levels_of(keras, one, name)
         reverse ^= found[0].reverse
         levels += [level._replace(reverse=reverse) for level in found]
     if not levels:
         raise ValueError("layer must have a recurrent layer among its layers; got none")
-    last = levels[-1]
-    if merged and len(last.scans) == 2 and last.merge_mode != "concat":
-        raise ValueError(
-            f"layer must have merge_mode='concat'; got {last.merge_mode!r}, which no layer has here: merged=False "
-            f"takes it with both directions side by side, and merge(output, {last.merge_mode!r}) puts them together"
-        )
+    check_merged(levels[-1], merged, "layer")
     return layer_of(levels, rng)
 
 
@@ -196,7 +195,7 @@ def from_arrays(
 
 
 def merge(output: Any, merge_mode: str | None) -> Any:
-    """The output of a bidirectional layer as Keras's `Bidirectional` merges it.
+    """The output of a bidirectional layer as Keras's ``Bidirectional`` merges it.
 
     Parameters
     ----------
@@ -243,114 +242,3 @@ def merge(output: Any, merge_mode: str | None) -> Any:
     if merge_mode == "mul":
         return one * other
     return one + other if merge_mode == "sum" else (one + other) / 2
-
-
-# -- reading the layers of Keras ---------------------------------------------------------------------------------------
-
-
-def _keras_of(layers: list[Any]) -> Any:
-    """Keras, if the layers are its own: then it has been imported."""
-    keras: Any = sys.modules.get("keras")
-    version = str(getattr(keras, "__version__", ""))
-    for one in layers:
-        if keras is None or not isinstance(one, keras.layers.Layer):
-            raise TypeError(_refusal("layer", one))
-        if version.partition(".")[0] in ("0", "1", "2"):
-            raise TypeError(
-                f"layer must be one of Keras 3; got {kind_of(one)} of Keras {version}, whose weights from_arrays takes"
-            )
-    return keras
-
-
-def _refusal(name: str, got: Any) -> str:
-    return (
-        f"{name} must be a SimpleRNN, LSTM, GRU, RNN or Bidirectional of Keras 3, or a list of these; "
-        f"got {kind_of(got)}"
-    )
-
-
-def _levels(keras: Any, layer: Any, name: str) -> list[Level]:
-    """What is in one layer of Keras, from the first of its cells on."""
-    layers = keras.layers
-    if not isinstance(layer, layers.Bidirectional):
-        cells = _cells(keras, layer, name)
-        return [Level((scan,), bool(layer.go_backwards)) for scan in cells]
-    _check_own(layer, layers.Bidirectional, name)
-    if layer.forward_layer.go_backwards:
-        raise ValueError(
-            f"{name} must have a forward_layer without go_backwards, and a backward_layer with it; got the reverse"
-        )
-    directions = [
-        _cells(keras, part, f"{name}.{which}")
-        for which, part in (("forward_layer", layer.forward_layer), ("backward_layer", layer.backward_layer))
-    ]
-    if any(len(cells) > 1 for cells in directions):
-        raise ValueError(
-            f"{name} must have one cell in each direction: where there are more, layers here read both directions of "
-            "the one before; got StackedRNNCells"
-        )
-    return [Level((directions[0][0], directions[1][0]), merge_mode=layer.merge_mode)]
-
-
-def _cells(keras: Any, layer: Any, name: str) -> list[Scan]:
-    """The cells of a layer of one direction."""
-    layers = keras.layers
-    own = next((kind for kind in (*_kinds(layers), layers.RNN) if isinstance(layer, kind)), None)
-    if own is None:
-        raise TypeError(_refusal(name, layer))
-    _check_own(layer, own, name)
-    if not isinstance(layer.cell, layers.StackedRNNCells):
-        return [_scan(keras, layer.cell, name)]
-    _check_own(layer.cell, layers.StackedRNNCells, f"{name}.cell")
-    return [_scan(keras, cell, f"{name}.cell.cells[{i}]") for i, cell in enumerate(layer.cell.cells)]
-
-
-def _kinds(layers: Any) -> list[Any]:
-    return [getattr(layers, kind) for kind in KINDS]
-
-
-def _check_own(layer: Any, own: Any, name: str) -> None:
-    """Refuse what the caller's class does in another way than Keras."""
-    for method in _COMPUTING:
-        if method in vars(layer) or getattr(type(layer), method, None) is not getattr(own, method, None):
-            raise TypeError(
-                f"{name} must compute what Keras's {own.__name__} does; got {kind_of(layer)}, with its own {method}"
-            )
-
-
-def _scan(keras: Any, cell: Any, name: str) -> Scan:
-    """One cell of Keras."""
-    kind = next((kind for kind in KINDS if isinstance(cell, getattr(keras.layers, f"{kind}Cell"))), None)
-    if kind is None:
-        raise TypeError(f"{name} must be of SimpleRNNCell, LSTMCell or GRUCell; got {kind_of(cell)}")
-    _check_own(cell, getattr(keras.layers, f"{kind}Cell"), name)
-    parameters = [getattr(cell, which, None) for which in ("kernel", "recurrent_kernel", "bias")]
-    if parameters[0] is None:
-        raise ValueError(f"{name} must have its weights: call it once, or its build(input_shape); got one not built")
-    kernel, recurrent_kernel, bias = (
-        None if value is None else keras.ops.convert_to_numpy(value) for value in parameters
-    )
-    return scan_of(
-        kind,
-        kernel,
-        recurrent_kernel,
-        bias,
-        _activation(keras, cell, "activation", name),
-        "sigmoid" if kind == "SimpleRNN" else _activation(keras, cell, "recurrent_activation", name),
-        bool(getattr(cell, "reset_after", False)),
-        f" of {name}",
-    )
-
-
-def _activation(keras: Any, cell: Any, which: str, name: str) -> str:
-    """The name of an activation, which must be a function of Keras."""
-    function, known = getattr(cell, which), vars(keras.activations)
-    for label in KERAS_ACTIVATIONS:
-        if label in known and known[label] is function:
-            return label
-    listed = ", ".join(label for label in KERAS_ACTIVATIONS if label in known)
-    shown = getattr(function, "__name__", None) or kind_of(function)
-    raise ValueError(
-        f"{which} of {name} must be one of Keras's {listed}; got {shown}, of which there is no cell here. For the "
-        f"hard_sigmoid of Keras 2: from_arrays(..., {which}='hard_sigmoid_of_keras_2')"
-    )
