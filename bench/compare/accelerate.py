@@ -1,11 +1,19 @@
-"""A PyTorch model trained on packed batches, before and after ``numba_pack.interop.torch.accelerate``.
+"""A PyTorch model before and after ``numba_pack.interop.torch.accelerate``: steps of training, and calls for inference.
 
     python -m bench.compare.accelerate
     python -m bench.compare.accelerate --threads 2 --seconds 6 --only GRU
+    python -m bench.compare.accelerate --only T1
 
-A step is all that a user's loop does: zero_grad, the recurrent module on a PackedSequence, a linear layer,
+A step of training is all that a user's loop does: zero_grad, the recurrent module on a PackedSequence, a linear layer,
 cross-entropy over all rows, backward, and Adam. Before it is timed, losses and gradients of the two models are
-compared. What is printed is a Markdown table; times are medians of interleaved rounds.
+compared.
+
+A call for inference gives the module one sequence or a packed batch, and a state. Beside it stands the layer that
+``from_torch`` makes, on NumPy's arrays, and the module after ``accelerate(frozen=True)``; and below it PyTorch's
+module in int8, before and after. What a call takes beyond the layer is what it costs to look after parameters that may
+change, and to make tensors of arrays.
+
+What is printed are Markdown tables; times are medians of interleaved rounds.
 """
 
 import argparse
@@ -14,9 +22,10 @@ import copy
 from bench.tools.environment import prepare
 
 CLASSES = 10
+CALLS = ("PyTorch", "PyTorch, int8", "accelerated", "frozen", "accelerated from int8")
 
 
-def rows():
+def training_rows():
     from bench.tools.workloads import Workload
 
     return [
@@ -31,6 +40,26 @@ def rows():
         Workload("GRU", 32, 256, layers=2, bidirectional=True),
         Workload("RNN", 32, 128),
         Workload("LSTM", 32, 128, dtype="float64"),
+    ]
+
+
+def inference_rows():
+    from bench.tools.workloads import Workload
+
+    return [
+        Workload("LSTM", 1, 16, T=1),
+        Workload("LSTM", 1, 64, T=1),
+        Workload("GRU", 1, 64, T=1),
+        Workload("LSTM", 1, 256, T=1, layers=2),
+        Workload("LSTM", 1, 512, T=1),
+        Workload("LSTM", 8, 64, "equal", T=1),
+        Workload("GRU", 1, 16, T=10),
+        Workload("LSTM", 1, 16),
+        Workload("LSTM", 1, 64),
+        Workload("GRU", 1, 128, bidirectional=True),
+        Workload("LSTM", 1, 256, layers=2),
+        Workload("LSTM", 32, 128),
+        Workload("GRU", 32, 256, layers=2, bidirectional=True),
     ]
 
 
@@ -83,6 +112,57 @@ class Training:
         return {"loss": loss, **gradients}
 
 
+def calls(problem):
+    """Functions that make the same call in several ways, by their names."""
+    import numpy as np
+
+    import numba_pack as nbp
+    from bench.tools.environment import load
+
+    torch, w = load("torch"), problem.workload
+    torch.manual_seed(0)
+    options = {"num_layers": w.layers, "bidirectional": w.bidirectional}
+    module = getattr(torch.nn, w.cell)(w.input_size, w.H, **options).to(getattr(torch, w.dtype)).eval()
+    layer = nbp.interop.torch.from_torch(module)
+    quantized = torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(module), dtype=torch.qint8)[0]
+    modules = {"PyTorch": module, "PyTorch, int8": quantized}
+    for name, origin, frozen in (
+        ("accelerated", module, False), ("frozen", module, True), ("accelerated from int8", quantized, False)
+    ):  # fmt: skip
+        modules[name] = copy.deepcopy(origin)
+        assert nbp.interop.torch.accelerate(modules[name], frozen=frozen).replaced == ("",)
+
+    h = np.zeros((w.layers * w.directions, w.B, w.H), w.dtype)
+    state = (h, h.copy()) if w.cell == "LSTM" else h
+    tensors = tuple(map(torch.from_numpy, state)) if w.cell == "LSTM" else torch.from_numpy(h)
+    if w.B == 1 or w.T == 1:
+        x = np.stack(problem.sequences, 1)
+        input = torch.from_numpy(x)
+    else:
+        x = nbp.pack_sequence(problem.sequences)
+        input = nbp.interop.torch.packed_to_torch(x)
+    found = {"layer": lambda: layer(x, state)}
+    for name, called in modules.items():
+        found[name] = lambda called=called: called(input, tensors)
+    return torch, found
+
+
+def infer(workload, seconds):
+    """Median seconds of a call, by the ways that it is made."""
+    import numpy as np
+
+    from bench.tools.timing import interleave, summary
+    from bench.tools.workloads import Problem
+
+    torch, functions = calls(Problem(workload))
+    with torch.inference_mode():
+        results = {name: function()[0] for name, function in functions.items()}
+        rows = {name: np.asarray(out.data if hasattr(out, "batch_sizes") else out) for name, out in results.items()}
+        for name, found in rows.items():
+            np.testing.assert_allclose(found, rows["layer"], rtol=0, atol=0.05 if "int8" in name else 1e-4)
+        return summary(interleave(functions, seconds))["median"]
+
+
 def measure(workload, seconds):
     """Median seconds of a step, before and after."""
     from bench.compare.contenders import check, layer_rounding
@@ -108,12 +188,22 @@ def main():
     from bench.tools.markdown import table
 
     found = []
-    for workload in rows():
+    for workload in training_rows():
         if arguments.only in str(workload):
             median = measure(workload, arguments.seconds)
             before, after = median["before"], median["after"]
             found.append((workload, f"{1e3 * before:.3g}", f"{1e3 * after:.3g}", f"{before / after:.1f}"))
     print(table(("a step of training, packed", "PyTorch, ms", "accelerated, ms", "times faster"), found))
+
+    found = []
+    for workload in inference_rows():
+        if arguments.only in str(workload):
+            median = infer(workload, arguments.seconds)
+            layer = median.pop("layer")
+            told = [f"{1e6 * seconds:.3g} ({seconds / layer:.2f})" for seconds in median.values()]
+            found.append((workload, f"{1e6 * layer:.3g}", *told))
+    print()
+    print(table(("a call, µs (times the layer)", "layer", *CALLS), found))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import torch
 
 from .._arguments import kind_of
 from ..layers.precision import as_precision
-from ._torch_kinds import computes_something_else, not_of_torch_nn
+from ..packing.checks import as_flag
+from ._torch_kinds import computes_something_else, not_of_torch_nn, quantized_dynamically
 from ._torch_modules import GRU, LSTM, RNN, Recurrent
 from ._torch_tensors import DTYPES, HALVES, unreadable
 
@@ -37,19 +38,22 @@ class Accelerated(NamedTuple):
         return "\n".join(lines) or "no recurrent modules"
 
 
-def _obstacle(module: Any) -> str:
-    """Why a recurrent module cannot be replaced; empty if it can."""
+def _obstacle(module: Any, frozen: bool) -> str:
+    """Why a recurrent module of torch.nn cannot be replaced; empty if it can."""
     if isinstance(module, torch.nn.RNNCellBase):
         return "a cell, whose single steps would gain nothing"
-    if isinstance(module, Recurrent):
+    ours = type(module) in _FASTER.values()
+    if isinstance(module, Recurrent) and not (ours and frozen and not module._frozen):
         return "runs on numba_pack already"
-    if type(module) not in _FASTER:
+    if type(module) not in _FASTER and not ours:
         return f"{type(module).__qualname__} is a class of its own, which may compute something else"
     reason = computes_something_else(module, type(module))
     if reason:
         return reason
     for name in module._flat_weights_names:
         tensor = getattr(module, name, None)
+        if frozen and name not in module._parameters:
+            return f"{name} is computed before each call, and what is frozen must not change"
         if not isinstance(tensor, torch.Tensor):
             return f"{name} is {kind_of(tensor)}, not a tensor"
         if tensor.device.type != "cpu":
@@ -62,7 +66,20 @@ def _obstacle(module: Any) -> str:
     return ""
 
 
-def accelerate(model: Any, *, matmul_precision: str | None = None) -> Accelerated:
+def _quantized(module: Any) -> tuple[Any, str]:
+    """The class that a dynamically quantized module may become, or why it cannot."""
+    from . import _torch_quantized as quantized
+
+    if isinstance(module, (quantized.LSTM, quantized.GRU)):
+        return None, "runs on numba_pack already"
+    for kind in (quantized.LSTM, quantized.GRU):
+        if type(module) in kind.__bases__:
+            own = "forward" in vars(module)
+            return (None, "its forward is not that of its class") if own else (kind, "")
+    return None, "a quantized cell, whose single steps would gain nothing"
+
+
+def accelerate(model: Any, *, matmul_precision: str | None = None, frozen: bool = False) -> Accelerated:
     """Let all RNN, LSTM and GRU modules of a PyTorch model run on this library, forward and backward.
 
     Each stays the object that it is, with its parameters, hooks and options, and only becomes one of this module's
@@ -73,6 +90,10 @@ def accelerate(model: Any, *, matmul_precision: str | None = None) -> Accelerate
     Modules in bfloat16 and float16 take and return tensors of that dtype, and compute in float32 in between, with
     products in "medium" where nothing else is asked for.
 
+    LSTM and GRU that `torch.ao.quantization.quantize_dynamic` has made run in integers, as `numba_pack.LSTM.quantize`
+    makes them, and if a precision is given, in float32, with the numbers that their integers stand for; so do those in
+    halves.
+
     Parameters
     ----------
     model : torch.nn.Module
@@ -80,18 +101,23 @@ def accelerate(model: Any, *, matmul_precision: str | None = None) -> Accelerate
     matmul_precision : {"highest", "high", "medium"}, optional
         How exactly, at least, products are computed where it is not in float64: see `numba_pack.LSTM`. It becomes an
         attribute of the modules that are replaced. If it is None, calls go by what
-        `numba_pack.set_float32_matmul_precision` tells then.
+        `numba_pack.set_float32_matmul_precision` tells then, or if they are frozen, by what it tells now.
+    frozen : bool
+        For inference of a few steps a call. Parameters are packed once, and calls do not look whether they are what
+        they were; so they take no gradient from now on (``requires_grad`` is False), and what changes them goes
+        unnoticed, but for `load_state_dict` and `torch.nn.Module.to`. Modules that run on this library already are
+        frozen, too. Those whose parameters are computed before each call, as by `torch.nn.utils.weight_norm`, are left.
 
     Returns
     -------
     Accelerated
-        Which modules were replaced, which were not, and why: cells, subclasses, modules that are not on the CPU, that
-        are of another dtype, quantized or TorchScript.
+        Which modules were replaced, which were not, and why: cells, subclasses, modules with a forward of their own,
+        that are not on the CPU, of another dtype, quantized in another way, or TorchScript.
 
     Raises
     ------
     TypeError, ValueError
-        If the model is no `torch.nn.Module`, or the precision none of the three.
+        If the model is no `torch.nn.Module`, the precision none of the three, or frozen no bool.
 
     Examples
     --------
@@ -105,14 +131,21 @@ def accelerate(model: Any, *, matmul_precision: str | None = None) -> Accelerate
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module; got {kind_of(model)}")
     precision = None if matmul_precision is None else as_precision(matmul_precision, "matmul_precision")
+    frozen = as_flag(frozen, "frozen")
     replaced, left = [], {}
     for name, module in model.named_modules():
-        own = isinstance(module, (torch.nn.RNNBase, torch.nn.RNNCellBase))
-        reason = not_of_torch_nn(module) or (_obstacle(module) if own else "")
+        reason, faster = not_of_torch_nn(module), None
+        if quantized_dynamically(module):
+            faster, reason = _quantized(module)
+        elif not reason and isinstance(module, (torch.nn.RNNBase, torch.nn.RNNCellBase)):
+            reason = _obstacle(module, frozen)
+            faster = None if reason else _FASTER.get(type(module), type(module))
         if reason:
             left[name] = reason
-        elif own:
-            module.__class__ = _FASTER[type(module)]
+        elif faster is not None:
+            module.__class__ = faster
             module.matmul_precision = precision
+            if frozen and isinstance(module, Recurrent):
+                module._freeze()
             replaced.append(name)
     return Accelerated(tuple(replaced), left)

@@ -6,6 +6,7 @@ transforms of `torch.func`, `Planned` and `PlannedBack` do, which keep nothing.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..cpu import engine
 from ..cpu.threads import get_num_threads, threads
 from ._torch_tensors import as_array
 
-__all__ = ["Call", "Plan", "Planned", "Scan", "refuse_derivatives"]
+__all__ = ["Call", "Plan", "Planned", "Scan", "engine_threads", "refuse_derivatives"]
 
 _TWICE = (
     "the gradients of numba_pack's RNN, LSTM and GRU cannot be differentiated again, nor can results be in forward "
@@ -34,9 +35,13 @@ def refuse_derivatives(*_: Any) -> NoReturn:
     raise RuntimeError(_TWICE)
 
 
-def _engine_threads() -> Any:
+_AS_IT_IS = nullcontext()
+
+
+def engine_threads() -> Any:
     """A scope in which no more threads are used than PyTorch may use."""
-    return threads(min(get_num_threads(), torch.get_num_threads()))
+    theirs = torch.get_num_threads()
+    return threads(theirs) if theirs < get_num_threads() else _AS_IT_IS
 
 
 class Call(NamedTuple):
@@ -70,13 +75,13 @@ class Call(NamedTuple):
 
     def infer(self, data: Any, h_0: Any, c_0: Any) -> tuple[Any, ...]:
         """Output (N, D * P), h_n (L * D, B, P) and c_n (L * D, B, H; empty where there is none)."""
-        with _engine_threads():
+        with engine_threads():
             results = engine.infer(self.weights, self.batch(data), self.states(h_0, c_0))
         return _tensors(*results[:3])
 
     def record(self, data: Any, h_0: Any, c_0: Any) -> tuple[tuple[Any, ...], engine.Saved]:
         """As `infer`, with dropout, and what the backward pass needs."""
-        with _engine_threads():
+        with engine_threads():
             results, saved = engine.record(self.weights, self.batch(data), self.states(h_0, c_0), self.dropout)
         return _tensors(*results[:3]), saved
 
@@ -111,7 +116,9 @@ class Scan(torch.autograd.Function):
             plan = Plan(lambda _: call.weights, call.batch_sizes, call.order, call.dropout.rate)
             seed = torch.tensor([int(call.dropout.seed), int(call.dropout.call)])
             return None, *_only(tensors, PlannedBack.apply(plan, seed, d_out, d_h, d_c, *tensors))
-        return ScanBack.apply(ctx, d_out, d_h, d_c, *ctx.saved_tensors)
+        if torch.is_grad_enabled():  # with create_graph: then there must be a function to refuse second derivatives
+            return ScanBack.apply(ctx, d_out, d_h, d_c, *ctx.saved_tensors)
+        return ScanBack.forward(None, ctx, d_out, d_h, d_c, *ctx.saved_tensors)
 
     jvp = staticmethod(refuse_derivatives)
 
@@ -148,7 +155,7 @@ class ScanBack(torch.autograd.Function):
         call, input_grad = scan.call, scan.needs_input_grad[1]
         saved = _replayed(scan, saved_tensors)
         d_rows = np.zeros_like(saved.out) if d_out is None else as_array(d_out)
-        with _engine_threads():
+        with engine_threads():
             found = engine.replay_back(saved, d_rows, call.states(d_h, d_c), input_grad)
         d_data, d_h_0, d_c_0 = _tensors(*found[:3])
         h_0, c_0, *parameters = saved_tensors[len(scan.shapes) :][2:]
@@ -238,7 +245,7 @@ class PlannedBack(torch.autograd.Function):
         call = plan.call(seed, parameters)
         saved = call.record(data, h_0, c_0)[1]
         d_rows = np.zeros_like(saved.out) if d_out is None else as_array(d_out)
-        with _engine_threads():
+        with engine_threads():
             found = engine.replay_back(saved, d_rows, call.states(d_h, d_c), True)
         return *_tensors(*found[:3]), *_parameter_gradients(found.parameters, list(parameters))
 

@@ -13,7 +13,7 @@ from ..layers import one_step
 from ..layers.module import Module
 from ._torch_modules import Recurrent
 
-__all__ = ["KINDS", "computes_something_else", "not_of_torch_nn"]
+__all__ = ["DYNAMIC", "KINDS", "computes_something_else", "not_of_torch_nn", "quantized_dynamically"]
 
 #: the layers and steps of this library, by the classes of torch.nn that compute the same
 KINDS: dict[Any, type[Module]] = {
@@ -39,13 +39,31 @@ def _graph(module: Any) -> str:
         return ""
 
 
+DYNAMIC = "torch.ao.nn.quantized.dynamic.modules.rnn"
+
+
+def quantized_dynamically(module: Any) -> str:
+    """What a module was, by the name of its class in torch.nn, before it was quantized dynamically; empty if not so.
+
+    It may be one that `accelerate` has taken since.
+    """
+    kind = type(module)
+    if kind.__module__ == f"{__package__}._torch_quantized":
+        kind = kind.__mro__[2]
+    return kind.__name__ if kind.__module__ == DYNAMIC and kind.__name__ in _NAMES else ""
+
+
 def not_of_torch_nn(module: Any) -> str:
     """Why a recurrent module is none of the classes of torch.nn; empty if it is not recurrent, or is one of them."""
     if type(module).__module__.startswith("torch.ao.nn.") and type(module).__name__ in _NAMES:
         return f"quantized: {kind_of(module)}"
     scripted = isinstance(module, torch.jit.ScriptModule)
     if (scripted and module.original_name in _NAMES) or _OPERATOR.search(_graph(module)):
-        return f"{'TorchScript' if scripted else 'a graph'}, which runs by itself: use the model that it was made of"
+        if scripted:
+            return (
+                "TorchScript, which runs by itself: use the model that it was made of, or layers that from_torch makes"
+            )
+        return "a graph, which runs by itself: use the model that it was made of"
     return ""
 
 
@@ -57,6 +75,8 @@ def computes_something_else(module: Any, torch_kind: Any) -> str:
     """Where a module of PyTorch's class, or a subclass, goes another way than the class; empty if nowhere."""
     if "forward" in vars(module):
         return "its forward is not that of its class"
+    if torch_kind.forward.__globals__ is not vars(torch.nn.modules.rnn) and not issubclass(torch_kind, Recurrent):
+        return f"the forward of torch.nn.{torch_kind.__name__} is not PyTorch's own"
     for name in _COMPUTE:
         own = getattr(type(module), name, None)
         if own not in (getattr(torch_kind, name, None), getattr(Recurrent, name, None)):

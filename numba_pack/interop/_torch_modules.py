@@ -1,7 +1,8 @@
 """RNN, LSTM and GRU: PyTorch's modules with another `forward`.
 
 It turns padded, packed or single input into rows, packs the parameters if they have changed, and calls the functions
-of ``_torch_autograd.py``. All else, such as names, options, checks and pickling, is inherited.
+of ``_torch_autograd.py``; where numbers alone are wanted, that of ``_torch_numbers.py``. All else, such as names,
+options, checks and pickling, is inherited.
 """
 
 from __future__ import annotations
@@ -9,65 +10,26 @@ from __future__ import annotations
 import inspect
 import sys
 import warnings
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from .. import cells
 from .._arguments import kind_of
 from ..cells.dropout import Dropout
-from ..cells.parameters import Weights, named_shapes
-from ..cpu import engine
+from ..cells.parameters import Weights
+from ..layers import layer as layers
 from ..layers.precision import as_precision, get_float32_matmul_precision
 from ..packing.sequences import PackedSequence, check_packed
 from ._torch_autograd import Call, Plan, Planned, Scan, refuse_derivatives
-from ._torch_tensors import DTYPES, HALVES, TRACED, as_array, as_bits, refuse_tracing
+from ._torch_numbers import numbers
+from ._torch_prepared import ALL_ROWS, Prepared, prepare
+from ._torch_tensors import DTYPES, HALVES, TRACED, as_array, refuse_tracing
 
-__all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
+__all__ = ["GRU", "LSTM", "RNN", "Recurrent", "called_uncompiled", "compiling"]
 
-#: by PyTorch's name of what a module computes
-_CELLS = {"RNN_TANH": cells.RNNTanh, "RNN_RELU": cells.RNNRelu, "LSTM": cells.LSTM, "GRU": cells.GRU}
 _NO_DROPOUT = Dropout(0.0, np.uint32(0), np.uint32(0))
-
-
-class _Prepared(NamedTuple):
-    """A module's parameters as the engine takes them, as they were at some call."""
-
-    weights: Weights
-    precision: str
-    #: the bits of the parameters that ``weights`` were packed from, one by one
-    bits: list[np.ndarray]
-
-    def holds(self, precision: str, bits: list[np.ndarray]) -> bool:
-        """Whether these are the same.
-
-        PyTorch's own count of changes would be quicker to ask, but does not see what is written through ``.data`` or
-        through an array. Biases come first, since as a rule they tell already.
-        """
-        if precision != self.precision:
-            return False
-        pairs = zip(reversed(self.bits), reversed(bits), strict=True)
-        return all(kept.dtype == given.dtype and np.array_equal(kept, given) for kept, given in pairs)
-
-
-def _prepare(cell: cells.Cell, sizes: tuple[int, ...], precision: str, parameters: list[Any]) -> _Prepared:
-    """Pack parameters, which may be infinite or NaN as PyTorch's may, in the order and shapes of a layer's."""
-    dtype = parameters[0].dtype
-    for (name, shape), parameter in zip(named_shapes(cell, sizes).items(), parameters, strict=True):
-        if (tuple(parameter.shape), parameter.dtype) != (shape, dtype):
-            got = f"{tuple(parameter.shape)}, {parameter.dtype}"
-            raise RuntimeError(f"{name} must have shape {shape} and dtype {dtype}; got {got}")
-    arrays = [as_array(_floats(parameter)) for parameter in parameters]
-    vector, parts, end = np.concatenate([array.ravel() for array in arrays]), [], 0
-    for array in arrays:
-        begin, end = end, end + array.size
-        parts.append(vector[begin:end].reshape(array.shape).view(np.int32))
-    if dtype in HALVES:
-        parts = [as_bits(parameter).copy() for parameter in parameters]
-    cell = cell.with_factors(engine.factors_for(precision, vector.dtype, sizes[1]))
-    return _Prepared(engine.prepare(cell, vector, np.empty(0, vector.dtype), sizes), precision, parts)
 
 
 def _floats(tensor: Any) -> Any:
@@ -75,16 +37,39 @@ def _floats(tensor: Any) -> Any:
     return tensor.float() if tensor is not None and tensor.dtype in HALVES else tensor
 
 
-#: `Recurrent._forward` as `torch.compile` leaves it alone; made when that is in use, since to import it takes seconds
-_eager: Any = None
+_uncompiled: dict[Any, Any] = {}
+#: tells what is called for each frame of this thread where `torch.compile` is at work, else None
+_callback = getattr(torch._C._dynamo.eval_frame, "get_eval_frame_callback", lambda: sys.modules.get("torch._dynamo"))
+
+
+_exporting = getattr(torch.compiler, "is_exporting", bool)
+
+
+def called_uncompiled(function: Any, *arguments: Any) -> Any:
+    """The result of a function that `torch.compile` leaves alone; `torch.export` cannot."""
+    if _exporting():
+        raise RuntimeError(TRACED)
+    if function not in _uncompiled:  # made when it is needed, since that imports what takes seconds
+        told = {"reason": TRACED} if "reason" in inspect.signature(torch.compiler.disable).parameters else {}
+        _uncompiled[function] = torch.compiler.disable(function, **told)
+    return _uncompiled[function](*arguments)
+
+
+def compiling() -> bool:
+    """Whether `torch.compile` reads this, or is about to read what is called from here."""
+    return torch.compiler.is_dynamo_compiling() or _callback() is not None
 
 
 class Recurrent(torch.nn.RNNBase):
     """What the three modules share: `forward`. They hold nothing that PyTorch's do not, but for a cache."""
 
-    _prepared: _Prepared | None = None
-    #: None for the default of the process, of halves for "medium"
-    matmul_precision: str | None = None
+    if TYPE_CHECKING:  # alone, since TorchScript tries to read annotations
+        _prepared: Prepared | None
+        #: None for the default of the process, of halves for "medium"
+        matmul_precision: str | None
+    _prepared = matmul_precision = None
+    #: whether the parameters are packed once and never compared
+    _frozen = False
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
         """Run the layer.
@@ -102,11 +87,27 @@ class Recurrent(torch.nn.RNNBase):
         state
             In the form of hx.
         """
-        global _eager
-        if _eager is None and "torch._dynamo" in sys.modules:
-            told = {"reason": TRACED} if "reason" in inspect.signature(torch.compiler.disable).parameters else {}
-            _eager = torch.compiler.disable(Recurrent._forward, **told)
-        return (_eager or Recurrent._forward)(self, input, hx)
+        if compiling():
+            return called_uncompiled(Recurrent._forward, self, input, hx)
+        found = self._numbers(input, hx)
+        return self._forward(input, hx) if found is None else found
+
+    def _numbers(self, input: Any, hx: Any) -> tuple[Any, Any] | None:
+        """The result where numbers alone are wanted, of parameters that are packed; None where `_forward` is to see."""
+        prepared, frozen = self._prepared, self._frozen
+        if (
+            prepared is None
+            or (torch.is_grad_enabled() and not frozen)
+            or (self.training and self.dropout and self.num_layers > 1)
+        ):
+            return None
+
+        def valid(rows: int) -> bool:
+            own = self._parameters
+            parameters = [own[name] for name in self._flat_weights_names]
+            return prepared.holds(self._precision(parameters[0].dtype), parameters, rows >= ALL_ROWS)
+
+        return numbers(prepared.layer, self.mode == "LSTM", self.batch_first, input, hx, None if frozen else valid)
 
     def _forward(self, input: Any, hx: Any) -> tuple[Any, Any]:
         if isinstance(input, torch.nn.utils.rnn.PackedSequence):
@@ -156,12 +157,8 @@ class Recurrent(torch.nn.RNNBase):
         return tensor.to(self.weight_ih_l0.dtype) if torch.is_autocast_enabled("cpu") else tensor
 
     @property
-    def _cell(self) -> cells.Cell:
-        return _CELLS[self.mode]
-
-    @property
     def _has_c(self) -> bool:
-        return self._cell.states > 1
+        return bool(self.mode == "LSTM")
 
     def _first_states(self, hx: Any, B: int, single: bool = False) -> tuple[Any, Any]:
         """h_0 and c_0, checked, each (L * D, B, *), or None for zeros."""
@@ -191,8 +188,7 @@ class Recurrent(torch.nn.RNNBase):
 
     def _run(self, data: Any, batch_sizes: np.ndarray, order: np.ndarray, states: tuple[Any, Any]) -> tuple[Any, Any]:
         """The output (N, D * P) and the last state of rows (N, I)."""
-        # by name: parameters may be computed, as by torch.nn.utils.parametrize, or exchanged, as by functional_call
-        parameters = [getattr(self, name) for name in self._flat_weights_names]
+        parameters = self._current()
         h_0, c_0 = map(_floats, states)
         out, *last = self._run_floats(_floats(data), batch_sizes, order, h_0, c_0, parameters)
         if parameters[0].dtype in HALVES:
@@ -215,38 +211,78 @@ class Recurrent(torch.nn.RNNBase):
             tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors
         ):
             refuse_derivatives()
-        call = Call(self._weights(parameters), batch_sizes, order, self._next_dropout())
-        if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
+        kept = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+        weights = self._weights(parameters, ALL_ROWS if kept else len(data))
+        call = Call(weights, batch_sizes, order, self._next_dropout())
+        if kept:
             scanned: tuple[Any, ...] = Scan.apply(call, *map(_floats, tensors))
             return scanned
         if call.dropout.rate:
             return call.record(data, h_0, c_0)[0]
         return call.infer(data, h_0, c_0)
 
-    def _weights(self, parameters: Any) -> Weights:
-        """The parameters as the engine takes them: packed again only if they have changed."""
-        bits, precision = [as_bits(parameter) for parameter in parameters], self._precision()
-        prepared = self._prepared
-        if prepared is None or not prepared.holds(precision, bits):
-            sizes = {
-                "output_size": self.proj_size or self.hidden_size, "num_directions": 2 if self.bidirectional else 1,
-                "heads": 1,
-                "reverse": 0,
-            }  # fmt: skip
-            named = (int(sizes[name] if name in sizes else getattr(self, name)) for name in Weights._fields[4:])
-            prepared = self._prepared = _prepare(self._cell, tuple(named), precision, parameters)
+    def _current(self) -> list[Any]:
+        """The parameters by name: they may be computed, as by `parametrize`, or exchanged, as by `functional_call`."""
+        own, names = self._parameters, self._flat_weights_names
+        try:
+            return [own[name] for name in names]
+        except KeyError:
+            return [getattr(self, name) for name in names]
+
+    def _weights(self, parameters: Any, rows: int = ALL_ROWS) -> Weights:
+        """The parameters as the engine takes them, for inference of so many rows: packed again if they have changed."""
+        prepared, parameters = self._prepared, list(parameters)
+        if prepared is not None and self._frozen:
+            return prepared.weights
+        precision = self._precision(self.weight_ih_l0.dtype)  # which in a transform are in float32 here
+        if prepared is None or not prepared.holds(precision, parameters, rows >= ALL_ROWS):
+            same = prepared and prepared.compared(precision, parameters)
+            prepared = self._prepared = same or prepare(self._layer(parameters[0].dtype), precision, parameters)
         return prepared.weights
 
-    def _precision(self) -> str:
-        """That of a call from now on."""
+    def _layer(self, dtype: Any) -> Any:
+        """A layer of this library like this module, whatever its parameters; its padded input is (T, B, I)."""
+        own = DTYPES.get(dtype, np.dtype(np.float32))
+        if self._prepared is not None and self._prepared.layer.dtype == own:
+            return self._prepared.layer
+        options = {"bias": self.bias, "bidirectional": self.bidirectional, "dtype": own, "rng": 0}
+        if self._has_c:
+            options["proj_size"] = self.proj_size
+        elif self.mode != "GRU":
+            options["nonlinearity"] = self.mode.removeprefix("RNN_").lower()
+        kind = {"LSTM": layers.LSTM, "GRU": layers.GRU}.get(self.mode, layers.RNN)
+        return kind(self.input_size, self.hidden_size, self.num_layers, **options)
+
+    def _freeze(self) -> None:
+        """Take the parameters as they are from now on: they are packed, take no gradient, and are compared no more.
+
+        `load_state_dict`, and what turns the module into another dtype, still tell.
+        """
+        self.requires_grad_(False)
+        self._prepared, self._frozen = None, False
+        self._weights(self._current())
+        self._frozen = True
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._prepared = None if self._frozen else self._prepared
+
+    def _apply(self, *arguments: Any, **options: Any) -> Any:
+        module = super()._apply(*arguments, **options)
+        self._prepared = None if self._frozen else self._prepared
+        return module
+
+    def _precision(self, dtype: Any) -> str:
+        """That of a call from now on, of parameters of this dtype."""
         if self.matmul_precision is not None:
             return as_precision(self.matmul_precision, "matmul_precision")
-        return "medium" if self.weight_ih_l0.dtype in HALVES else get_float32_matmul_precision()
+        return "medium" if dtype in HALVES else get_float32_matmul_precision()
 
     def extra_repr(self) -> str:
-        """What PyTorch shows between the brackets, and the precision if it is one of the module's own."""
+        """What PyTorch shows between the brackets; the precision if it is the module's own; whether it is frozen."""
         told: str = super().extra_repr()
-        return told + f", matmul_precision={self.matmul_precision}" * (self.matmul_precision is not None)
+        told += f", matmul_precision={self.matmul_precision}" * (self.matmul_precision is not None)
+        return told + ", frozen" * self._frozen
 
     def _next_dropout(self) -> Dropout:
         """What this call drops. The seed comes from PyTorch's generator: `torch.manual_seed` makes it reproducible."""
@@ -344,7 +380,11 @@ class LSTM(Recurrent, torch.nn.LSTM):
     In a scope of `torch.autocast` it computes in the dtype of its parameters. Sequences of length 0 are allowed. It
     uses no more threads than both `torch.get_num_threads` and `numba_pack.get_num_threads` tell.
 
-    Parameters may be changed in any way and at any time: a call packs them again if they are not what they were.
+    Parameters may be changed at any time: a call packs them again if they are not what they were. Calls that keep
+    something for a backward pass, or have 128 rows or more, compare all of them. Shorter ones ask PyTorch, which counts
+    changes, the optimizers, and where the memory is, and look at all entries of small parameters and at some of large
+    ones. So there is one thing that they may miss: single entries of a parameter of more than 2048, written past
+    PyTorch's count through ``.data``, through NumPy, or by another process.
 
     In bfloat16 and float16, input, output and gradients are in that dtype, and everything in between in float32, its
     products in "medium" while ``matmul_precision`` is None.

@@ -7,10 +7,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd import forward_ad
 
 from .._arguments import kind_of
 
-__all__ = ["DTYPES", "HALVES", "TORCH_DTYPES", "TRACED", "as_array", "as_bits", "refuse_tracing", "unreadable"]
+__all__ = [
+    "DTYPES",
+    "HALVES",
+    "TORCH_DTYPES",
+    "TRACED",
+    "as_array",
+    "as_bits",
+    "refuse_tracing",
+    "unreadable",
+    "watched",
+]
 
 DTYPES = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
 #: what is computed in float32, and its products of factors in bfloat16 where nothing else is asked for
@@ -25,6 +36,8 @@ TRACED = (
 
 def refuse_tracing(value: Any) -> None:
     """Refuse where PyTorch records what is computed, since what runs here would go in as a constant."""
+    if type(value) is torch.Tensor and not watched():
+        return
     fx, proxies = sys.modules.get("torch.fx"), sys.modules.get("torch.fx.experimental.proxy_tensor")
     if (
         torch.jit.is_tracing()
@@ -34,6 +47,16 @@ def refuse_tracing(value: Any) -> None:
         or (isinstance(value, torch.Tensor) and torch._is_functional_tensor(value))
     ):
         raise RuntimeError(TRACED)
+
+
+def watched() -> bool:
+    """Whether PyTorch does anything with tensors but compute: trace, transform, differentiate forward, or fake them."""
+    return bool(
+        torch._C._are_functorch_transforms_active()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._len_torch_dispatch_stack()
+        or getattr(forward_ad, "_current_level", -1) >= 0
+    )
 
 
 def unreadable(tensor: Any) -> str:

@@ -275,9 +275,8 @@ REFUSED = {
         ValueError,
         "the parameter bias_hh_l0; got NoneType",
     ),
-    "scripted": (lambda: torch.jit.script(torch.nn.LSTM(3, 5)), TypeError, "RecursiveScriptModule: TorchScript"),
-    "quantized": (
-        lambda: torch.ao.nn.quantized.dynamic.LSTM(3, 5),
+    "quantized in another way": (
+        lambda: torch.ao.nn.quantizable.LSTM(3, 5),
         TypeError,
         r"got torch\.ao\.nn.*\.LSTM: quantized",
     ),
@@ -1133,7 +1132,8 @@ def test_accelerate_tells_what_it_leaves_and_why():
             "elsewhere": torch.nn.GRU(3, 5, device="meta"),
             "parametrized": torch.nn.utils.parametrizations.weight_norm(torch.nn.LSTM(3, 5), "weight_hh_l0"),
             "incomplete": without(torch.nn.LSTM(3, 5), "bias_hh_l0"),
-            "quantized": torch.ao.nn.quantized.dynamic.LSTM(3, 5),
+            "quantized cell, in another way": torch.ao.nn.quantizable.LSTMCell(3, 5),
+            "quantized, patched": with_forward(torch.ao.nn.quantized.dynamic.LSTM(3, 5)),
             "quantized cell": torch.ao.nn.quantized.dynamic.GRUCell(3, 5),
             "scripted": torch.jit.script(torch.nn.LSTM(3, 5)),
             "traced": torch.jit.trace(torch.nn.LSTM(3, 5), torch.ones(4, 2, 3)),
@@ -1152,9 +1152,10 @@ def test_accelerate_tells_what_it_leaves_and_why():
         "elsewhere": "weight_ih_l0 is on meta",
         "parametrized": "ParametrizedLSTM is a class of its own",
         "incomplete": "bias_hh_l0 is NoneType, not a tensor",
-        "quantized": "quantized: torch.ao.nn.quantized.dynamic.modules.rnn.LSTM",
-        "quantized cell": "quantized: torch.ao.nn.quantized.dynamic.modules.rnn.GRUCell",
-        "scripted": "TorchScript, which runs by itself: use the model that it was made of",
+        "quantized cell, in another way": "quantized: torch.ao.nn.quantizable.modules.rnn.LSTMCell",
+        "quantized, patched": "its forward is not that of its class",
+        "quantized cell": "a quantized cell",
+        "scripted": "TorchScript, which runs by itself: use the model that it was made of, or layers that from_torch",
         "traced": "TorchScript",
         "frozen": "TorchScript",
         "exported": "a graph, which runs by itself",
@@ -1165,6 +1166,15 @@ def test_accelerate_tells_what_it_leaves_and_why():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_class_of_pytorch_whose_forward_was_exchanged_is_left(monkeypatch):
+    own = torch.nn.GRU.forward
+    monkeypatch.setattr(torch.nn.GRU, "forward", lambda self, *arguments: own(self, *arguments))
+    module = torch.nn.GRU(3, 5)
+    assert interop.accelerate(module) == ((), {"": "the forward of torch.nn.GRU is not PyTorch's own"})
+    with pytest.raises(TypeError, match=r"the forward of torch\.nn\.GRU is not PyTorch's own"):
+        interop.from_torch(module)
+
+
 def test_in_a_scripted_model_each_recurrent_module_is_told():
     class Model(torch.nn.Module):
         def __init__(self):
@@ -1210,4 +1220,4 @@ def test_the_package_does_not_import_pytorch():
 
 def test_without_pytorch_the_error_tells_what_to_install():
     done = run_python("import sys; sys.modules['torch'] = None; import numba_pack; numba_pack.interop.torch")
-    assert "ImportError: numba_pack.interop.torch needs PyTorch: pip install numba_pack[torch]" in done.stderr
+    assert "ImportError: numba_pack.interop.torch needs PyTorch: pip install torch" in done.stderr
