@@ -15,7 +15,7 @@ from textwrap import wrap
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "house"))
+sys.path.extend(str(Path(__file__).resolve().parent.parent / "tests" / folder) for folder in ("", "house"))
 from test_rooms import MODULES, ROOMS, imports, room_of
 
 INK, WALL, LEFT_OUT = "#333333", "#f2f2f2", {"__init__", "__main__"}

@@ -2,7 +2,8 @@
 
 The utterances of the Japanese Vowels data set (see japanese_vowels.md) are 7 to 29 frames long. A recurrent layer runs
 over them packed, and a linear layer reads the speaker from the last state of each direction. The script prints what
-packing saves, trains, prints the test accuracy, times the same epoch on packed and on padded input, and draws a figure.
+packing saves in an epoch, compiles what is not cached yet, trains, prints the test accuracy, times that epoch on packed
+and on padded input, and draws a figure.
 
     python examples/japanese_vowels.py
     python examples/japanese_vowels.py --cell gru --unidirectional --hidden-size 64 --epochs 30 --seed 1
@@ -30,21 +31,23 @@ def main():
     arguments = parse_arguments()
     rng = np.random.default_rng(arguments.seed)
     train, test = load("train"), load("test")
-    print(f"{len(train.labels)} utterances to train on, {len(test.labels)} to test on. The training set as one batch:")
-    print(nbp.packing_report(train.lengths, COLUMNS, arguments.hidden_size))
-
     cell, bidirectional = CELLS[arguments.cell], not arguments.unidirectional
     options = {"bidirectional": bidirectional, "matmul_precision": arguments.matmul_precision}
     layer = cell(COLUMNS, arguments.hidden_size, rng=rng, **options)
     model = Classifier(layer, SPEAKERS, rng)
-    print(f"\n{layer}, {layer.parameters.size} parameters. The first batch compiles what is not cached yet.")
+    print(f"{len(train.labels)} utterances to train on, {len(test.labels)} to test on")
+    print(f"{layer}, {layer.parameters.size} parameters\n")
+    batches = shuffled(train, rng)
+    print(f"An epoch of {len(batches)} batches, each padded to its longest utterance, and packed:")
+    print(f"{report_of(layer, train, batches)}\n")
+
+    compile_all(model, train)
     history = fit(model, train, test, arguments.epochs, rng)
     print(f"Test accuracy after {arguments.epochs} epochs: {accuracy(model, test):.1%}\n")
 
-    batches = shuffled(train, rng)
     packed, padded = time_epochs(model, train, batches)
     lengths, slots = lengths_and_slots(train, batches)
-    print(f"An epoch on packed input: {lengths.sum()} rows, {packed * 1e3:.1f} ms")
+    print(f"The epoch on packed input: {lengths.sum()} rows, {packed * 1e3:.1f} ms")
     print(f"The same on padded input: {slots.sum()} rows, {padded * 1e3:.1f} ms, {padded / packed:.2f} times as long\n")
     caption = f"{layer}. An epoch takes {packed * 1e3:.1f} ms packed, {padded * 1e3:.1f} ms padded."
     draw(history, lengths, slots, caption).savefig(arguments.output, dpi=110)
@@ -79,6 +82,20 @@ def load(part):
     with np.load(Path(__file__).with_name("japanese_vowels.npz")) as data:
         values, lengths, labels = (data[f"{part}_{name}"] for name in ("values", "lengths", "labels"))
     return Utterances(np.split(values, np.cumsum(lengths)[:-1]), lengths, labels)
+
+
+def shuffled(data, rng):
+    """The numbers of all utterances, in batches drawn at random."""
+    order = rng.permutation(len(data.labels))
+    return [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+
+
+def report_of(layer, data, batches):
+    """What is computed forward in an epoch, by all gates in all directions."""
+    times = layer.num_directions * len(layer.state_dict()["weight_hh_l0"]) // layer.hidden_size
+    reports = [nbp.packing_report(data.lengths[chosen], layer.input_size, layer.hidden_size) for chosen in batches]
+    padded, packed, *operations = (sum(column) for column in list(zip(*reports, strict=True))[:-1])
+    return nbp.PackingReport(padded, packed, *[times * count for count in operations], 1 - packed / padded)
 
 
 # ---- model -----------------------------------------------------------------------------------------------------------
@@ -133,6 +150,26 @@ def head_loss(head, features, labels):
 # ---- training --------------------------------------------------------------------------------------------------------
 
 
+def compile_all(model, data):
+    """Compile what is not cached yet, so that no epoch waits for it."""
+
+    def rest():
+        _, gradient = model.loss_and_gradient(*data.select([0]))
+        gradient, _ = nbp.optim.clip_grad_norm(gradient, 1.0)
+        nbp.optim.Adam().step(model.parameters, gradient)
+
+    parts = {
+        "forward": lambda: nbp.warmup(model.layer),
+        "backward": lambda: nbp.warmup(model.layer, training=True),
+        "the optimiser": rest,
+    }
+    print("What is not cached yet is compiled, which takes some ten seconds a part on an idle core:")
+    with tqdm(parts.items(), unit="part") as bar:
+        for name, run in bar:
+            bar.set_description(name)
+            run()
+
+
 def fit(model, train, test, epochs, rng):
     """Train with Adam; return the loss and the accuracies after each epoch."""
     adam = nbp.optim.Adam(lr=1e-3)
@@ -144,12 +181,6 @@ def fit(model, train, test, epochs, rng):
         history["test"].append(accuracy(model, test))
         progress.set_postfix({name: f"{values[-1]:.3f}" for name, values in history.items()})
     return history
-
-
-def shuffled(data, rng):
-    """The numbers of all utterances, in batches drawn at random."""
-    order = rng.permutation(len(data.labels))
-    return [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
 
 
 def train_epoch(model, optimizer, data, batches):
@@ -238,8 +269,8 @@ def draw(history, lengths, slots, caption):
     right.stairs(lengths, fill=True, color=COLOURS["train"], label="frames")
     share = 1 - lengths.sum() / slots.sum()
     right.set(title=f"An epoch, batch by batch: {share:.0%} padding", xlabel="utterance", ylabel="frames")
-    right.margins(x=0)
-    right.legend(loc="lower right", framealpha=1)
+    right.set(xlim=(0, len(slots)), ylim=(0, 1.2 * slots.max()))  # with room for the legend
+    right.legend(loc="upper center", ncols=2, frameon=False)
 
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)

@@ -14,7 +14,7 @@ import argparse
 
 import matplotlib.pyplot as plt
 import numpy as np
-from japanese_vowels import COLOURS, COLUMNS, SPEAKERS, Classifier, accuracy, fit, load
+from japanese_vowels import COLOURS, COLUMNS, SPEAKERS, Classifier, accuracy, compile_all, fit, load
 from matplotlib.ticker import PercentFormatter
 
 import numba_pack as nbp
@@ -40,7 +40,8 @@ def main():
         rng = np.random.default_rng(arguments.seed)  # the same batches for both
         layer = make(COLUMNS, arguments.hidden_size, bidirectional=True, rng=rng)
         models[name] = Classifier(layer, SPEAKERS, rng)
-        print(f"{layer}, {layer.parameters.size} parameters. The first batch compiles what is not cached yet.")
+        print(f"{layer}, {layer.parameters.size} parameters")
+        compile_all(models[name], train)
         histories[name] = fit(models[name], train, test, arguments.epochs, rng)
     for name, model in models.items():
         print(f"{name}: test accuracy after {arguments.epochs} epochs: {accuracy(model, test):.1%}")

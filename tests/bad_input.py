@@ -522,8 +522,34 @@ def layer_cases(name, layer):
         for form, batch in {"packed": PACKED, "padded": PADDED}.items():
             for what, value, error, words in wrong_states(state, False):
                 yield Case(f"{way}{form}, hx), {what}", error, ("hx", *words), lambda f=call, b=batch, v=value: f(b, v))
+    for way, call in ways.items():
+        for what, batch, resets, error, words in wrong_resets():
+            yield Case(f"{way}resets), {what}", error, ("resets", *words),
+                       lambda f=call, b=batch, r=resets: f(b, resets=r))  # fmt: skip
     yield from backward_cases(name, layer, state)
     yield from module_cases(name, layer)
+
+
+def wrong_resets():
+    """Masks that do not do for a batch, each with the error and the words for it."""
+    mask = np.zeros((4, 3), bool)
+    for what, value, got in (("floats", mask.astype(F4), "float32"), ("integers", mask.astype(int), "int64")):
+        yield what, PADDED, value, TypeError, (f"must have dtype bool; got {got}",)
+    for what, batch, value, words in (
+        ("batch-first", PADDED, mask.T, "(T, B) = (4, 3); got (3, 4)"),
+        ("columns", PADDED, mask[..., None], "(T, B) = (4, 3); got (4, 3, 1)"),
+        ("of a batch", PADDED[:, 0].copy(), mask, "(T,) = (4,); got (4, 3)"),
+        ("padded for packed", PACKED, mask, "(N,) = (6,); got (4, 3)"),
+        ("rows", PACKED, mask.reshape(-1), "(N,) = (6,); got (12,)"),
+    ):
+        yield what, batch, value, ValueError, ("must have shape", words)
+    packed = nbp.pack_sequence([mask[:n, 0] for n in (3, 2, 1)])
+    yield "of another order", PACKED, packed, ValueError, (".sorted_indices must be those of the input",)
+    for batch, value in ((PADDED, packed), (PADDED, mask.tolist()), (PADDED, True), (PACKED, [packed])):
+        kind = type(value).__name__
+        form = "packed" if batch is PACKED else "padded"
+        yield f"{kind} for {form}", batch, value, TypeError, ("must be a NumPy array; got", kind)
+    yield "masked", PADDED, np.ma.array(mask), TypeError, ("must be an array without a mask, which would be lost",)
 
 
 def backward_cases(name, layer, state):
@@ -812,6 +838,12 @@ def cells():
             ("one row's columns", ONE[0, :1], ValueError, ("(2,)", "(1,)")),
             ("float64", ONE.astype(float), TypeError, ("float32", "float64")),
             ("packed", PACKED, TypeError, ("NumPy array", "PackedSequence")),
+            ("integers in rows", ONE.astype(int), TypeError, ("float32", "int64")),
+            ("bool", True, TypeError, ("NumPy array", "bool")),
+            ("symbols too large", index(1, 0, 2), ValueError, ("less than input_size = 2", "got 2", "index 2")),
+            ("symbols negative", index(1, -1, 0), ValueError, ("at least 0", "got -1", "index 1")),
+            ("a symbol too large", 2, ValueError, ("less than input_size = 2", "got 2")),
+            ("a symbol negative", np.int8(-1), ValueError, ("at least 0", "got -1")),
         ):
             yield Case(f"{name}(input), {what}", error, ("input", *words), lambda c=cell, v=value: c(v))
             yield Case(f"{name}.forward(input), {what}", error, ("input", *words), lambda c=cell, v=value: c.forward(v))
@@ -952,7 +984,8 @@ def others():
         call = lambda a=arguments: nbp.losses.softmax_cross_entropy(*a)
         yield Case(f"softmax_cross_entropy, {what}", error, words, call)
     for what, layer, table, error, words in (
-        ("cell", CELLS["GRUCell"], ROWS, TypeError, ("layer", "GRUCell")),
+        ("cell", CELLS["GRUCell"], ROWS[0], ValueError, ("table", "(V, 2)", "(2,)")),
+        ("linear", nbp.Linear(2, 3), ROWS, TypeError, ("layer", "one step", "Linear")),
         ("class", nbp.GRU, ROWS, TypeError, ("layer", "type")),
         ("integers", GRU, ROWS.astype(int), TypeError, ("table", "real floats", "int64")),
         ("complex", GRU, ROWS.astype(complex), TypeError, ("table", "real floats", "complex128")),
@@ -1067,6 +1100,72 @@ def computed_in(module, precision):
     module(torch.ones(4, 3, 2))
 
 
+def steppers():
+    stepper, pair, states, c = GRU.stepper(3), LSTM.stepper(3), STATES["GRU"], STATES["LSTM"][1]
+    both = nbp.LSTM(2, 5, bidirectional=True)
+    backward = nbp.cells.LSTM(2, 5, reverse=True)
+    for what, error, words, call in (
+        ("batch 0", ValueError, ("batch", "at least 1", "0"), lambda: GRU.stepper(0)),
+        ("batch True", TypeError, ("batch", "integer", "True"), lambda: GRU.stepper(True)),
+        ("batch beyond memory", ValueError, ("batch", "at most"), lambda: GRU.stepper(2**62)),
+        ("layer None", TypeError, ("layer", "LSTM", "NoneType"), lambda: nbp.Stepper(None)),
+        ("layer a cell", TypeError, ("layer", "GRUCell"), lambda: nbp.Stepper(CELLS["GRUCell"])),
+        ("both directions", ValueError, ("one direction", "last step", "bidirectional"), both.stepper),
+        ("reverse", ValueError, ("one direction", "last step", "reverse"), backward.stepper),
+        ("input None", TypeError, ("input", "NumPy array", "NoneType"), lambda: stepper(None)),
+        ("input list", TypeError, ("input", "NumPy array", "list"), lambda: stepper(ONE.tolist())),
+        ("input packed", TypeError, ("input", "NumPy array", "PackedSequence"), lambda: stepper(PACKED)),
+        ("input float64", TypeError, ("input", "float32", "float64"), lambda: stepper(ONE.astype("f8"))),
+        ("input of another batch", ValueError, ("input", "(B, 2)", "B = 3", "(2, 2)"), lambda: stepper(ONE[:2])),
+        ("input of other columns", ValueError, ("input", "(3, 2)", "(3, 1)"), lambda: stepper(ONE[:, :1])),
+        ("input of one row", ValueError, ("input", "(B, 2)", "(2,)"), lambda: stepper(ONE[0])),
+        ("input of integers", TypeError, ("input", "float32", "int64"), lambda: stepper(ONE.astype(int))),
+        ("input masked", TypeError, ("input", "mask"), lambda: stepper(np.ma.array(ONE))),
+        ("chunk of another batch", ValueError, ("input", "(T, B, 2)", "(4, 2, 2)"), lambda: stepper(PADDED[:, :2])),
+        ("chunk of other columns", ValueError, ("input", "(4, 3, 2)", "(4, 3, 1)"), lambda: stepper(PADDED[..., :1])),
+        ("symbol 2", ValueError, ("input", "symbols", "got 2"), lambda: stepper(np.array([0, 1, 2]))),
+        ("symbols of another batch", ValueError, ("input", "(B,)", "(2,)"), lambda: stepper(np.zeros(2, int))),
+        ("state a tuple", TypeError, ("state", "array", "tuple"), lambda: setattr(stepper, "state", (states,))),
+        ("state of two", ValueError, ("state", "(2, 3, 5)"), lambda: setattr(stepper, "state", states[:, :2])),
+        ("state float64", TypeError, ("state", "float32"), lambda: setattr(stepper, "state", states.astype("f8"))),
+        ("state one of two", TypeError, ("state", "two", "h and c"), lambda: setattr(pair, "state", (c,))),
+        ("state h, h", ValueError, ("state[1]", "(1, 3, 5)"), lambda: setattr(pair, "state", STATES["LSTM"][:1] * 2)),
+        ("rows 3", ValueError, ("rows", "0 to 2", "3"), lambda: stepper.reset([3])),
+        ("rows -1", ValueError, ("rows", "0 to 2", "-1"), lambda: stepper.reset([-1])),
+        ("rows, mask of two", ValueError, ("rows", "bool", "3", "2"), lambda: stepper.reset([True, False])),
+        ("rows of floats", TypeError, ("rows", "integers", "float64"), lambda: stepper.reset([0.0])),
+        ("compiled of widths", AttributeError, ("compiled", "layers"), lambda: nbp.GRU(2, [5, 4]).stepper().compiled),
+    ):  # fmt: skip
+        yield Case(f"{'Stepper' if 'layer' in what else 'stepper'}, {what}", error, words, call)
+    compiled = stepper.compiled
+    for caller, step, error in (("step", nbp.step, TypeError), ("@njit step", compiled_step, TypingError)):
+        for what, words, arguments in (
+            ("input float64", ("input", "float32", "float64"), (compiled, ONE.astype("f8"))),
+            ("input a number", ("input", "float32", "float64"), (compiled, 1.0)),
+            ("a chunk", ("input", "float32", "3d"), (compiled, PADDED)),
+            ("weights", ("stepper", "stepper.compiled"), (GRU.weights, ONE)),
+            ("read-only", ("stepper", "argument"), (compiled._replace(h=read_only(compiled.h)), ONE)),
+        ):
+            yield Case(f"{caller}, {what}", error, words, lambda s=step, a=arguments: s(*a))
+        for what, words, input in (
+            ("another batch", ("input", "batch", "expected 3; got 2"), ONE[:2]),
+            ("other columns", ("input", "input size", "expected 2; got 1"), ONE[:, :1]),
+            ("symbol 2", ("input", "symbols", "got 2"), np.array([0, 1, 2])),
+        ):
+            yield Case(f"{caller}, {what}", ValueError, words, lambda s=step, i=input: s(compiled, i))
+
+
+@njit
+def compiled_step(stepper, input):
+    return nbp.step(stepper, input)
+
+
+def read_only(array):
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def serving():
     Batcher, rows = nbp.serving.Batcher, ROWS[:4]
     of_function, of_layer = Batcher(lambda packed: packed), Batcher(GRU)
@@ -1100,11 +1199,40 @@ def serving():
     return [Case(*case) for case in cases]
 
 
+def on_ray():
+    """What is refused before Ray is asked for anything."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from numba_pack.interop.ray import DataParallel, Service, application, infer
+    except ImportError:
+        return [Case("Ray, none", ImportError, ("needs Ray", "pip install 'ray[data,serve]'"), lambda: nbp.interop.ray)]
+    cases = [
+        ("infer, dataset a list", TypeError, ("dataset", "ray.data.Dataset", "list"), lambda: infer([], GRU, "x", "y")),
+        ("application, layer None", TypeError, ("layer", "NoneType"), lambda: application(None)),
+        ("application, layer a cell", TypeError, ("layer", "GRUCell"), lambda: application(CELLS["GRUCell"])),
+        ("application, no file", OSError, ("none.safetensors",), lambda: application("none.safetensors")),
+        ("application, replicas", ValueError, ("num_replicas", "at least 1", "0"), lambda: application(GRU, 0)),
+        ("application, num_cpus", TypeError, ("num_cpus", "integer", "0.5"), lambda: application(GRU, num_cpus=0.5)),
+        ("application, capacity", ValueError, ("capacity", "at least 1"), lambda: application(GRU, capacity=0)),
+        ("application, streams", ValueError, ("streams", "at least 9", "8"),
+         lambda: application(GRU, capacity=9, streams=8)),
+        ("application, queue", ValueError, ("max_queued_requests", "at least 1", "-1"),
+         lambda: application(GRU, max_queued_requests=-1)),
+        ("application, an option", TypeError, ("no_option",), lambda: application(GRU, no_option=1)),
+        ("Service, handle None", TypeError, ("handle", "DeploymentHandle", "NoneType"), lambda: Service(None)),
+        ("DataParallel, function", TypeError, ("function", "None"), lambda: DataParallel(None, 1)),
+        ("DataParallel, workers", ValueError, ("workers", "at least 1", "0"), lambda: DataParallel(print, 0)),
+        ("DataParallel, num_cpus", ValueError, ("num_cpus", "at least 1"), lambda: DataParallel(print, 1, 0)),
+    ]  # fmt: skip
+    return [Case(*case) for case in cases]
+
+
 def interop():
     """PyTorch's own errors where its modules check, which is by RuntimeError."""
     if torch is None:
         for name in ("from_torch", "to_torch", "accelerate"):
-            yield Case(f"{name}, no PyTorch", ImportError, ("needs PyTorch", "numba_pack[torch]"),
+            yield Case(f"{name}, no PyTorch", ImportError, ("needs PyTorch", "pip install torch"),
                        lambda n=name: getattr(nbp.interop.torch, n))  # fmt: skip
         return
     own, rnn = nbp.interop.torch, torch.nn.utils.rnn
@@ -1152,6 +1280,20 @@ def interop():
     hooked.register_forward_hook(print)
     yield Case("from_torch, a hook", TypeError, ("forward hooks", "print"), lambda: own.from_torch(hooked))
     yield Case("accelerate, list", TypeError, ("model", "list"), lambda: own.accelerate([]))
+    for value in (1, None, "yes"):
+        yield Case(f"accelerate(frozen={value!r})", TypeError, ("frozen", repr(value)),
+                   lambda v=value: own.accelerate(torch.nn.GRU(2, 3), frozen=v))  # fmt: skip
+    for what, value in (("list", []), ("None", None), ("tensor", torch.ones(2, 3)), ("ours", PACKED)):
+        yield Case(f"packed_from_torch, {what}", TypeError, ("packed", "torch.nn.utils.rnn.PackedSequence"),
+                   lambda v=value: own.packed_from_torch(v))  # fmt: skip
+    for what, value in (("list", []), ("None", None), ("array", np.ones((2, 3))), ("PyTorch's", theirs)):
+        yield Case(f"packed_to_torch, {what}", TypeError, ("packed", "PackedSequence of numba_pack"),
+                   lambda v=value: own.packed_to_torch(v))  # fmt: skip
+    taken = rnn.pack_sequence([torch.ones(2, 3, requires_grad=True)])
+    yield Case("packed_from_torch, a gradient", TypeError, ("packed.data", "gradient"),
+               lambda: own.packed_from_torch(taken))  # fmt: skip
+    empty = nbp.pack_sequence([np.ones((2, 3)), np.ones((0, 3))])
+    yield Case("packed_to_torch, length 0", ValueError, ("packed", "1 of length 0"), lambda: own.packed_to_torch(empty))
     for make in (own.RNN, own.LSTM, own.GRU):
         name = f"torch.{make.__name__}"
         yield Case(f"{name}(device)", ValueError, ("device", "CPU", "meta"), lambda m=make: m(2, 5, device="meta"))
@@ -1331,6 +1473,42 @@ def select(packed, indices):
 @njit(cache=True)
 def invert(permutation):
     return nbp.invert_permutation(permutation)
+
+
+@njit(cache=True)
+def attend(queries, keys, d_context):
+    _, weights = nbp.attend(queries, keys, keys)
+    return nbp.attend_backward(queries, keys, keys, weights, d_context)
+
+
+@njit(cache=True)
+def by_sequence(packed, d_output, rows):
+    output = nbp.packed_softmax(packed)
+    nbp.packed_softmax_backward(output, d_output)
+    return nbp.sum_by_sequence(packed), nbp.repeat_by_sequence(rows, packed)
+
+
+def compiled_attention():
+    one, other = PACKED.map(lambda rows: rows[:, :1].copy()), nbp.select(PACKED, [1, 0, 2])
+    for what, arguments, error, words in (
+        ("attend, no packed keys", (PACKED, ROWS, PACKED), TypingError, ("keys must be a PackedSequence",)),
+        ("attend, one query", (ROWS[0], PACKED, PACKED), TypingError, ("queries", "2 axes")),
+        ("attend, integers", (PACKED.astype(int), PACKED, PACKED), TypingError, ("queries", "float32 or float64")),
+        ("attend, dtype", (PACKED.astype(float), PACKED, PACKED), TypingError, ("keys.data", "dtype float64")),
+        ("attend, columns", (one, PACKED, PACKED), ValueError, ("queries", "columns as keys", "expected 2; got 1")),
+        ("attend, queries", (np.ones((4, 2), F4), PACKED, ONE), ValueError, ("queries", "expected 3; got 4")),
+        ("attend_backward, others", (PACKED, PACKED, other), ValueError, ("d_context.sorted_indices", "index 0")),
+        ("attend_backward, rows", (PACKED, PACKED, ONE), ValueError, ("d_context", "expected 6; got 3")),
+    ):
+        yield Case(f"@njit {what}", error, words, lambda a=arguments: attend(*a))
+    for what, arguments, error, words in (
+        ("sum_by_sequence, array", (ROWS, PACKED, ONE), TypingError, ("packed must be a PackedSequence",)),
+        ("packed_softmax, integers", (PACKED.astype(int), PACKED, ONE), TypingError, ("packed.data", "float32")),
+        ("packed_softmax_backward, dtype", (PACKED, PACKED.astype(float), ONE), TypingError, ("d_output", "float32")),
+        ("packed_softmax_backward, columns", (PACKED, one, ONE), ValueError, ("d_output", "expected 2; got 1")),
+        ("repeat_by_sequence, rows", (PACKED, PACKED, ROWS), ValueError, ("rows", "expected a length of 3; got 6")),
+    ):
+        yield Case(f"@njit {what}", error, words, lambda a=arguments: by_sequence(*a))
 
 
 def compiled_packing():
@@ -1711,6 +1889,67 @@ def kit():
         yield Case(what, error, words, call)
 
 
+def attention():
+    two = nbp.pack_sequence([ROWS[:3], ROWS[:3]])
+    wide, other = PACKED.map(lambda rows: np.repeat(rows, 2, axis=1)), nbp.select(PACKED, [1, 0, 2])
+    weights = nbp.attend(PACKED, PACKED, PACKED)[1]
+    kinds = ("list", [[1.0]], TypeError, ("list",)), ("integers", PACKED.astype(int), TypeError, ("float32", "int64"))
+    for name, at in (("queries", 0), ("keys", 1), ("values", 2)):
+        for what, value, error, words in (
+            *kinds[at == 0 :],
+            ("one column", PACKED.map(lambda rows: rows[:, 0]), ValueError, ("(rows, columns)", "(6,)")),
+            ("another order", PACKED._replace(batch_sizes=index(1, 2, 3)), ValueError, ("batch_sizes", "got 2")),
+            *[("another dtype", PACKED.astype(float), TypeError, ("float32", "float64"))][:at],
+            *[("alike, but of others", other, ValueError, ("values.sorted_indices", "got 0", "index 0"))][: at - 1],
+        ):
+            call = lambda a=(PACKED,) * at + (value,) + (PACKED,) * (2 - at): nbp.attend(*a)
+            yield Case(f"attend({name}), {what}", error, (name, *words), call)
+    for what, arguments, error, words in (
+        ("more queries", (np.ones((4, 2), F4), PACKED, PACKED), ValueError, ("queries", "expected 3; got 4")),
+        ("fewer queries", (two, PACKED, PACKED), ValueError, ("queries", "expected 3; got 2")),
+        ("one query", (ROWS[0], PACKED, PACKED), ValueError, ("queries", "2 axes", "(2,)")),
+        ("columns", (wide, PACKED, PACKED), ValueError, ("queries", "columns as keys", "expected 2; got 4")),
+        ("steps of values", (two, two, nbp.select(PACKED, [0, 1])), ValueError, ("values.batch_sizes", "got 1")),
+    ):
+        yield Case(f"attend, {what}", error, words, lambda a=arguments: nbp.attend(*a))
+    for what, pair, error, words in (
+        ("weights, columns", (PACKED, PACKED), ValueError, ("weights.data", "expected 3; got 2")),
+        ("weights, rows", (weights.data[:2], PACKED), ValueError, ("weights", "expected 6; got 2")),
+        ("weights, dtype", (weights.astype(float), PACKED), TypeError, ("weights.data", "float32", "float64")),
+        ("d_context, None", (weights, None), TypeError, ("d_context", "object")),
+        ("d_context, of others", (weights, other), ValueError, ("d_context.sorted_indices", "got 0", "index 0")),
+        ("d_context, columns", (weights, wide), ValueError, ("d_context.data", "expected 2; got 4")),
+    ):
+        call = lambda a=pair: nbp.attend_backward(PACKED, PACKED, PACKED, *a)
+        yield Case(f"attend_backward, {what}", error, words, call)
+    for called, name, function in (
+        ("sum_by_sequence", "packed", nbp.sum_by_sequence),
+        ("packed_softmax", "packed", nbp.packed_softmax),
+        ("packed_softmax_backward", "output", lambda batch: nbp.packed_softmax_backward(batch, PACKED)),
+        ("packed_softmax_backward", "d_output", lambda batch: nbp.packed_softmax_backward(PACKED, batch)),
+        ("repeat_by_sequence", "packed", lambda batch: nbp.repeat_by_sequence(ONE, batch)),
+    ):
+        what = f"{called}({name})"
+        yield Case(f"{what}, list", TypeError, (name, "list"), lambda f=function: f([1.0]))
+        yield Case(f"{what}, array", TypeError, (name, "ndarray"), lambda f=function: f(ROWS))
+        yield Case(f"{what}, steps", ValueError, (f"{name}.batch_sizes", "expected 6; got 5"),
+                   lambda f=function: f(PACKED._replace(batch_sizes=index(3, 2))))  # fmt: skip
+    for what, call, error, words in (
+        ("sum of integers", lambda: nbp.sum_by_sequence(PACKED.astype(int)), TypeError, ("packed.data", "int64")),
+        ("softmax of integers", lambda: nbp.packed_softmax(PACKED.astype(int)), TypeError, ("packed.data", "int64")),
+        ("d_output, columns", lambda: nbp.packed_softmax_backward(PACKED, wide), ValueError, ("d_output", "got 4")),
+        ("d_output, dtype", lambda: nbp.packed_softmax_backward(PACKED, PACKED.astype(float)), TypeError,
+         ("d_output", "float32", "float64")),
+        ("d_output, of others", lambda: nbp.packed_softmax_backward(PACKED, other), ValueError,
+         ("d_output.sorted_indices", "index 0")),
+        ("rows to be repeated, more", lambda: nbp.repeat_by_sequence(ROWS, PACKED), ValueError, ("rows", "3; got 6")),
+        ("rows to be repeated, objects", lambda: nbp.repeat_by_sequence([None] * 3, PACKED), TypeError,
+         ("rows", "object")),
+        ("rows to be repeated, one", lambda: nbp.repeat_by_sequence(1.0, PACKED), ValueError, ("rows", "()")),
+    ):  # fmt: skip
+        yield Case(what, error, words, call)
+
+
 def losses():
     logits, labels = np.zeros((3, 4)), index(0, 1, 3)
     numbers, packed = np.zeros((3, 4)), nbp.pack_sequence([np.zeros((2, 4)), np.zeros((1, 4))])
@@ -1797,14 +2036,18 @@ def losses():
 
 GROUPS = {
     "kit": kit,
+    "attention": attention,
     "losses": losses,
     "packing": packing,
     "layers": layers,
     "cells": cells,
     "others": others,
+    "steppers": steppers,
     "serving": serving,
     "interop": interop,
     "onnx": onnx_files,
+    "compiled-attention": compiled_attention,
+    "ray": on_ray,
     "compiled-packing": compiled_packing,
     "compiled-layers": compiled_layers,
 }

@@ -34,8 +34,11 @@ if TYPE_CHECKING:
     assert_type(c_n, Array)
     lstm(rows, (h_n, c_n))
     gru(rows, h_n)
+    gru(rows, h_n, rows[:, 0] > 0)
+    assert_type(lstm(packed, resets=packed)[0], nbp.PackedSequence)
 
     lstm(rows, h_n)  # type: ignore
+    gru(rows, resets=[True])  # type: ignore
     gru(rows, (h_n, c_n))  # type: ignore
     gru([[1.0]])  # type: ignore
 
@@ -83,9 +86,21 @@ if TYPE_CHECKING:
     linear([1.0])  # type: ignore
     nbp.losses.mse([1.0], rows)  # type: ignore
 
+    context, shares = nbp.attend(packed, packed, packed)
+    assert_type(context, nbp.PackedSequence)
+    assert_type(nbp.attend(rows, packed, packed), tuple[Array, Array])
+    gradients_of_rows = nbp.attend_backward(rows, packed, packed, rows, rows)
+    assert_type(gradients_of_rows, tuple[Array, nbp.PackedSequence, nbp.PackedSequence])
+    assert_type(nbp.packed_softmax(packed), nbp.PackedSequence)
+    assert_type(nbp.packed_softmax_backward(shares, packed), nbp.PackedSequence)
+    assert_type(nbp.sum_by_sequence(packed), Array)
+    assert_type(nbp.repeat_by_sequence(rows, packed), nbp.PackedSequence)
+
     # -- one step
 
     assert_type(nbp.GRUCell(3, 5)(rows), Array)
+    assert_type(nbp.GRUCell(3, 5)(2), Array)
+    assert_type(nbp.fold_embedding(nbp.GRUCell(3, 5), rows), nbp.GRUCell)
     assert_type(nbp.LSTMCell(3, 5)(rows), Pair)
     assert_type(nbp.LSTMCell(3, 5).forward(rows), tuple[Pair, nbp.Tape[Array, Pair]])
 

@@ -51,27 +51,56 @@ def draw(results, folder):
     return captions
 
 
+#: what the first figure shows, by part, and how a reader calls it; the last is what it is the same as but for
+NAMED = {
+    "forward": {
+        "LSTM-B1-H64-T100": "LSTM, one sequence, 64 units",
+        "LSTM-B1-H512-T100": "LSTM, one sequence, 512 units",
+        "LSTM-B8-H128-lognormal": "LSTM, 8 sequences, 128 units",
+        "LSTM-B32-H128-lognormal": "LSTM, 32 sequences, 128 units",
+        "LSTM-B32-H128-equal": "the same, of equal lengths",
+        "LSTM-B32-H128-lognormal-bi": "the same, in both directions",
+        "LSTM-B128-H512-lognormal": "LSTM, 128 sequences, 512 units",
+        "GRU-B32-H128-lognormal": "GRU, 32 sequences, 128 units",
+    },
+    "training": {
+        "LSTM-B32-H128-lognormal": "LSTM, 32 sequences, 128 units",
+        "LSTM-B32-H512-lognormal": "LSTM, 32 sequences, 512 units",
+        "GRU-B32-H128-lognormal": "GRU, 32 sequences, 128 units",
+        "LSTM-B8-H64-near-equal-T1600": "LSTM, 8 sequences of 1600 steps, 64 units",
+    },
+}
+
+
 def speed(results):
-    """Each peer's time over this library's, for all shapes."""
-    parts = [(title, results[part]) for part, title in TITLES.items() if results[part]]
+    """Each peer's time over this library's, for a dozen shapes."""
+    parts = {part: {row["id"]: row for row in results[part] if row["id"] in names} for part, names in NAMED.items()}
+    parts = {part: rows for part, rows in parts.items() if rows}
     if not parts:
         return None
-    height = 1.3 + 0.17 * max(len(rows) for _, rows in parts)
-    figure, axes = plt.subplots(1, len(parts), figsize=(max(6.5, 5.4 * len(parts)), height), squeeze=False)
-    for axis, (title, rows) in zip(axes[0], parts, strict=True):
-        for at, row in enumerate(rows):
-            ratios = {peer: against(row, peer) for peer in PEERS if peer in row["median"]}
-            if ratios:
-                axis.plot([1, max(ratios.values())], [at, at], color=FAINT, linewidth=1, zorder=1)
-            for peer, ratio in ratios.items():
-                axis.plot(ratio, at, MARKERS[peer], color=COLOURS[peer], markersize=4.5, zorder=2)
+    counts = [len(rows) for rows in parts.values()]
+    figure, axes = plt.subplots(
+        len(parts), 1, figsize=(8.6, 1.2 + 0.42 * sum(counts)), squeeze=False, sharex=True, height_ratios=counts
+    )
+    for axis, (part, rows) in zip(axes[:, 0], parts.items(), strict=True):
+        names = []
+        for at, (name, row) in enumerate((NAMED[part][id], rows[id]) for id in NAMED[part] if id in rows):
+            names.append(f"{name}: {row['median'][OURS] * 1e3:.3g} ms")
+            if at % 2 == 0:
+                axis.axhspan(at - 0.5, at + 0.5, color="#f4f4f4", linewidth=0, zorder=0)
+            for lane, peer in enumerate(PEERS):  # a lane each, so that no marker is on another
+                if peer in row["median"]:
+                    y, ratio = at + 0.21 * (lane - 1.5), against(row, peer)
+                    axis.plot([1, ratio], [y, y], color=COLOURS[peer], linewidth=1.2, alpha=0.5, zorder=1)
+                    axis.plot(ratio, y, MARKERS[peer], color=COLOURS[peer], markersize=4.5, zorder=2)
         axis.axvline(1, color=COLOURS[OURS], linewidth=1.5)
-        axis.set(title=title, xlabel="time of a peer / time of numba_pack")
-        axis.set_yticks(range(len(rows)), [row["id"] for row in rows], fontsize=7)
-        axis.set_ylim(len(rows) - 0.4, -0.6)
+        axis.set(title=TITLES[part], ylim=(len(names) - 0.5, -0.5))
+        axis.set_yticks(range(len(names)), names)
+        axis.tick_params(axis="y", length=0)
         _log(axis, "x")
         axis.grid(axis="x")
-    handles = [Line2D([], [], marker=MARKERS[peer], color=COLOURS[peer], linestyle="", label=peer) for peer in PEERS]
+    axes[-1, 0].set_xlabel("time of a peer / time of numba_pack")
+    handles = [Line2D([], [], marker=MARKERS[peer], color=COLOURS[peer], label=peer) for peer in PEERS]
     handles.append(Line2D([], [], color=COLOURS[OURS], label=OURS))
     figure.legend(handles=handles, loc="outside upper center", ncols=5)
     return figure
@@ -84,28 +113,28 @@ def roofline(results):
         return None
     operations, bandwidths = results["ceilings"]["operations"], results["ceilings"]["bytes"]
     peak, sgemm = operations["peak float32"] / 1e9, operations["NumPy sgemm"] / 1e9
-    figure, axis = plt.subplots(figsize=(7.6, 4.8))
+    figure, axis = plt.subplots(figsize=(8.6, 5.2))
     axis.set(
-        xlim=(0.3, 100), ylim=(8, 1.3 * max(peak, *[rate(row) / 1e9 for row in rows])), ylabel="GFLOP/s",
-        xlabel="operations a byte of weights, those of the state being read once a time step",
-        title="numba_pack under the ceilings of the machine: forward, float32, one thread",
+        xlim=(0.3, 150), ylim=(20, 1.4 * max(peak, *[rate(row) / 1e9 for row in rows])), ylabel="GFLOP/s",
+        xlabel="operations for each byte of weights read: those of the input once, those of the state every step",
+        title="Forward, float32, one thread: what is reached, and what the machine can do",
     )  # fmt: skip
     _log(axis, "both")
     for level, colour in (("L2", "#444444"), ("L3", "#777777"), ("DRAM", "#a5a5a5")):
         slope = bandwidths[level] / 1e9
         axis.plot([0.3, peak / slope], [0.3 * slope, peak], color=colour, linewidth=1.2)
-        x = max(0.32, 9.5 / slope)
-        axis.text(
-            x, 1.06 * x * slope, f"{level} {slope:.0f} GB/s", color=colour, fontsize=8, rotation_mode="anchor",
-            rotation=np.degrees(np.arctan(slope)), transform_rotates_text=True,
-        )  # fmt: skip
+        y = max(0.31 * slope, 22.5)
+        axis.annotate(
+            f"{level} {slope:.0f} GB/s", (y / slope, y), (5, 0), textcoords="offset points", color=colour, va="top"
+        )
     axis.axhline(peak, color=INK, linewidth=1.2)
     axis.axhline(sgemm, color=INK, linewidth=1, linestyle="--")
     for value, text in ((peak, "fused multiply-adds"), (sgemm, "NumPy's sgemm")):
-        axis.text(98, value * 1.015, f"{text} {value:.0f} GFLOP/s", ha="right", va="bottom", fontsize=8)
-    for row in rows:
+        axis.text(145, value * 1.015, f"{text} {value:.0f} GFLOP/s", ha="right", va="bottom", fontsize=8)
+    points = [(row["operations"] / row["weight_bytes"], rate(row) / 1e9) for row in rows]
+    for row, (x, y) in zip(rows, _apart(points), strict=True):
         axis.plot(
-            row["operations"] / row["weight_bytes"], rate(row) / 1e9, CELL_MARKERS[row["cell"]],
+            x, y, CELL_MARKERS[row["cell"]],
             color=SIZE_COLOURS[row["H"]], markersize=6, markeredgecolor="white", markeredgewidth=0.6,
         )  # fmt: skip
     handles = [Line2D([], [], marker=m, color=INK, linestyle="", label=cell) for cell, m in CELL_MARKERS.items()]
@@ -115,12 +144,25 @@ def roofline(results):
     return figure
 
 
+def _apart(points, x_step=0.045, y_step=0.03):
+    """Points moved to the side, where one would be on another: steps are parts of a power of ten."""
+    placed = []
+    for x, y in np.log10(points):
+        for aside in sorted(range(-20, 21), key=abs):
+            there = x + aside * x_step
+            if all(abs(there - a) >= 0.99 * x_step or abs(y - b) >= y_step for a, b in placed):
+                break
+        placed.append((there, y))
+    return 10 ** np.array(placed)
+
+
 def fill(results):
     """Packed over padded time against the fill."""
     rows = sorted(results["fill"], key=lambda row: row["fill"])
     if not rows:
         return None
-    figure, axes = plt.subplots(1, 2, figsize=(8.6, 4), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(8.6, 4.2), sharey=True)
+    figure.suptitle("LSTM, 32 sequences, 128 units, up to 100 steps", fontsize=9.5, x=0.01, ha="left")
     x = [row["fill"] for row in rows]
     for axis, (part, title) in zip(axes, TITLES.items(), strict=True):
         ends = np.array([0.09, 1.1])
@@ -134,7 +176,7 @@ def fill(results):
         _log(axis, "both")
         axis.set_xticks([0.1, 0.2, 0.3, 0.5, 0.7, 1])
         axis.grid()
-    axes[0].set_ylabel("packed time / padded time")
+    axes[0].set_ylabel("packed time / padded time, of the same library")
     axes[1].legend(loc="lower right")
     return figure
 
@@ -146,16 +188,17 @@ def scaling(results):
     batches = [shapes.get(f"LSTM-B{B}-H128{'-T100' if B == 1 else '-lognormal'}") for B in (1, 8, 32, 128)]
     sizes = [shapes.get(f"LSTM-B32-H{H}-lognormal") for H in (32, 64, 128, 256, 512)]
     panels = [
-        ("Forward and backward, B = 8, H = 64", "T", long),
-        ("Forward, H = 128, log-normal lengths", "B", [row for row in batches if row]),
-        ("Forward, B = 32, log-normal lengths", "H", [row for row in sizes if row]),
+        ("Forward and backward: B = 8, H = 64", "T", long),
+        ("Forward: H = 128", "B", [row for row in batches if row]),
+        ("Forward: B = 32", "H", [row for row in sizes if row]),
     ]
-    panels = [panel for panel in panels if len(panel[2]) > 1]
+    panels = [panel for panel in panels if len(panel[2]) > 2]
     threads = results.get("threads", {}).get("all", {})
+    threads = threads if len(threads.get(OURS, ())) > 1 else {}
     if not panels and not threads:
         return None
     count = len(panels) + bool(threads)
-    figure, axes = plt.subplots(-(-count // 2), 2, figsize=(7.8, 0.3 + 3.1 * -(-count // 2)), squeeze=False)
+    figure, axes = plt.subplots(-(-count // 2), 2, figsize=(8.6, 0.3 + 3.1 * -(-count // 2)), squeeze=False)
     axes = list(axes.flat)
     for title, letter, rows in panels:
         axis = axes.pop(0)
@@ -165,16 +208,30 @@ def scaling(results):
         axis.set(title=title, xlabel=letter, ylabel="µs a row")
         _sizes(axis, [row[letter] for row in rows])
     if threads:
-        axis = axes.pop(0)
-        for name, times in threads.items():
-            _line(axis, [(int(n), seconds * 1e3) for n, seconds in times.items()], name)
-        axis.set(title="Forward, B = 32, H = 256, log-normal lengths", xlabel="threads", ylabel="ms")
-        _sizes(axis, [int(n) for n in threads[OURS]])
+        _threads(axes.pop(0), threads)
     for axis in axes:
         axis.set_axis_off()
     handles = [Line2D([], [], marker=MARKERS[name], color=COLOURS[name], label=name) for name in (OURS, *PEERS)]
     figure.legend(handles=handles, loc="outside upper center", ncols=5)
     return figure
+
+
+def _threads(axis, threads):
+    """Milliseconds by the number of threads; where there are but two numbers, what the second thread gains."""
+    counts = [int(n) for n in threads[OURS]]
+    axis.set_title("Threads, forward: B = 32, H = 256")
+    if len(counts) > 2:
+        for name, times in threads.items():
+            _line(axis, [(int(n), seconds * 1e3) for n, seconds in times.items()], name)
+        axis.set(xlabel="threads", ylabel="ms")
+        _sizes(axis, counts)
+        return
+    gains = {name: times["1"] / times["2"] for name, times in threads.items()}
+    bars = axis.barh(list(gains), list(gains.values()), color=[COLOURS[name] for name in gains], height=0.6)
+    axis.bar_label(bars, [f"{gain:.2f}" for gain in gains.values()], padding=3)
+    axis.set(xlabel="time with one thread / with two", xlim=(0, 2.4))
+    axis.invert_yaxis()
+    axis.axvline(1, color=INK, linewidth=0.8)
 
 
 def _line(axis, points, name):
@@ -186,6 +243,9 @@ def _sizes(axis, values):
     """Logarithmic axes with a tick for each size."""
     _log(axis, "both")
     axis.set_xticks(values, [f"{value}" for value in values])
+    low, high = axis.get_ylim()
+    ticks = np.outer(10.0 ** np.arange(-9, 9), (1, 2, 5)).ravel()
+    axis.set_ylim(ticks[ticks <= low].max(), ticks[ticks >= high].min())
     axis.grid()
 
 
@@ -201,9 +261,22 @@ def _log(axis, which):
 _FIGURES = {
     "speed.png": (
         speed,
-        "The time of each peer over that of numba_pack, on one thread.",
+        "The time of each peer over that of numba_pack, on one thread, for a dozen shapes. Beside each name the time of"
+        " numba_pack. Lengths are log-normal up to 50 steps unless it says otherwise; one sequence has 100.",
     ),
-    "fill.png": (fill, "What packing saves in one library: LSTM, B = 32, H = 128, T = 100, one thread."),
-    "scaling.png": (scaling, "LSTM against T, B, H and threads. A flat line is time in proportion to the rows."),
-    "roofline.png": (roofline, "Each shape under what the machine can compute, and read from its caches."),
+    "fill.png": (
+        fill,
+        "What packing saves in one library: its packed time over its own padded time. LSTM, B = 32, H = 128, T = 100,"
+        " one thread. Where nothing is padded, PyTorch runs a packed batch as a padded one.",
+    ),
+    "scaling.png": (
+        scaling,
+        "LSTM against T, B, H and threads, one thread but for the last. Lengths are near-equal in the first panel, and"
+        " log-normal in the others. A flat line is time in proportion to the rows.",
+    ),
+    "roofline.png": (
+        roofline,
+        "Each shape under what the machine can compute, and read from its caches. Where markers would cover each other,"
+        " some stand aside.",
+    ),
 }

@@ -37,6 +37,8 @@ def test_after_warmup_a_call_compiles_nothing():
         "    for input in (np.ones((4, 2, 3), np.float32), nbp.symbols(np.ones((4, 2), np.int64))):\n"
         "        output, _, tape = layer.forward(input)\n"
         "        layer.backward(tape, output)\n"
+        "    layer(np.ones((4, 2, 3), np.float32)), layer(np.ones((4, 3), np.float32))\n"
+        "    layer.stepper(2)(np.ones((2, 3), np.float32))\n"
         "print(len(compiled.buffer))\n"
     )
     result = run("-c", script)
