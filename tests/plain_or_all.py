@@ -1,12 +1,15 @@
 """A pytest plugin: plain ``pytest`` leaves out what is marked slow, ``pytest --all`` runs it, too; both on two cores.
 
 Slow is what takes long and shows what something quick shows of the common case: every pair of a sweep, the soak, other
-processors, the simulator. Each public function, cell and dtype has quick tests.
+processors, the simulator. Each public function, cell and dtype has quick tests. A doctest that imports a library which
+is not installed is skipped.
 
 ``setup.cfg`` loads this module with ``-p``: an option must be known before the folder of its ``conftest.py`` is found.
 """
 
 import os
+import re
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
@@ -35,11 +38,21 @@ def pytest_cmdline_main(config):
     return (yield)
 
 
+def imported(example):
+    """The library that a line of a doctest imports, if it is not installed."""
+    found = re.match(r"import (\w+)", example.source)
+    return found[1] if found and find_spec(found[1]) is None else None
+
+
 def cpus():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def pytest_collection_modifyitems(config, items):
+    for item in items:
+        missing = [name for name in map(imported, item.dtest.examples if hasattr(item, "dtest") else ()) if name]
+        if missing:
+            item.add_marker(pytest.mark.skip(reason=f"the example needs {missing[0]}"))
     slow = [item for item in items if "slow" in item.keywords]
     quick = [item for item in items if "slow" not in item.keywords]
     if config.getoption("all"):

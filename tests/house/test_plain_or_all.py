@@ -14,6 +14,11 @@ import pytest
 def test_quick():
     pass
 
+def documented():
+    \'\'\'
+    >>> import a_library_that_nobody_has
+    \'\'\'
+
 @pytest.mark.slow
 def test_slow():
     pass
@@ -51,6 +56,13 @@ def test_all_runs_what_is_slow_too(suite):
     assert process.returncode == 0, process.stdout + process.stderr
     assert re.search(r"\b2 passed in", process.stdout)
     assert "left out" not in process.stdout
+
+
+def test_a_doctest_that_imports_what_is_not_installed_is_skipped(suite):
+    process = suite("--doctest-modules", "-rs", "test_two.py")
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "2 passed, 1 skipped, 1 deselected" in process.stdout
+    assert "the example needs a_library_that_nobody_has" in process.stdout
 
 
 def test_the_suite_has_slow_tests_and_ci_runs_all():
