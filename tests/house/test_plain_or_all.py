@@ -15,9 +15,14 @@ def test_quick():
     pass
 
 def documented():
-    \'\'\'
+    '''
     >>> import a_library_that_nobody_has
-    \'\'\'
+    '''
+
+def explained():
+    '''
+    >>> import os
+    '''
 
 @pytest.mark.slow
 def test_slow():
