@@ -433,11 +433,11 @@ def test_calls_are_enqueued_on_the_stream_in_use():
 
 
 @needs_cuda
-def test_the_readme_shows_what_runs():
-    text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```py\n(.*?)```", text, flags=re.DOTALL)
+def test_the_guide_shows_what_runs():
+    guide = Path(__file__).parent.parent / "examples" / "guides" / "gpu.md"
+    (block,) = re.findall(r"```py\n(.*?)```", guide.read_text(encoding="utf-8"), flags=re.DOTALL)
     names = {"nbp": nbp, "lstm": nbp.LSTM(2, 3), "sequences": [np.ones((n, 2), np.float32) for n in LENGTHS]}
-    exec(compile(block, "README.md", "exec"), names)
+    exec(compile(block, "gpu.md", "exec"), names)
     assert not isinstance(names["h_n"], np.ndarray)
 
 
