@@ -86,8 +86,8 @@ def accelerate(model: Any) -> Accelerated:
     where PyTorch traces, compiles, exports or transforms it; and of what is unrolled or stacked, if it has a mask.
 
     With jax, a compiled function calls back to Python, which it does for large layers alone, since XLA is quick in
-    small ones. `jax.export` refuses such functions: call ``undo()`` before. What the caller has compiled, with a model
-    in another model or in a `jax.jit`, is not compiled anew.
+    small ones. ``jax.export`` refuses such functions: call ``undo()`` before. What the caller has compiled, with a
+    model in another model or in a ``jax.jit``, is not compiled anew.
 
     Examples
     --------

@@ -49,8 +49,8 @@ def from_state_dict(
         they are put together. Values may be such mappings themselves, whose names then go on behind a dot.
 
         Cells of Flax (linen and nnx: SimpleCell, LSTMCell, OptimizedLSTMCell, GRUCell) become layers, two in a
-        `Bidirectional` one layer of both directions; the mapping is what ``init`` or ``nnx.to_pure_dict`` gives. So do
-        cells of Equinox, of which it is ``vars(cell)``. They must have the activations of PyTorch's.
+        ``Bidirectional`` one layer of both directions; the mapping is what ``init`` or ``nnx.to_pure_dict`` gives. So
+        do cells of Equinox, of which it is ``vars(cell)``. They must have the activations of PyTorch's.
     prefix : str, optional
         What the names of the module begin with: ``"encoder.lstm."``, behind DataParallel ``"module.encoder.lstm."``.
         The last dot may be left out, and so may be all that is not needed to tell recurrent modules apart: the whole
