@@ -13,11 +13,12 @@ import os
 import threading
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 from llvmlite.binding.ffi import lib
 from numba.core.compiler_lock import global_compiler_lock
 
-__all__ = ["starting"]
+__all__ = ["starting", "tell_of_forks"]
 
 #: held while a thread that compiles is being started
 starting = threading.RLock()
@@ -26,6 +27,13 @@ _LOCKS: list[Any] = [starting, global_compiler_lock._lock, lib._lock._lock]
 #: by thread, the locks that it took to fork, without those that it held already as it was compiling
 _taken: dict[int, list[Any]] = {}
 _interrupts: list[BaseException] = []
+#: what has locks of its own, which other threads may hold that a child does not have
+_told: WeakSet[Any] = WeakSet()
+
+
+def tell_of_forks(owner: Any) -> None:
+    """Have ``owner._forked()`` called in each process that is forked, for as long as the owner is there."""
+    _told.add(owner)
 
 
 def _surely(step: Callable[[], object]) -> None:
@@ -79,6 +87,8 @@ def _release_in_child() -> None:
     _release()
     _taken.clear()  # by threads that are not in the child
     _interrupts.clear()
+    for owner in _told:
+        owner._forked()
 
 
 if hasattr(os, "register_at_fork"):

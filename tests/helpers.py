@@ -104,9 +104,9 @@ def infer(layer, case):
     return nbp.unpack_sequence(output), as_tuple(state)
 
 
-def train(layer, case):
-    """A forward and a backward pass, packed."""
-    output, state, tape = layer.forward(nbp.pack_sequence(case.sequences), case.hx)
+def train(layer, case, **given):
+    """A forward and a backward pass, packed; ``given`` is for `forward`, besides or in place of what the case has."""
+    output, state, tape = layer.forward(nbp.pack_sequence(case.sequences), **{"hx": case.hx, **given})
     gradients = layer.backward(tape, nbp.pack_sequence(case.d_outputs), case.d_state)
     return Results(
         nbp.unpack_sequence(output),

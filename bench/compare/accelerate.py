@@ -37,6 +37,7 @@ def training_rows():
         Workload("LSTM", 64, 512),
         Workload("LSTM", 27, 100, "real", T=29, inputs=12, bidirectional=True),
         Workload("GRU", 32, 128),
+        Workload("GRU", 64, 64, T=12, inputs=58),
         Workload("GRU", 32, 256, layers=2, bidirectional=True),
         Workload("RNN", 32, 128),
         Workload("LSTM", 32, 128, dtype="float64"),

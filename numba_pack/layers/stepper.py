@@ -6,15 +6,14 @@ that takes longer than the step. Here all is prepared, and a call copies its inp
 
 from __future__ import annotations
 
-import os
 from threading import Lock
 from typing import Any
-from weakref import WeakSet
 
 import numpy as np
 
 from .._arguments import kind_of
 from .._backend import backend
+from .._forks import tell_of_forks
 from ..batch import Batch, States
 from ..cpu.kernels import address_of, make_all, packed_weights
 from ..cpu.prepared import Memory, call_prepared, prepared
@@ -99,7 +98,11 @@ class Stepper:
         self._lock = Lock()
         self._version: Any = None
         self._renew()
-        _all.add(self)
+        tell_of_forks(self)
+
+    def _forked(self) -> None:
+        """Let a child go on where another thread was in a call: it has not happened; who held the lock is not there."""
+        self._lock = Lock()
 
     def _weights(self) -> list[Any]:
         """Those of each layer, from the first on, as the parameters are now."""
@@ -293,20 +296,6 @@ class Stepper:
         return CompiledStepper(
             make_all(weights), self._sizes, self._order, memory.h, memory.others, memory.out, self._turn
         )
-
-
-#: all that there are
-_all: WeakSet[Stepper] = WeakSet()
-
-
-def _forked() -> None:
-    """Let a child go on where another thread was in a call: it has not happened, and who held the lock is not there."""
-    for stepper in _all:
-        stepper._lock = Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
 
 
 def _stepper_of(layer: Layer[Any], batch: int, state: Any) -> Stepper:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import atexit
 import math
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from .._arguments import check_number, kind_of
+from .._forks import tell_of_forks
 from ..cpu.threads import get_num_threads, threads
 from ..layers.layer import Layer
 from ..packing.checks import as_flag, as_size
@@ -132,6 +132,7 @@ class Batcher:
         self._closed = False
         self._begin()
         _all.add(self)
+        tell_of_forks(self)
 
     def _begin(self) -> None:
         """Have no request and no worker."""
@@ -414,7 +415,7 @@ class Batcher:
         if self._report is not None and done.figures is not None:
             _surely(self._report, done.figures)
 
-    def _forget(self) -> None:
+    def _forked(self) -> None:
         """In a forked process, whose requests are the parent's: it has no workers, and locks that nobody will free."""
         unended = list(self._unended)
         self._begin()
@@ -425,15 +426,6 @@ class Batcher:
 
 #: all that there are
 _all: WeakSet[Batcher] = WeakSet()
-
-
-def _forked() -> None:
-    for batcher in _all:
-        batcher._forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
 
 
 @atexit.register

@@ -9,16 +9,15 @@ back, the old ones are kept in ``_undo``, from where the next call takes them if
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from threading import Lock
 from typing import Any
-from weakref import WeakSet
 
 import numpy as np
 
 from .._arguments import kind_of
+from .._forks import tell_of_forks
 from ..layers.forms import Host, as_array, plain
 from ..layers.layer import Layer
 from ..packing.checks import MEMORY_BYTES, as_integer, as_integers, as_size
@@ -93,7 +92,11 @@ class Streams:
         #: slots, and what was in them before states were put there; None when all have been put
         self._undo: tuple[np.ndarray, list[np.ndarray]] | None = None
         self._lock = Lock()
-        _all.add(self)
+        tell_of_forks(self)
+
+    def _forked(self) -> None:
+        """Let a child go on where another thread was in a call: that call is undone; who held the lock is not there."""
+        self._lock = Lock()
 
     @property
     def layer(self) -> Layer[Any]:
@@ -371,20 +374,6 @@ class Streams:
     def _formed(self, arrays: list[np.ndarray]) -> Any:
         """Arrays of a state in the layer's form: one array, or a tuple, or a list of those of each layer."""
         return _formed(self._zero, iter(arrays))
-
-
-#: all that there are
-_all: WeakSet[Streams] = WeakSet()
-
-
-def _forked() -> None:
-    """Let a child go on where another thread was in a call: that call is undone, and who held the lock is not there."""
-    for streams in _all:
-        streams._lock = Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
 
 
 def _arrays(state: Any) -> Iterator[np.ndarray]:

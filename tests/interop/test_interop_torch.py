@@ -28,15 +28,6 @@ LENGTHS = (4, 1, 7, 4, 6)
 FORMS = ["packed", "packed-sorted", "padded", "batch-first", "single"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread_and_a_seed():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
-
-
 # -- what the tests share ----------------------------------------------------------------------------------------------
 
 

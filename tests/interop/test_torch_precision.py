@@ -21,15 +21,6 @@ KINDS = ["LSTM", pytest.param("GRU", marks=pytest.mark.slow), pytest.param("RNN"
 BOUND = 2e-2
 
 
-@pytest.fixture(autouse=True)
-def one_thread_and_a_seed():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def default():
     """A place to set the default of the process from."""

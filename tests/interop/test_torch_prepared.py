@@ -15,15 +15,6 @@ KINDS = ["RNN", "LSTM", "GRU"]
 H = 40
 
 
-@pytest.fixture(autouse=True)
-def one_thread_and_a_seed():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
-
-
 def flat(results):
     output, state = results
     return [output, *(state if isinstance(state, tuple) else (state,))]

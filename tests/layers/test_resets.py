@@ -44,16 +44,8 @@ def with_row(layer, hx, rng=6):
 
 
 def train(layer, case, hx, resets):
-    """A forward and a backward pass, packed."""
-    output, state, tape = layer.forward(nbp.pack_sequence(case.sequences), hx, nbp.pack_sequence(resets))
-    gradients = layer.backward(tape, nbp.pack_sequence(case.d_outputs), case.d_state)
-    return Results(
-        nbp.unpack_sequence(output),
-        as_tuple(state),
-        nbp.unpack_sequence(gradients.input),
-        as_tuple(gradients.hx),
-        layer.views(gradients.parameters),
-    )
+    """A forward and a backward pass, packed, from other states."""
+    return helpers.train(layer, case, hx=hx, resets=nbp.pack_sequence(resets))
 
 
 def oracle(layer, case, hx, resets, masks=None):

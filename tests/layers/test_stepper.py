@@ -4,14 +4,13 @@ import copy
 import os
 import pickle
 import signal
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from threading import Event, Thread
 
 import numba
 import numpy as np
 import pytest
+from interrupts import interrupted
 
 import numba_pack as nbp
 from numba_pack.layers import stepper as module
@@ -327,7 +326,7 @@ def test_a_call_that_is_interrupted_anywhere_is_not_done_or_done_as_a_whole(step
     begun = stepper.state
     for at in range(1, 400):
         stepper.state = begun
-        if not interrupted(lambda: call(stepper, x), at):
+        if not interrupted(lambda: call(stepper, x), at, module):
             break
         found = bits(stepper.state)
         assert found in (before, after)
@@ -338,37 +337,6 @@ def test_a_call_that_is_interrupted_anywhere_is_not_done_or_done_as_a_whole(step
     else:
         raise AssertionError("it did not come to an end")
     assert False in seen
-
-
-SOURCE = Path(module.__file__).read_text(encoding="utf-8").splitlines()
-
-
-def interrupted(call, at):
-    """Whether a call was interrupted as its line of that number began.
-
-    Lines with ``with`` do not count: a tracer sees them again as they are left, where Python lets no signal in.
-    """
-    lines = 0
-
-    def trace(frame, event, argument):
-        nonlocal lines
-        if frame.f_code.co_filename != module.__file__:
-            return None
-        if event == "line" and not SOURCE[frame.f_lineno - 1].lstrip().startswith("with "):
-            lines += 1
-            if lines == at:
-                raise KeyboardInterrupt
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call()
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

@@ -9,7 +9,6 @@ import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor, wait
-from pathlib import Path
 from queue import Full
 from threading import Event, Thread
 
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interrupts import interrupted
 
 import numba_pack as nbp
 from numba_pack.serving import Batcher, batcher, chunks, line
@@ -715,40 +715,6 @@ def test_a_thread_that_cannot_be_started_is_told_and_leaves_nothing(monkeypatch)
         assert some.submit(np.ones(1)).result(60) == 1
 
 
-SOURCES = {
-    module.__file__: Path(module.__file__).read_text(encoding="utf-8").splitlines() for module in (batcher, line)
-}
-
-
-def interrupted(call, number):
-    """Whether Ctrl-C came: before a line of the modules, counted as they run, if the call has as many.
-
-    Lines with ``with`` do not count: a tracer sees them again as they are left, where Python lets no signal in.
-    """
-    left = number
-
-    def trace(frame, event, argument):
-        nonlocal left
-        source = SOURCES.get(frame.f_code.co_filename)
-        if source is None:
-            return None
-        if event == "line" and not source[frame.f_lineno - 1].lstrip().startswith("with "):
-            left -= 1
-            if left == 0:
-                raise KeyboardInterrupt
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call()
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
-
-
 @pytest.mark.parametrize("how", ["submit", "submit and wait", "close"])
 def test_a_call_that_is_interrupted_anywhere_leaves_all_places_and_a_batcher_that_ends(how):
     number, was_interrupted = 1, True
@@ -758,17 +724,17 @@ def test_a_call_that_is_interrupted_anywhere_leaves_all_places_and_a_batcher_tha
         first = some.submit(np.ones(1))
         gate.inside.wait(60)
         if how == "submit":
-            was_interrupted = interrupted(lambda: some.submit(np.ones(2)), number)  # noqa: B023
+            was_interrupted = interrupted(lambda: some.submit(np.ones(2)), number, batcher, line)  # noqa: B023
             gate.open.set()
         elif how == "submit and wait":
             second = some.submit(np.ones(2))
             opening = threading.Timer(5e-3, gate.open.set)
             opening.start()
-            was_interrupted = interrupted(lambda: some.submit(np.ones(3), wait=True), number)  # noqa: B023
+            was_interrupted = interrupted(lambda: some.submit(np.ones(3), wait=True), number, batcher, line)  # noqa: B023
             assert second.result(60) == 2
         else:
             gate.open.set()
-            was_interrupted = interrupted(some.close, number)
+            was_interrupted = interrupted(some.close, number, batcher, line)
         assert first.result(60) == 1
         if how != "close":
             for n in (4, 5, 6):

@@ -2,9 +2,7 @@
 
 import os
 import signal
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from threading import Event, Thread
 
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from interrupts import interrupted
 
 import numba_pack as nbp
 from numba_pack.serving import Streams, streams
@@ -388,37 +387,6 @@ def test_what_is_no_layer_is_refused(layer):
 # ---- calls that are interrupted --------------------------------------------------------------------------------------
 
 
-SOURCE = Path(streams.__file__).read_text(encoding="utf-8").splitlines()
-
-
-def interrupted(call, line):
-    """Whether Ctrl-C came: before a line of the module, counted as they run, if the call has as many.
-
-    Lines with ``with`` do not count: a tracer sees them again as they are left, where Python lets no signal in.
-    """
-    left = line
-
-    def trace(frame, event, argument):
-        nonlocal left
-        if frame.f_code.co_filename != streams.__file__:
-            return None
-        if event == "line" and not SOURCE[frame.f_lineno - 1].lstrip().startswith("with "):
-            left -= 1
-            if left == 0:
-                raise KeyboardInterrupt
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call()
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
-
-
 CALLS = {
     "step": lambda s: s.step([1, 0], 2 * X),
     "feed": lambda s: s.feed({0: X, 1: X[:1]}),
@@ -445,7 +413,7 @@ def test_a_call_that_is_interrupted_anywhere_is_not_done_or_done_as_a_whole(name
     assert before != after
     while True:
         some = made()
-        was_interrupted = interrupted(lambda: CALLS[name](some), line)  # noqa: B023
+        was_interrupted = interrupted(lambda: CALLS[name](some), line, streams)  # noqa: B023
         assert all_bits(some) in ([before, after] if was_interrupted else [after]), line
         assert len(some) == len(some.ids)
         for _ in range(3 - len(some)):  # each gets a place of its own

@@ -1,0 +1,19 @@
+"""What PyTorch does in these tests is the same in every run."""
+
+import sys
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_a_seed():
+    """Where a test has PyTorch; the others do not import it for this."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)
