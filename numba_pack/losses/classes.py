@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from .._arguments import check_number, dtype_of, quiet
-from .._jit import jit
+from .._jit import inner, jit
+from ..cells.activations import log
 from ..packing.checks import as_integer
 from ..packing.flat import Given
-from .exponential import exp_of_negative, log_of_one_and
-from .rows import Rows, numbers_of
+from ..simd.lanes import (
+    absolute,
+    fma,
+    like,
+    load,
+    maximum,
+    nothing,
+    reciprocal,
+    select_less,
+    size_of,
+    store,
+    sum_of,
+    width,
+)
+from ..simd.memory import address, clear, keep_alive
+from ..simd.modes import put_back_mode, take_mode
+from ..simd.wide import load_wide, store_wide
+from .exponential import TINY, exp_of_negative, exponentials, log_of_one_and
+from .passes import by_column, by_sequence, scales, sum_of_numbers, total_of
+from .rows import Rows, as_targets, numbers_of, readable
 
 __all__ = ["binary_cross_entropy", "softmax_cross_entropy"]
 
@@ -95,53 +115,76 @@ def softmax_cross_entropy(
     >>> round(loss, 3), d_logits.data.shape
     (0.347, (4, 2))
     """
-    rows = Rows(logits, "logits", batch_first, reduction)
+    rows = Rows(logits, "logits", batch_first, reduction, weights)
     ignored, classes = as_integer(ignore_index, "ignore_index"), rows.data.shape[1]
     check_number("label_smoothing", label_smoothing, below=1.0)
-    smooth = float(label_smoothing)
-    of_class = None if class_weights is None else numbers_of(class_weights, "class_weights", classes)
-    counts = rows.weights(weights)
-    chosen = _as_labels(rows.like(labels, "labels"), ignored, classes)
-    used = (counts > 0) & (chosen >= 0)
-    of_row = counts if of_class is None else counts * of_class[chosen]
-    shares = np.ones(classes) if of_class is None else of_class
-
-    def block(given: np.ndarray, part: slice, factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        right = np.arange(len(given)), chosen[part]
-        x = given.astype(np.float64)
-        x -= given.max(axis=1, keepdims=True)
-        at_label = x[right]
-        of_shares = x @ shares if smooth else np.empty(0)
-        np.exp(x, out=x)
-        total = x.sum(axis=1)
-        log_total = np.log(total)
-        own = (1 - smooth) * of_row[part]
-        losses, all_weights = own * (log_total - at_label), own
-        if smooth:
-            each = smooth / classes * counts[part]
-            losses += each * (log_total * shares.sum() - of_shares)
-            all_weights = own + each * shares.sum()
-        x *= (factor * all_weights / total)[:, None]
-        if smooth:
-            x -= (factor * each)[:, None] * shares
-        x[right] -= factor * own
-        return losses, x
-
-    return rows.computed(used, of_row, block)
-
-
-def _as_labels(labels: np.ndarray, ignored: int, classes: int) -> np.ndarray:
-    """The labels as indices, with -1 in place of those that are ignored."""
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"labels must be integers; got {dtype_of(labels)}")
-    counts = labels != ignored
-    if not counts.all():
-        labels = np.where(counts, labels, 0)
-    if labels.min() < 0 or labels.max() >= classes:
+    of_class = numbers_of(class_weights, "class_weights", classes)
+    given = rows.like(labels, "labels")
+    if given.dtype.kind not in "iu":
+        raise TypeError(f"labels must be integers; got {dtype_of(given)}")
+    chosen, left_out = given.astype(np.int64, copy=False), ignored
+    if given.dtype == np.uint64 or not -(2**63) <= ignored < 2**63:  # what int64 cannot tell apart
+        right = (given >= 0) & (given < classes)
+        chosen, left_out = np.where(given == ignored, -1, np.where(right, chosen, -2)), -1
+    result = rows.computed(_softmax, readable(chosen), left_out, of_class, float(label_smoothing))
+    if result is None:
+        wrong = given[given != ignored]
         raise ValueError(
-            f"labels must lie in [0, {classes}), or be ignore_index, {ignored}; got {labels.min()} to {labels.max()}"
+            f"labels must lie in [0, {classes}), or be ignore_index, {ignored}; got {wrong.min()} to {wrong.max()}"
         )
-    return np.where(counts, labels.astype(np.intp), -1)
+    return result
+
+
+@jit
+def _softmax(x, labels, ignored, of_class, smooth, weights, which, way, losses, gradient):
+    (rows, classes), weighs, by_class, apart = x.shape, len(weights) > 0, len(of_class) > 0, by_sequence(way)
+    for r in range(rows):
+        if labels[r] != ignored and not 0 <= labels[r] < classes:
+            return 0.0, False
+    counts, found, scale = np.empty(rows), np.empty(rows), np.empty(way[1] if apart else 1)
+    lanes = width(scale.dtype)
+    row = np.empty(classes + lanes)
+    mode = take_mode()
+    for r in range(rows):
+        counts[r] = 0.0 if labels[r] == ignored else weights[r] if weighs else 1.0
+        if by_class and labels[r] != ignored:
+            counts[r] *= of_class[labels[r]]
+    any_counts = scales(way, counts, rows, 1, which, scale)
+    of_all = sum_of_numbers(of_class, 0, classes) if by_class else float(classes)
+    for r in range(rows):
+        label, weight, start = labels[r], weights[r] if weighs else 1.0, r * classes
+        if label == ignored or weight == 0:  # the row may hold anything
+            found[r] = 0.0
+            clear(address(gradient, start), classes * size_of(gradient.dtype))
+            continue
+        factor, own = scale[which[r]] if apart else scale[0], (1.0 - smooth) * counts[r]
+        highest, total = exponentials(x, start, classes, row)
+        log_total = log(total)
+        loss, all_weights = own * (log_total - (x[r, label] - highest)), own
+        if smooth > 0:
+            each, top, of_shares = smooth / classes * weight, like(nothing(row), highest), nothing(row)
+            for i in range(0, classes, lanes):
+                below = load_wide(x, address(x, start + i), classes - i, highest) - top
+                of_shares = fma(below, load_wide(of_class, address(of_class, i), len(of_class) - i, 1.0), of_shares)
+            loss += each * (log_total * of_all - sum_of(of_shares))
+            all_weights += each * of_all
+        whole = factor * all_weights / total * TINY
+        if smooth > 0:
+            whole_of_each, part = like(top, whole), like(top, factor * each)
+            for i in range(0, classes, lanes):
+                share = load_wide(of_class, address(of_class, i), len(of_class) - i, 1.0)
+                store(address(row, i), load(row, address(row, i)) * whole_of_each - part * share)
+            whole = 1.0
+        of_label, whole_of_each = row[label] * whole - factor * own, like(nothing(row), whole)
+        for i in range(0, classes, lanes):
+            p = load(row, address(row, i)) * whole_of_each
+            store_wide(gradient, address(gradient, start + i), p, classes - i)
+        gradient[r, label] = of_label
+        found[r] = loss
+    loss = total_of(way, found, which, scale, losses) if any_counts else math.nan
+    put_back_mode(mode)
+    keep_alive((x, labels, of_class, weights, gradient, counts, found, row))
+    return loss, True
 
 
 @quiet
@@ -162,7 +205,8 @@ def binary_cross_entropy(
         \mathrm{loss} = -\frac{1}{N C} \sum_{nc} w_c t_{nc} \log p_{nc} + (1 - t_{nc}) \log(1 - p_{nc}), \qquad
         \frac{\partial\,\mathrm{loss}}{\partial x_{nc}} = \frac{(1 - t_{nc}) p_{nc} - w_c t_{nc} (1 - p_{nc})}{N C}.
 
-    It is PyTorch's ``binary_cross_entropy_with_logits``.
+    It is PyTorch's ``binary_cross_entropy_with_logits``, but for the mean where there are `weights`: see
+    `numba_pack.losses`. The loss of an infinite logit is infinite where it is wrong, and NaN where it is quite right.
 
     Parameters
     ----------
@@ -176,7 +220,7 @@ def binary_cross_entropy(
         In the form of the logits without the columns: finite, at least 0.
     reduction : {"mean", "sum", "none", "batchmean", "sequence_mean"}
         How the losses of all rows, each the sum of its columns', become one number: see `numba_pack.losses`. A mean is
-        over the columns, too.
+        over the columns, too, as PyTorch's; C times it is that of the rows, as in nats a step.
     batch_first : bool
         Whether a padded batch is (B, T, C).
 
@@ -199,43 +243,28 @@ def binary_cross_entropy(
     >>> round(loss, 6), d_logits  # log(2)
     (0.693147, array([[-0.25,  0.25]]))
     """
-    rows = Rows(logits, "logits", batch_first, reduction)
-    columns = rows.data.shape[1]
-    yes = np.ones(columns) if pos_weight is None else numbers_of(pos_weight, "pos_weight", columns)
-    of_row = rows.weights(weights)
-    wanted = rows.like(targets, "targets", columns=True)
-    if wanted.dtype.kind not in "biuf":
-        raise TypeError(f"targets must be numbers; got {dtype_of(wanted)}")
-    if not ((wanted >= 0) & (wanted <= 1)).all():
-        wrong = wanted[~((wanted >= 0) & (wanted <= 1))]
+    rows = Rows(logits, "logits", batch_first, reduction, weights)
+    yes = numbers_of(pos_weight, "pos_weight", rows.data.shape[1])
+    given = rows.like(targets, "targets", columns=True)
+    if given.dtype.kind not in "biuf":
+        raise TypeError(f"targets must be numbers; got {dtype_of(given)}")
+    wanted = given if given.dtype.kind == "f" else given.astype(rows.data.dtype)
+    result = rows.computed(_binary, as_targets(wanted, rows.data), yes, ())
+    if result is None:
+        wrong = given[~((given >= 0) & (given <= 1))]
         raise ValueError(f"targets must lie in [0, 1]; got {wrong[0]}")
-
-    def block(given: np.ndarray, part: slice, factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        losses, slopes = wanted[part].astype(np.float64), given.astype(np.float64)
-        _binary(slopes.reshape(-1), losses.reshape(-1), yes)
-        slopes *= (factor * of_row[part])[:, None]
-        return losses.sum(axis=1) * of_row[part], slopes
-
-    return rows.computed(of_row > 0, of_row * columns, block)
+    return result
 
 
-@jit
-def _binary(x, t, yes):  # type: ignore[no-untyped-def]
-    """Put the losses in place of the targets, and their derivatives in place of the logits; row after row."""
-    e, near = np.empty_like(x), np.empty_like(x)
-    for i in range(len(x)):
-        near[i] = -abs(x[i])
-    exp_of_negative(near, e)
-    log_of_one_and(e, near)  # -log p = near + max(-x, 0), and -log(1 - p) = near + max(x, 0)
-    C = len(yes)
-    for start in range(0, len(x), C):
-        for c in range(C):
-            i = start + c
-            high = 1.0 / (1.0 + e[i])
-            low = e[i] * high
-            positive = x[i] > 0
-            p, not_p = high if positive else low, low if positive else high
-            of_yes, of_no = yes[c] * t[i], 1.0 - t[i]
-            above, below = x[i] if positive else 0.0, 0.0 if positive else -x[i]
-            t[i] = of_yes * (near[i] + below) + of_no * (near[i] + above)
-            x[i] = of_no * p - of_yes * not_p
+@by_column
+@inner
+def _binary(x, t, yes, _):
+    zero, one = like(x, 0.0), like(x, 1.0)
+    u = exp_of_negative(-absolute(x)) * like(x, TINY)
+    near = log_of_one_and(u)  # -log p = near + max(-x, 0), and -log(1 - p) = near + max(x, 0)
+    high = reciprocal(one + u)
+    low = u * high
+    p, not_p = select_less(zero, x, high, low), select_less(zero, x, low, high)
+    of_yes, of_no = yes * t, one - t
+    losses = of_yes * (near + maximum(-x, zero)) + of_no * (near + maximum(x, zero))
+    return losses, of_no * p - of_yes * not_p, maximum(-(t * of_no), zero)

@@ -6,15 +6,20 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.special import log_softmax
 
 from .._arguments import check_floats, dtype_of, quiet
 from .._jit import inner, jit
+from ..cells.activations import log
 from ..packing.checks import as_flag, as_integer, as_integers
 from ..packing.flat import Flat, Given
 from ..packing.ragged import unpack_ragged
 from ..packing.sequences import PackedSequence, pack_rows, rows_of
-from .rows import as_reduction
+from ..simd.lanes import fma, like, load_first, nothing, size_of, store, store_first, sum_of, width
+from ..simd.memory import address, keep_alive
+from ..simd.modes import put_back_mode, take_mode
+from ..simd.wide import load_wide, store_wide
+from .exponential import TINY, exp_of_negative, exponentials, log_of_sum
+from .rows import as_reduction, readable
 
 __all__ = ["ctc"]
 
@@ -97,20 +102,18 @@ def ctc(
     empty = as_integer(blank, "blank")
     if not 0 <= empty < classes:
         raise ValueError(f"blank must lie in [0, {classes}), the classes of logits; got {empty}")
-    base, step, counts = _layout(flat, lengths, first)
+    base, step, counts = map(readable, _layout(flat, lengths, first))
     values, offsets = _labels(labels, len(base), classes, empty)
     sizes = np.diff(offsets)
     scale = np.ones(len(base))
     if kind == "mean":
         scale /= np.maximum(sizes, 1) * len(base)
 
-    rows = flat.array.reshape(-1, classes)
-    log_p = log_softmax(rows.astype(np.float64), axis=1) if rows.size else np.empty(rows.shape)
-    d_rows, losses = np.zeros(rows.shape), np.empty(len(base))
-    work = np.empty(int(np.max(counts * (2 * sizes + 1), initial=0)))
-    _scan_all(log_p, base, step, counts, values, offsets, empty, scale, work, losses, d_rows)
-    gradient = flat.back(d_rows.astype(rows.dtype, copy=False).reshape(flat.array.shape))
-    return losses if kind == "none" else float((losses * scale).sum()), gradient
+    rows = readable(flat.array.reshape(-1, classes))
+    gradient, losses = np.zeros(rows.shape, rows.dtype), np.empty(len(base))
+    _scan_all(rows, base, step, counts, values, offsets, empty, scale, losses, gradient)
+    loss = losses if kind == "none" else float((losses * scale).sum())
+    return loss, flat.back(gradient.reshape(flat.array.shape))
 
 
 def _layout(flat: Flat, lengths: Any, batch_first: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -147,68 +150,96 @@ def _labels(labels: Any, sequences: int, classes: int, blank: int) -> tuple[np.n
     return values.astype(np.int64), offsets
 
 
-@inner
-def _log_add(a, b):  # type: ignore[no-untyped-def]
-    """log(exp(a) + exp(b))."""
-    high, low = (a, b) if a > b else (b, a)
-    return high if low == -math.inf else high + math.log1p(math.exp(low - high))
-
-
 @jit
-def _scan_all(log_p, base, step, lengths, labels, offsets, blank, scale, work, losses, d_rows):  # type: ignore[no-untyped-def]
+def _scan_all(x, base, step, lengths, labels, offsets, blank, scale, losses, gradient):
     """The loss of each sequence, and the gradient of the rows, which come as zeros.
 
     State s of a sequence is label s // 2 if s is odd, and a blank before or behind it if it is even. A path goes on to
     its own state, to the next one, or past a blank to another label.
     """
-    C = log_p.shape[1]
+    C, steps, most, largest = x.shape[1], 0, 0, 0
+    for i in range(len(base)):
+        states = 2 * (offsets[i + 1] - offsets[i]) + 1
+        steps, most, largest = max(steps, lengths[i]), max(most, states), max(largest, lengths[i] * (states + 2))
+    # alpha[t, s]: log probability of all that leads to s, and of its own class; two more states before the first
+    alphas = np.empty(largest)
+    highest, totals, row = np.empty(steps), np.empty(steps), np.empty(C + width(alphas.dtype))
+    lanes, size = width(row.dtype), size_of(row.dtype)
+    own, shares, blanks = np.empty(most), np.empty(most), np.empty(most)
+    beta, after, skips = np.empty(most), np.empty(most + 2), np.empty(most + 2)
+    mode = take_mode()
+    for s in range(most):
+        blanks[s] = 1.0 - s % 2
     for i in range(len(base)):
         T, here, states = lengths[i], labels[offsets[i] : offsets[i + 1]], 2 * (offsets[i + 1] - offsets[i]) + 1
         if T == 0:
             losses[i] = 0.0 if states == 1 else math.inf
             continue
-        # alpha[t, s]: log probability of all that leads to s and of its own class; `work` has room for them
-        alpha = work[: T * states].reshape(T, states)
-        alpha[0, :] = -math.inf
-        first = log_p[base[i] + step[0]]
-        alpha[0, 0] = first[blank]
-        if states > 1:
-            alpha[0, 1] = first[here[0]]
-        for t in range(1, T):
-            p = log_p[base[i] + step[t]]
-            for s in range(states):
-                total = alpha[t - 1, s]
-                if s > 0:
-                    total = _log_add(total, alpha[t - 1, s - 1])
-                if s > 1 and s % 2 == 1 and here[s // 2] != here[s // 2 - 1]:
-                    total = _log_add(total, alpha[t - 1, s - 2])
-                alpha[t, s] = total + (p[here[s // 2]] if s % 2 == 1 else p[blank])
-        total = alpha[T - 1, states - 1]
-        if states > 1:
-            total = _log_add(total, alpha[T - 1, states - 2])
+        skips[:] = -math.inf  # added to what comes from, or goes to, two states away
+        for n in range(1, len(here)):
+            if here[n] != here[n - 1]:
+                skips[2 * n + 1] = 0.0
+
+        for t in range(T):
+            r, now, before = base[i] + step[t], t * (states + 2) + 2, (t - 1) * (states + 2) + 2
+            highest[t], totals[t] = exponentials(x, r * C, C, row)
+            _put_logarithms(x, r, here, blank, highest[t], log(totals[t]), own)
+            alphas[now - 2 : now] = -math.inf
+            if t == 0:
+                for s in range(states):
+                    alphas[now + s] = own[s] if s < 2 else own[s] - math.inf  # NaN stays
+                continue
+            for s in range(0, states, lanes):
+                at, left = address(alphas, before + s), states - s
+                skipped = load_first(row, at - 2 * size, left) + load_first(row, address(skips, s), left)
+                total = log_of_sum(load_first(row, at, left), load_first(row, at - size, left), skipped)
+                store_first(address(alphas, now + s), total + load_first(row, address(own, s), left), left)
+        end = T * (states + 2)
+        total = log_of_sum(alphas[end - 1], alphas[end - 2], -math.inf)
         losses[i] = -total
         if total == -math.inf:
             continue
 
-        beta, after = np.full(states, -math.inf), np.empty(states)  # of all that comes after s
-        beta[states - 1] = 0.0
-        if states > 1:
-            beta[states - 2] = 0.0
+        beta[:], after[:] = -math.inf, -math.inf  # log probability of all that comes after s; and with its own class
+        for s in range(max(states - 2, 0), states):
+            beta[s] = 0.0
+        of_all, part = like(nothing(row), total), like(nothing(row), scale[i] * TINY)
         for t in range(T - 1, -1, -1):
-            row = base[i] + step[t]
-            p, d = log_p[row], d_rows[row]
-            for c in range(C):
-                d[c] = math.exp(p[c])
-            for s in range(states):
-                own = here[s // 2] if s % 2 == 1 else blank
-                d[own] -= math.exp(alpha[t, s] + beta[s] - total)
-                after[s] = beta[s] + p[own]
-            for c in range(C):
-                d[c] *= scale[i]
-            for s in range(states):
-                x = after[s]
-                if s + 1 < states:
-                    x = _log_add(x, after[s + 1])
-                if s % 2 == 1 and s + 2 < states and here[s // 2] != here[s // 2 + 1]:
-                    x = _log_add(x, after[s + 2])
-                beta[s] = x
+            r, now = base[i] + step[t], t * (states + 2) + 2
+            _put_logarithms(x, r, here, blank, highest[t], log(totals[t]), own)
+            top, whole = like(of_all, highest[t]), like(of_all, scale[i] * TINY / totals[t])
+            for c in range(0, C, lanes):
+                below = load_wide(x, address(x, r * C + c), C - c, -math.inf) - top
+                store(address(row, c), exp_of_negative(below) * whole)
+            of_blank = nothing(row)
+            for s in range(0, states, lanes):
+                left = states - s
+                to_come = load_first(row, address(beta, s), left)
+                here_now = load_wide(alphas, address(alphas, now + s), left, -math.inf) + to_come
+                share = exp_of_negative(here_now - of_all) * part
+                of_blank = fma(share, load_first(row, address(blanks, s), left), of_blank)
+                store_first(address(shares, s), share, left)
+                store_first(address(after, s), to_come + load_first(row, address(own, s), left), left)
+            row[blank] -= sum_of(of_blank)
+            for n in range(len(here)):
+                row[here[n]] -= shares[2 * n + 1]
+            for c in range(0, C, lanes):
+                value = load_first(row, address(row, c), C - c)
+                store_wide(gradient, address(gradient, r * C + c), value, C - c)
+            for s in range(0, states, lanes):
+                at, left = address(after, s), states - s
+                skipped = load_first(row, at + 2 * size, left) + load_first(row, address(skips, s + 2), left)
+                total = log_of_sum(load_first(row, at, left), load_first(row, at + size, left), skipped)
+                store_first(address(beta, s), total, left)
+    put_back_mode(mode)
+    keep_alive((x, gradient, alphas, row, own, shares, blanks, beta, after, skips))
+
+
+@inner
+def _put_logarithms(x, r, labels, blank, highest, log_total, out):
+    """The log probabilities, in row r, of the classes of all states."""
+    empty = x[r, blank] - highest - log_total
+    for n in range(len(labels)):
+        out[2 * n] = empty
+        out[2 * n + 1] = x[r, labels[n]] - highest - log_total
+    out[2 * len(labels)] = empty

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
 from typing import Any
 
-import numpy as np
-
 from .._arguments import check_number, dtype_of, quiet
+from .._jit import inner
 from ..packing.flat import Given
-from .rows import Rows
+from ..simd.lanes import like, maximum, minimum
+from .passes import by_column
+from .rows import NO_WEIGHTS, Rows, as_targets
 
 __all__ = ["huber", "mse"]
 
@@ -66,11 +67,7 @@ def mse(
     (3.0, array([[2., 2.],
            [2., 0.]]))
     """
-
-    def differ(d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return d * d, 2 * d
-
-    return _of_differences(differ, output, targets, weights, reduction, batch_first)
+    return _of_differences(sys.float_info.max, 2.0, output, targets, weights, reduction, batch_first)
 
 
 @quiet
@@ -124,33 +121,25 @@ def huber(
     (8.625, array([[ 0.5, -1. ]]))
     """
     check_number("delta", delta, above=0.0)
-    limit = float(delta)
-
-    def differ(d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        slope = np.clip(d, -limit, limit)
-        return slope * (d - 0.5 * slope), slope
-
-    return _of_differences(differ, output, targets, weights, reduction, batch_first)
+    return _of_differences(float(delta), 1.0, output, targets, weights, reduction, batch_first)
 
 
 def _of_differences(
-    differ: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
-    output: Given,
-    targets: Any,
-    weights: Any,
-    reduction: str,
-    batch_first: bool,
+    limit: float, times: float, output: Given, targets: Any, weights: Any, reduction: str, batch_first: bool
 ) -> tuple[Any, Given]:
-    """Loss and gradient, where `differ` gives the loss of each difference, and its derivative."""
-    rows = Rows(output, "output", batch_first, reduction)
-    of_row = rows.weights(weights)
+    """So many times Huber's loss with this limit: a square is twice that with none."""
+    rows = Rows(output, "output", batch_first, reduction, weights)
     wanted = rows.like(targets, "targets", columns=True)
     if wanted.dtype.kind not in "iuf":
         raise TypeError(f"targets must be real numbers; got {dtype_of(wanted)}")
+    result = rows.computed(_huber, as_targets(wanted, rows.data), NO_WEIGHTS, (limit, times))
+    assert result is not None  # no target is wrong
+    return result
 
-    def block(y: np.ndarray, part: slice, factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        losses, slopes = differ(np.subtract(y, wanted[part], dtype=np.float64))
-        slopes *= (factor * of_row[part])[:, None]
-        return losses.sum(axis=1) * of_row[part], slopes
 
-    return rows.computed(of_row > 0, of_row * rows.data.shape[1], block)
+@by_column
+@inner
+def _huber(y, t, _, settings):
+    limit, times, d = like(y, settings[0]), like(y, settings[1]), y - t
+    slope = maximum(minimum(d, limit), -limit)
+    return times * (slope * (d - like(y, 0.5) * slope)), times * slope, like(y, 0.0)

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .._arguments import check_floats, dtype_of
+from .._arguments import check_floats, dtype_of, told
 from ..packing.checks import as_flag
 from ..packing.flat import Flat
+from .passes import REDUCTIONS
 
-__all__ = ["Rows", "as_reduction", "numbers_of"]
+__all__ = ["NO_WEIGHTS", "Rows", "as_reduction", "as_targets", "numbers_of", "readable"]
 
 _BY_SEQUENCE = ("batchmean", "sequence_mean")
-_REDUCTIONS = ("mean", "sum", "none", *_BY_SEQUENCE)
-#: numbers that are computed at once in float64: they stay in the second cache, and the allocator gives the same memory
-#: again, where it would take fresh pages from the system for 128 KiB
-_BLOCK = 1 << 13
+#: weights where none are given, and the sequences of rows where nobody asks
+NO_WEIGHTS, _NOBODY = np.empty(0), np.empty(0, np.int64)
 
 
 class Rows:
-    """The rows (N, C) of a batch, which is packed, or padded (T, B, C), or rows alone."""
+    """The rows (N, C) of a batch, which is packed, or padded (T, B, C), or rows alone; and the weight of each."""
 
-    def __init__(self, value: Any, name: str, batch_first: bool, reduction: Any) -> None:
+    def __init__(self, value: Any, name: str, batch_first: bool, reduction: Any, weights: Any) -> None:
         self.batch_first = as_flag(batch_first, "batch_first")
-        self.reduction = as_reduction(reduction, _REDUCTIONS)
+        self.reduction = as_reduction(reduction, REDUCTIONS)
         self.flat = Flat(value, name)
         array, name = self.flat.array, self.flat.name
         check_floats(name, array, 3 if self.flat.packed is None and array.ndim == 3 else 2)
@@ -38,65 +35,42 @@ class Rows:
             )
         self.shape = array.shape
         #: (N, C)
-        self.data = array.reshape(-1, array.shape[-1])
+        self.data = readable(array.reshape(-1, array.shape[-1]))
+        #: (N,), or `NO_WEIGHTS`
+        self.weights = NO_WEIGHTS
+        if weights is not None:
+            given = self.like(weights, "weights")
+            check_weights(given, "weights")
+            self.weights = given.astype(np.float64)
 
     def like(self, value: Any, name: str, columns: bool = False) -> np.ndarray:
-        """An array (N,), or (N, C), of what has this form as well."""
+        """An array (N,), or (N, C), of what has this form as well.
+
+        Of rows that are packed it must be packed: an array may hold its rows in any other order.
+        """
+        if self.flat.packed is not None and isinstance(value, np.ndarray) and len(self.flat.packed.sorted_indices) > 1:
+            raise TypeError(
+                f"{name} must be a PackedSequence, as {self.flat.name[:-5]} is: pack_sequence makes one of a list, and "
+                f"{self.flat.name[:-5]}._replace(data=rows) of rows that lie in its order; got {told(value)}"
+            )
         array, shape = self.flat.like(value, name), self.shape if columns else self.shape[:-1]
         if array.shape != shape:
             what = f"that of {self.flat.name}" if columns else f"one for each row of {self.flat.name}"
             raise ValueError(f"{name} must have shape {shape}, {what}; got {array.shape}")
         return array.reshape(-1, shape[-1]) if columns else array.reshape(-1)
 
-    def weights(self, value: Any) -> np.ndarray:
-        """The weight of each row: 1 if none are given."""
-        if value is None:
-            return np.ones(len(self.data))
-        weights = self.like(value, "weights")
-        check_weights(weights, "weights")
-        return weights.astype(np.float64)
-
-    def computed(
-        self,
-        used: np.ndarray,
-        counts: np.ndarray,
-        block: Callable[[np.ndarray, slice, np.ndarray], tuple[np.ndarray, np.ndarray]],
-    ) -> tuple[Any, Any]:
-        """The loss and the gradient in the form of the rows.
-
-        `block` gets rows (n, C), where they lie among all, and the factor of the gradient of each; it returns their
-        losses, weighted, and the gradients. Rows that are not used may hold anything. In a mean each row counts as much
-        as `counts` tell.
-        """
-        losses, gradient = np.empty(len(self.data)), np.empty(self.data.shape, self.data.dtype)
-        scale, reduced = self._reduction(used, counts)
-        size = max(1, _BLOCK // self.data.shape[1])
-        for start in range(0, len(losses), size):
-            part = slice(start, start + size)
-            losses[part], gradient[part] = block(self.data[part], part, scale[part])
-        if not used.all():
-            losses[~used], gradient[~used] = 0, 0
-        return reduced(losses), self.flat.back(gradient.reshape(self.shape))
-
-    def _reduction(
-        self, used: np.ndarray, counts: np.ndarray
-    ) -> tuple[np.ndarray, Callable[[np.ndarray], float | np.ndarray]]:
-        """The derivative of the loss with respect to that of each row, and what makes the loss of these."""
-        counts = np.where(used, counts, 0.0)
-        scale = np.ones(len(counts))
+    def computed(self, kernel: Any, *others: Any) -> tuple[Any, Any] | None:
+        """The loss and its gradient in the form of the rows; None where the kernel finds a label or target wrong."""
+        losses = np.empty(len(self.data) if self.reduction == "none" else 0)
+        gradient = np.empty(self.data.shape, self.data.dtype)
+        which, sequences = self._sequences() if self.reduction in _BY_SEQUENCE else (_NOBODY, 1)
+        way = REDUCTIONS.index(self.reduction), sequences
+        loss, right = kernel(self.data, *others, self.weights, which, way, losses, gradient)
+        if not right:
+            return None
         if self.reduction == "none":
-            return scale, lambda losses: self.flat.back(losses.reshape(self.shape[:-1]))
-        if self.reduction == "mean":
-            scale *= _inverse(counts.sum())
-        elif self.reduction == "batchmean":
-            scale /= self._sequences()[1]
-        elif self.reduction == "sequence_mean":
-            which, sequences = self._sequences()
-            totals = np.bincount(which, counts, sequences)
-            scale = (_inverse(totals) * _inverse(np.count_nonzero(totals)))[which]
-        means = self.reduction in ("mean", "sequence_mean")
-        nothing = means and not counts.any()
-        return scale, lambda losses: math.nan if nothing else float((losses * scale).sum())
+            loss = self.flat.back(losses.reshape(self.shape[:-1]))
+        return loss, self.flat.back(gradient.reshape(self.shape))
 
     def _sequences(self) -> tuple[np.ndarray, int]:
         """The sequence of each row, and how many there are."""
@@ -109,10 +83,19 @@ class Rows:
         return np.repeat(np.arange(B), T) if self.batch_first else np.tile(np.arange(B), T), B
 
 
-def _inverse(totals: Any) -> Any:
-    """The inverse, and 0 of 0."""
-    totals = np.asarray(totals, np.float64)
-    return np.where(totals > 0, 1 / totals, 0.0)
+def readable(array: np.ndarray) -> np.ndarray:
+    """An array in the one form that kernels are compiled for: contiguous, and not for writing."""
+    if not (array.flags.c_contiguous and array.flags.aligned):
+        array = array.copy()
+    array = array.view()
+    array.flags.writeable = False
+    return array
+
+
+def as_targets(targets: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Targets for kernels: in the dtype of x if that holds them all, and else in float64."""
+    dtype = x.dtype if np.can_cast(targets.dtype, x.dtype) else np.dtype(np.float64)
+    return readable(targets.astype(dtype, copy=False))
 
 
 def as_reduction(value: Any, known: tuple[str, ...]) -> str:
@@ -132,7 +115,9 @@ def check_weights(weights: np.ndarray, name: str) -> None:
 
 
 def numbers_of(value: Any, name: str, columns: int) -> np.ndarray:
-    """A number of each column, finite and at least 0."""
+    """A number of each column, finite and at least 0; `NO_WEIGHTS` if there are none."""
+    if value is None:
+        return NO_WEIGHTS
     array = Flat(value, name).array
     check_weights(array, name)
     if array.shape != (columns,):

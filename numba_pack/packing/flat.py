@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -37,11 +37,26 @@ class Flat:
             return _plain(value, name)
         if self.packed is None:
             raise TypeError(f"{name} must be a NumPy array, as {self.name} is; got a PackedSequence")
-        for field in ("batch_sizes", "sorted_indices"):  # else rows would be taken for those of other sequences
-            mine, theirs = getattr(self.packed, field), getattr(value, field)
-            if theirs is not mine and not np.array_equal(theirs, mine):
-                raise ValueError(f"{name}.{field} must be those of {self.name[:-5]}, {mine}; got {theirs}")
+        if not all(a is b or np.array_equal(a, b) for a, b in zip(value[1:3], self.packed[1:3], strict=True)):
+            self._refuse(check_packed(value, name), name)
         return _plain(value.data, f"{name}.data")
+
+    def _refuse(self, other: PackedSequence, name: str) -> NoReturn:
+        """Refuse another batch whose rows would be taken for those of other sequences."""
+        assert self.packed is not None
+        mine, theirs, mine_is = self.packed.lengths, other.lengths, self.name[:-5]
+        if len(mine) != len(theirs):
+            raise ValueError(f"{name} must have {len(mine)} sequences, as {mine_is} has; got {len(theirs)}")
+        if (unlike := np.flatnonzero(mine != theirs)).size:
+            i = int(unlike[0])
+            raise ValueError(
+                f"{name} must have sequences of the lengths of those in {mine_is}, in their order; got {theirs[i]} "
+                f"rows in sequence {i}, where {mine_is} has {mine[i]}"
+            )
+        raise ValueError(
+            f"{name}.sorted_indices must be those of {mine_is}, {self.packed.sorted_indices}; got "
+            f"{other.sorted_indices}"
+        )
 
     def back(self, array: np.ndarray) -> Any:
         """An array with a row for each of these, in the form of the batch."""

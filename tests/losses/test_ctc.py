@@ -68,11 +68,25 @@ def test_a_long_sequence_that_is_nearly_impossible_keeps_its_loss_and_gradient()
     np.testing.assert_allclose(gradient[np.arange(T), 0, labels], -1, rtol=1e-12)
 
 
-def test_nan_stays_in_its_sequence():
+def test_a_class_that_cannot_be_is_as_one_that_hardly_can():
+    logits = np.random.default_rng(9).standard_normal((9, 2, 6))
+    logits[3] *= 1e4
+    logits[:, :, 5] = -math.inf
+    hardly = np.where(np.isinf(logits), -1e6, logits)
+    loss, gradient = ctc(logits, [[1, 2], [3, 3]])
+    expected, d_expected = ctc(hardly, [[1, 2], [3, 3]])
+    assert loss == expected
+    np.testing.assert_array_equal(gradient, d_expected)
+    loss, gradient = ctc(logits, [[1, 5], [3]], reduction="none")
+    assert np.isinf(loss).tolist() == [True, False] and not gradient[:, 0].any()
+
+
+@pytest.mark.parametrize("step", [0, 2, 3])
+def test_nan_stays_in_its_sequence(step):
     logits = np.random.default_rng(7).standard_normal((4, 2, 3))
-    expected, d_expected = ctc(logits, [[1], [2]], reduction="none")
-    logits[2, 0] = math.nan
-    losses, gradient = ctc(logits, [[1], [2]], reduction="none")
+    expected, d_expected = ctc(logits, [[1, 2, 1], [2]], reduction="none")
+    logits[step, 0, 0] = math.nan
+    losses, gradient = ctc(logits, [[1, 2, 1], [2]], reduction="none")
     assert math.isnan(losses[0]) and losses[1] == expected[1]
     np.testing.assert_array_equal(gradient[:, 1], d_expected[:, 1])
 

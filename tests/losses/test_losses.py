@@ -309,3 +309,69 @@ def test_class_weights_of_an_unsigned_dtype_and_labels_of_eight_bits_do():
     loss, _ = softmax_cross_entropy(logits, labels, class_weights=np.array([1, 2, 3], np.uint8), ignore_index=255)
     weights, rows = np.array([3.0, 1.0]), np.log(np.exp([1, 0, 0]).sum()) - np.array([0.0, 0.0])
     assert loss == pytest.approx((weights @ rows) / 4, rel=1e-14)
+
+
+@pytest.mark.parametrize("ignored", [2**64 - 1, 2**63, -(2**70)])
+def test_labels_and_an_ignored_one_that_int64_does_not_hold_do(ignored):
+    logits = np.eye(3)
+    labels = np.array([2, ignored if 0 <= ignored < 2**64 else 1, 0], np.uint64)
+    kept = np.array([True, int(labels[1]) != ignored, True])
+    loss, gradient = softmax_cross_entropy(logits, labels, ignore_index=ignored)
+    assert loss == pytest.approx(softmax_cross_entropy(logits[kept], labels[kept].astype(int))[0], rel=1e-14)
+    assert gradient.any(axis=1).tolist() == kept.tolist()
+    with pytest.raises(ValueError, match=rf"labels must lie in \[0, 3\).*; got 0 to {2**64 - 2}"):
+        softmax_cross_entropy(logits, np.array([1, 0, 2**64 - 2], np.uint64), ignore_index=ignored)
+
+
+def test_a_label_may_be_ignored_whose_class_there_is_and_one_that_is_not_there_is_an_error_wherever_it_stands():
+    logits, labels = np.zeros((5000, 3)), np.ones(5000, int)
+    labels[-1] = 3
+    with pytest.raises(ValueError, match="got 1 to 3"):
+        softmax_cross_entropy(logits, labels)
+    assert softmax_cross_entropy(logits, labels, ignore_index=3)[0] == pytest.approx(math.log(3), rel=1e-14)
+
+
+@pytest.mark.parametrize("wrong", [-1e-300, 1 + 2e-16, math.nan, math.inf, -math.inf])
+def test_one_target_that_is_no_probability_is_found_among_many(wrong):
+    logits, targets = np.zeros((999, 5)), np.full((999, 5), 0.5)
+    targets[997, 3] = wrong
+    with pytest.raises(ValueError, match=r"targets must lie in \[0, 1\]; got"):
+        binary_cross_entropy(logits, targets)
+
+
+def test_targets_of_any_dtype_do():
+    rng = np.random.default_rng(6)
+    logits, wanted = rng.standard_normal((4, 5)).astype(np.float32), rng.integers(0, 2, (4, 5))
+    for loss_of in (binary_cross_entropy, mse, huber):
+        loss, gradient = loss_of(logits, wanted.astype(np.float32))
+        for dtype in ("u1", "i8", "f2", "f8", ">f8", "g", *(["?"] if loss_of is binary_cross_entropy else [])):
+            again, d_again = loss_of(logits, wanted.astype(dtype))
+            assert again == loss and d_again.tobytes() == gradient.tobytes()
+
+
+def test_a_logit_that_is_infinitely_wrong_has_an_infinite_loss():
+    losses, gradient = binary_cross_entropy(np.array([[math.inf], [-math.inf]]), np.array([[0], [1]]), reduction="none")
+    assert losses.tolist() == [math.inf, math.inf] and gradient[:, 0].tolist() == [1, -1]
+
+
+def test_a_small_loss_keeps_its_digits():
+    """log(1 + exp(-x)) is exp(-x), where adding 1 would lose it."""
+    logits = np.array([[30.0], [-40.0], [300.0]])
+    losses, gradient = binary_cross_entropy(logits, np.array([[1], [0], [1]]), reduction="none")
+    np.testing.assert_allclose(losses, np.exp([-30.0, -40.0, -300.0]), rtol=1e-12)
+    np.testing.assert_allclose(gradient[:, 0], [-math.exp(-30), math.exp(-40), -math.exp(-300)], rtol=1e-12)
+
+
+def test_means_of_wide_and_of_long_batches_keep_their_digits(loss_of_many):
+    """A million equal numbers in rows of any length have the mean of one, with weights and without."""
+    loss_of, target = loss_of_many
+    alone = loss_of(np.full((1, 1), 0.3), np.full((1, 1), target))[0]
+    for columns in (1, 10, 1000, 1_000_000):
+        given = np.full((1_000_000 // columns, columns), 0.3)
+        for weights in (None, np.ones(len(given))):
+            assert loss_of(given, np.full_like(given, target), weights=weights)[0] == pytest.approx(alone, rel=1e-14)
+
+
+@pytest.fixture(params=[(binary_cross_entropy, 0.7), (mse, 1.1), (huber, 5.0)], ids=["binary", "mse", "huber"])
+def loss_of_many(request):
+    return request.param

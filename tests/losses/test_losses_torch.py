@@ -81,6 +81,74 @@ def test_losses_of_numbers_are_those_of_pytorch(ours, other, dtype, reduction):
     assert_close(ours(output, targets, reduction=reduction), expected, dtype)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_many_classes_and_any_number_of_them_are_as_in_pytorch(dtype, reduction, smoothing):
+    for classes in (1, 7, 8, 9, 300, 20_000):
+        logits, labels = (3 * RNG.standard_normal((3, classes))).astype(dtype), RNG.integers(0, classes, 3)
+        options = {"label_smoothing": smoothing, "reduction": reduction}
+        ours = softmax_cross_entropy(logits, labels, **options)
+        assert_close(ours, theirs(F.cross_entropy, logits.astype(np.float64), labels, **options), dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_logits_that_are_not_finite_are_as_in_pytorch(dtype):
+    logits = np.tile(RNG.standard_normal(20).astype(dtype), (9, 1))
+    inf = np.inf
+    logits[0, 3], logits[1, 5], logits[2], logits[3, ::2], logits[4, 7] = np.nan, inf, -inf, -inf, -inf
+    logits[5, 1:], logits[6], logits[7] = -inf, np.finfo(dtype).max, np.finfo(dtype).min / 4
+    logits[8, ::3] = -inf, *[np.nan] * 6
+    labels = np.full(9, 7)
+    labels[5] = 0
+    expected = theirs(F.cross_entropy, logits, labels, reduction="none")
+    ours = softmax_cross_entropy(logits, labels, reduction="none")
+    assert_close(ours, expected, dtype)
+    assert np.isnan(ours[0]).tolist() == [True] * 3 + [False] * 5 + [True] and ours[0][4] == inf
+    assert not ours[1][3, ::2].any() and not ours[1][5].any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("ours", "other"),
+    [
+        (binary_cross_entropy, F.binary_cross_entropy_with_logits),
+        (mse, F.mse_loss),
+        (huber, F.huber_loss),
+    ],
+    ids=["binary", "mse", "huber"],
+)
+def test_numbers_that_are_not_finite_are_as_in_pytorch(ours, other, dtype):
+    given = np.array([[np.nan], [1e30], [-1e30], [0.0], [-0.0], [2.5], [np.inf], [-np.inf]], dtype)
+    if ours is binary_cross_entropy:  # PyTorch tells NaN also where it is wrong to be sure of a no
+        given = given[:-1]
+    for target in (0.0, 0.25, 1.0):
+        targets = np.full_like(given, target)
+        loss, gradient = theirs(other, given.astype(np.float64), targets.astype(np.float64), reduction="none")
+        assert_close(ours(given, targets, reduction="none"), (loss[:, 0], gradient), dtype)
+
+
+@pytest.mark.parametrize(
+    ("ours", "other"),
+    [
+        (binary_cross_entropy, F.binary_cross_entropy_with_logits),
+        (mse, F.mse_loss),
+        (huber, F.huber_loss),
+    ],
+    ids=["binary", "mse", "huber"],
+)
+def test_a_mean_is_over_all_columns_and_with_weights_over_what_weighs(ours, other):
+    """As PyTorch's is without weights; with them mse_loss and huber_loss of PyTorch do that, too."""
+    for columns in (1, 3, 8, 40):
+        given, targets = RNG.random((2, 50, columns))
+        weights = RNG.random(50) * (np.arange(50) % 3 > 0)
+        assert_close(ours(given, targets), theirs(other, given, targets), np.float64)
+        loss, gradient = theirs(other, given, targets, reduction="none")
+        total = weights.sum() * columns
+        expected = (loss * weights[:, None]).sum() / total, gradient * weights[:, None] / total
+        assert_close(ours(given, targets, weights=weights), expected, np.float64)
+
+
 # ---- CTC -------------------------------------------------------------------------------------------------------------
 
 STEPS, COUNTS = [30, 12, 1, 25, 7], [9, 12, 1, 0, 3]
@@ -146,6 +214,18 @@ def test_ctc_of_too_few_rows_is_infinite_as_in_pytorch_and_has_no_gradient():
     assert not gradient[:, [0, 2]].any() and gradient[:, 1].all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_ctc_of_many_steps_classes_and_labels_is_that_of_pytorch(dtype):
+    steps, counts = [120, 7, 80], [50, 3, 17]
+    logits = RNG.standard_normal((120, 3, 37)).astype(dtype)
+    labels = [RNG.integers(1, 37, count) for count in counts]
+    loss, gradient = ctc_of_torch(logits.astype(np.float64), labels, steps, 0, "none")
+    ours, d_ours = ctc(logits, labels, lengths=steps, reduction="none")
+    np.testing.assert_allclose(ours, loss, rtol=1e-12)
+    # of logarithms of some hundred, of which differences are taken, the last place is about 1e-13
+    np.testing.assert_allclose(d_ours, gradient, rtol=0, atol=max(TOLERANCE[dtype], 1e-13) * 10)
+
+
 def test_linear_embedding_and_their_model_are_pytorchs_with_one_state_dict():
     """Loss and gradients of a tagger, where padding is ignored."""
 
@@ -175,14 +255,9 @@ def test_linear_embedding_and_their_model_are_pytorchs_with_one_state_dict():
     )
     expected.backward()
 
-    x, looked_up = model.embedding.forward(words)
-    h, _, scanned = model.lstm.forward(x)
-    logits, multiplied = model.linear.forward(h)
-    loss, d_logits = softmax_cross_entropy(logits, labels)
-    of_linear = model.linear.backward(multiplied, d_logits)
-    of_lstm = model.lstm.backward(scanned, of_linear.input)
-    of_embedding = model.embedding.backward(looked_up, of_lstm.input)
-    gradient = model.views(model.gradient(embedding=of_embedding, lstm=of_lstm, linear=of_linear))
+    logits, tape = model.forward(words)
+    loss, d_logits = softmax_cross_entropy(logits, words._replace(data=labels))
+    gradient = model.views(model.backward(tape, d_logits).parameters)
     assert loss == pytest.approx(expected.item(), rel=1e-12)
     for name, parameter in tagger.named_parameters():
         np.testing.assert_allclose(gradient[name], parameter.grad.numpy(), atol=1e-12, err_msg=name)

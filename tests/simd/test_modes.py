@@ -67,6 +67,26 @@ def test_the_mode_is_taken_and_put_back():
 
 
 @pytest.mark.parametrize("mode", ["flush", *ROUNDINGS])
+def test_so_it_is_with_losses(mode):
+    rng = np.random.default_rng(1)
+    logits = rng.standard_normal((12, 19), np.float32) * np.where(np.arange(19) % 3, 1, np.float32(1e-39))
+    labels, targets = np.arange(12), rng.random((12, 19), np.float32)
+
+    def call():
+        return [
+            nbp.losses.softmax_cross_entropy(logits, labels),
+            nbp.losses.binary_cross_entropy(logits, targets),
+            nbp.losses.huber(logits, targets),
+            nbp.losses.ctc(logits[:, None], [labels[1:5]], reduction="none"),
+        ]
+
+    found, unchanged = in_mode(mode, call)
+    assert unchanged
+    for (loss, gradient), (expected, d_expected) in zip(found, call(), strict=True):
+        assert loss == expected and gradient.tobytes() == d_expected.tobytes()
+
+
+@pytest.mark.parametrize("mode", ["flush", *ROUNDINGS])
 def test_so_it_is_with_attention_and_sums_by_sequence(mode):
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((sum(LENGTHS), 19), np.float32) * np.where(np.arange(19) % 3, 1, np.float32(1e-39))
