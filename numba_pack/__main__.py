@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
 from typing import Any
@@ -16,7 +18,7 @@ import numba_pack
 from numba_pack import cells
 
 from ._backend import device
-from ._cache import place_to_write
+from ._cache import SHIPPED, keep_in, place_to_write
 from .simd.lanes import lanes_of
 from .simd.machine import DOTS, MACHINE
 
@@ -63,18 +65,43 @@ def _layers(kinds: Sequence[str], dtypes: Sequence[str]) -> Iterator[Any]:
             yield made(1, 1, dtype=dtype)
 
 
+def _pack_and_unpack(dtype: str) -> None:
+    """What packs and unpacks sequences of a dtype, on little."""
+    sequences = [np.zeros((length, 1), dtype) for length in (2, 1)]
+    packed = numba_pack.pack_sequence(sequences)
+    numba_pack.unpack_sequence(packed)
+    for batch_first in (False, True):
+        padded, lengths = numba_pack.pad_packed_sequence(packed, batch_first=batch_first)
+        numba_pack.pack_padded_sequence(padded, lengths, batch_first=batch_first)
+
+
 def fill(kinds: Sequence[str], dtypes: Sequence[str], training: bool) -> None:
-    """Compile what layers of these kinds run, or find it compiled, and tell how long each took."""
-    for layer in _layers(kinds, dtypes):
-        print(f"{layer.cell.name:16} {layer.dtype}", end=" ", flush=True)
+    """Compile what layers of these kinds run and what packs their input, or find it, and tell how long each took."""
+    logging.getLogger("numba_pack").addHandler(logging.NullHandler())  # what follows says that it compiles
+
+    def timed(name: str, dtype: Any, make: Callable[..., None], *arguments: Any, **options: Any) -> None:
+        print(f"{name:16} {dtype}", end=" ", flush=True)
         start = perf_counter()
-        numba_pack.warmup(layer, training=training)
+        make(*arguments, **options)
         print(f"{perf_counter() - start:7.1f} s", flush=True)
+
+    for dtype in dtypes:
+        timed("packing", dtype, _pack_and_unpack, dtype)
+    for layer in _layers(kinds, dtypes):
+        timed(layer.cell.name, layer.dtype, numba_pack.warmup, layer, training=training)
     print(f"kept in {place_to_write() or 'no place: set NUMBA_CACHE_DIR'}")
 
 
 _LAYERS = ("LSTM", "GRU", "RNN")
 _CELLS = sorted(name for name, value in vars(cells).items() if isinstance(value, cells.Cell))
+
+
+_COMPILE = """
+Compile ahead what layers run, and what packs their input. Any process finds it that has this version of numba_pack,
+Numba and Python, and a CPU of this name and with these features: another user's, in a copy of the folder elsewhere, and
+where that is read-only. Code for several kinds of CPU goes into one folder, by running this on each. What is in the
+folder "compiled" of the package is found with no setting: so a wheel or an image can bring it.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -83,13 +110,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", metavar="command")
     commands.add_parser("info", help="versions, CPU, threads and cache, for a bug report: what no command does, too")
     compiling = commands.add_parser(
-        "compile", help="fill the cache ahead, as where an image is built, for the CPU that it runs on"
+        "compile",
+        help="fill the cache ahead, as where an image is built, for the CPU that it runs on",
+        description=_COMPILE,
     )
     kinds = sorted({*_LAYERS, *_CELLS})
     compiling.add_argument(
         "kinds", nargs="*", metavar="kind", help=f"LSTM, GRU and RNN if none is given; of {', '.join(kinds)}"
     )
     compiling.add_argument("--dtype", nargs="+", choices=("float32", "float64"), default=["float32"])
+    compiling.add_argument(
+        "--into",
+        metavar="folder",
+        help="the folder to fill, whatever is kept elsewhere: one for NUMBA_CACHE_DIR, or that of the package itself, "
+        f"{os.path.dirname(SHIPPED)}",
+    )
     compiling.add_argument("--inference", action="store_true", help="leave out what training needs besides")
     given = parser.parse_args(arguments)
     if given.command == "compile":
@@ -98,6 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         unknown = sorted(set(given.kinds) - set(kinds))
         if unknown:
             compiling.error(f"kind must be of {', '.join(kinds)}; got {', '.join(unknown)}")
+        if given.into is not None:
+            keep_in(given.into)
         fill(given.kinds or _LAYERS, given.dtype, not given.inference)
     else:
         info()

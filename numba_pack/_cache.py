@@ -4,7 +4,8 @@ Numba's own cache needs a folder that can be written to when a function is decor
 disk is full, it fails at import or at the first call. It judges by one source file whether code is stale, but ours is
 made of many; and when two processes add to one of its indices at once, one may find the other's function. So this cache
 has no index, and takes every failure for a miss: code is looked for in all `PLACES`, and written to the first that
-takes it. If none does, every process compiles anew, and one warning says so.
+takes it. If none does, every process compiles anew, and one warning says so. Last it is looked for in `SHIPPED`, which
+``python -m numba_pack compile --into`` fills and nothing else writes to: a wheel or an image may come with it.
 
 The name of a file and its folder tell all that its code is made of: function, types, what its closure holds, the
 processor, Numba's settings, and the state of the sources, which is a digest of their contents. A package that was
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import pickle
 import secrets
@@ -35,7 +37,21 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 from numba.misc.appdirs import AppDirs
 
-__all__ = ["MADE_FOR", "PLACES", "SOURCES", "UNCOMPILED", "Cache", "file_of", "found", "keep", "place_to_write", "tell"]
+__all__ = [
+    "MADE_FOR",
+    "PLACES",
+    "SHIPPED",
+    "SOURCES",
+    "UNCOMPILED",
+    "Cache",
+    "file_of",
+    "found",
+    "keep",
+    "keep_in",
+    "place_to_write",
+    "tell",
+    "tell_of_wait",
+]
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 #: folders in which nothing is compiled: who changes them finds all code that is kept
@@ -94,10 +110,22 @@ def _places() -> list[str]:
     if config.CACHE_DIR:
         folders.insert(0, os.path.abspath(config.CACHE_DIR))
     # the folder of a user who has no home is not absolute
-    return [os.path.join(folder, f"numba_pack-{SOURCES:016x}") for folder in folders if os.path.isabs(folder)]
+    return [_of_these_sources(folder) for folder in folders if os.path.isabs(folder)]
+
+
+def _of_these_sources(folder: str) -> str:
+    return os.path.join(folder, f"numba_pack-{SOURCES:016x}")
 
 
 PLACES = _places()
+#: the folder of code that came with the package
+SHIPPED = _of_these_sources(os.path.join(_PACKAGE, "compiled"))
+
+
+def keep_in(folder: str) -> None:
+    """Have this process look for code in one folder alone, and keep it there."""
+    PLACES[:] = [_of_these_sources(os.path.abspath(folder))]
+
 
 #: settings that change the code that Numba makes of a function; the processor is told by the code generator
 _SETTINGS = [
@@ -162,7 +190,7 @@ def file_of(name: str, key: str, kind: str) -> str:
 
 def found(file: str) -> Iterator[bytes]:
     """What the files of this name hold, in all places where there is one that is whole."""
-    for place in PLACES:
+    for place in (*PLACES, SHIPPED):
         content = _read(os.path.join(place, file))
         if content is not None:
             yield content
@@ -244,3 +272,23 @@ def _level_of_caller() -> int:
     while frame.f_back and frame.f_code.co_filename.startswith((_PACKAGE, _NUMBA)):
         level, frame = level + 1, frame.f_back
     return level
+
+
+_waits = False
+
+
+def tell_of_wait() -> None:
+    """Say, once, what a call waits for: to the log, or if nobody has set one up, to who sits before the screen."""
+    global _waits
+    if _waits:
+        return
+    _waits = True
+    kept = f"kept in {place}" if (place := place_to_write()) else "kept nowhere: set NUMBA_CACHE_DIR"
+    text = f"numba_pack compiles what runs for the first time: some ten seconds for each kind of layer, then {kept}"
+    log = logging.getLogger("numba_pack")
+    if log.hasHandlers():
+        log.info(text)
+        return
+    with contextlib.suppress(Exception):  # whatever stands for stderr
+        if sys.stderr.isatty() or hasattr(sys, "ps1"):  # a terminal, or a notebook
+            print(text, file=sys.stderr, flush=True)

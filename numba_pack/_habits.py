@@ -1,11 +1,16 @@
-"""What other libraries' users try on a layer, and what does the same here: the end of the AttributeError they get."""
+"""What other libraries' users try, and what does the same here: the end of the error that they get."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["check_new", "instead_of"]
+__all__ = ["advised", "check_new", "instead_of"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _MODE = "there is no mode to set: layer(x) is inference, layer.forward(x) training"
 _HOST = "the backend is chosen at import, by NUMBA_PACK_BACKEND"
@@ -46,3 +51,18 @@ def check_new(owner: Any, name: str) -> None:
         said = ": did you mean parameters?" if get_close_matches(name, ["parameters"], cutoff=0.8) else ""
     if said:
         raise AttributeError(f"{type(owner).__name__} has no attribute {name!r} to be assigned{said}")
+
+
+def advised(**advice: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Have a function that is called with an argument of others' say what it takes instead."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def called(*args: P.args, **kwargs: P.kwargs) -> R:
+            for name in advice.keys() & kwargs.keys():
+                raise TypeError(f"{name} is not taken: {advice[name]}; got {name}={kwargs[name]!r}")
+            return function(*args, **kwargs)
+
+        return called
+
+    return decorate

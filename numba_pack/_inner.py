@@ -1,39 +1,161 @@
-"""How functions are compiled whose code becomes part of their callers': to LLVM's code, and no further.
+"""How functions are compiled whose code becomes part of their callers': to LLVM's code as written, and no further.
 
-Numba would make machine code of each, and with it once more of all that it calls, for nobody to run: a quarter of the
-time that a kernel takes to compile. And it would do harm. The last passes before machine code compute addresses as they
-please, and their code is what callers would take in: ``null + address``, where an argument that is added to an address
-is the constant 0 in the caller. Its optimisation then removes whatever is read or written there, since nothing lies at
-a null pointer. (So the gradients of a peephole LSTM with a projection once were not computed.)
+Numba would optimise each function twice, and make machine code of it, and with it once more of all that it calls, for
+nobody to run: half of the time that a kernel takes to compile. Here LLVM's code of each function is made once, and is
+optimised once, as part of the entry that calls it, by whatever way.
+
+And making machine code would do harm. The last passes before it compute addresses as they please, and their code is
+what callers would take in: ``null + address``, where an argument that is added to an address is the constant 0 in the
+caller. Its optimisation then removes whatever is read or written there, since nothing lies at a null pointer. (So the
+gradients of a peephole LSTM with a projection once were not computed.)
 """
 
 from __future__ import annotations
 
 import dis
+from collections.abc import Iterable
+from types import CodeType
 from typing import Any
 
 from llvmlite import binding
 from numba import _dynfunc
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Compiler
+from numba.core.compiler import Compiler, Flags
 
-__all__ = ["InnerCompiler"]
+__all__ = ["EntryCompiler", "InnerCompiler"]
 
 
-class _InnerLibrary(JITCodeLibrary):
-    """LLVM's code of a function and of what it calls, for libraries to take in."""
+class _Library(JITCodeLibrary):
+    """A library that drops the code which llvmlite has built when LLVM has read it.
 
-    def _finalize_final_module(self) -> None:
+    Its instructions know their blocks, and those their instructions: Python would search for such cycles, at length.
+    """
+
+    def add_ir_module(self, ir_module: Any) -> None:
+        super().add_ir_module(ir_module)
+        for function in ir_module.functions:
+            for block in function.blocks:
+                block.instructions.clear()
+            function.blocks.clear()
+
+
+class _InnerLibrary(_Library):
+    """LLVM's code of one function, not optimised yet, for libraries to take in with that of what it calls."""
+
+    _with_all: Any = None
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        ll_module.data_layout = self._codegen._data_layout
+
+    def finalize(self) -> None:
         """Close the library, without giving it to the engine that makes machine code."""
+        self._raise_if_finalized()
         self._finalize_dynamic_globals()
         self._finalized = True
+
+    def own_module(self) -> Any:
+        """The function alone."""
+        return super()._get_module_for_linking()
+
+    def _get_module_for_linking(self) -> Any:
+        """The function, and all that it calls: what libraries take in that know nothing of inner functions."""
+        if self._with_all is None:
+            self._with_all = self.own_module().clone()
+            for library in _all_of(self._linking_libraries):
+                if library is not self:
+                    self._with_all.link_in(_module_of(library), preserve=True)
+        return self._with_all
+
+
+def _all_of(libraries: Iterable[Any]) -> list[Any]:
+    """The libraries and, of inner functions, those that they call: each once."""
+    found: dict[Any, None] = {}
+    left = list(libraries)
+    while left:
+        library = left.pop()
+        if library not in found:
+            found[library] = None
+            if isinstance(library, _InnerLibrary):
+                left += library._linking_libraries
+    return list(found)
+
+
+def _module_of(library: Any) -> Any:
+    return library.own_module() if isinstance(library, _InnerLibrary) else library._get_module_for_linking()
+
+
+class _EntryLibrary(_Library):
+    """The machine code of an entry, with all inner functions that it calls, which are optimised here, and only here."""
+
+    def finalize(self) -> None:
+        for library in _all_of(self._linking_libraries):
+            if hasattr(library, "_reload_init"):  # which Numba 0.62 has not
+                self._reload_init.update(library._reload_init)
+            self._final_module.link_in(_module_of(library), preserve=True)
+        self._linking_libraries.clear()
+        super().finalize()
+
+
+class _Flags(Flags):
+    """Numba's flags, which are compared for each call in a function, faster than Numba's own."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return _HASH
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, _Flags) and self._values == other._values:
+            return True
+        return super().__eq__(other)
+
+
+#: of all flags, as Numba computes it of their names
+_HASH = hash(Flags())
+
+
+class EntryCompiler(Compiler):
+    """The pipeline of an entry."""
+
+    def _compile_bytecode(self) -> Any:
+        state = self.state
+        state.flags = _Flags(state.flags)
+        state.library = _EntryLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        return super()._compile_bytecode()
+
+
+#: passes for what inner functions do not have: arrays in expressions, functions to be put in as Python, and, but for
+#: some of them, closures, as comprehensions are, and tuples of several types
+_UNNEEDED = (
+    "FindLiterallyCalls",
+    "InlineClosureLikes",
+    "InlineInlinables",
+    "InlineOverloads",
+    "LiteralPropagationSubPipelinePass",
+    "LiteralUnroll",
+    "MakeFunctionToJitFunction",
+    "NopythonRewrites",
+    "WithLifting",
+)
 
 
 class InnerCompiler(Compiler):
     """The pipeline of an inner function."""
 
+    def define_pipelines(self) -> Any:
+        pipelines = super().define_pipelines()
+        code = self.state.func_id.code
+        if "literal_unroll" in code.co_names or any(isinstance(constant, CodeType) for constant in code.co_consts):
+            return pipelines
+        for pipeline in pipelines:
+            pipeline.passes = [one for one in pipeline.passes if one[0].__name__ not in _UNNEEDED]
+            pipeline._ENFORCING = False  # the last pass before lowering computes anew what each pass could have changed
+        return pipelines
+
     def _compile_bytecode(self) -> Any:
         state = self.state
+        state.flags = _Flags(state.flags)
         state.library = _InnerLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
         state.flags.no_compile = True
         return super()._compile_bytecode()

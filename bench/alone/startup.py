@@ -1,6 +1,10 @@
 """Import, first calls and the overhead of a call, each in fresh processes.
 
     python -m bench.alone.startup
+    python -m bench.alone.startup --cold
+
+With ``--cold``, first calls alone, in processor time, which other work on the machine changes less: of each cell, and
+of a stack of two layers and both directions.
 
 Cold: nothing compiled yet, the cache folder empty. Cached: a new process that finds what an earlier one compiled.
 """
@@ -9,9 +13,11 @@ import json
 import statistics
 import sys
 import tempfile
-from time import perf_counter
+from functools import partial
+from time import perf_counter, process_time
 
 CELLS = ("LSTM", "GRU", "RNN")
+STACK = "stack"
 
 
 def measure(processes=5, cells=CELLS):
@@ -32,6 +38,18 @@ def measure(processes=5, cells=CELLS):
     return found
 
 
+def measure_cold():
+    """Seconds of processor time of first calls, nothing compiled yet, by kind of layer and by call."""
+    from bench.tools.environment import child
+
+    found = {}
+    for kind in (*CELLS, STACK):
+        with tempfile.TemporaryDirectory() as folder:
+            found[kind] = child("bench.alone.startup", "cold", kind, NUMBA_CACHE_DIR=folder)
+            found[kind]["in all"] = sum(found[kind].values())
+    return found
+
+
 # -- what the fresh processes do ---------------------------------------------------------------------------------------
 
 
@@ -48,23 +66,27 @@ def time_import():
     return {"NumPy and Numba": between - start, "numba_pack, over these": end - between}
 
 
-def time_calls(cell):
+def time_calls(cell, of_processor=False):
     """The first calls of what one needs in turn, on a small batch."""
     import numpy as np
 
     import numba_pack as nbp
 
     sequences = [np.ones((n, 12), np.float32) for n in (7, 26, 15)]
+    clock = process_time if of_processor else perf_counter
     found = {}
 
     def timed(name, function, *arguments):
-        start = perf_counter()
+        start = clock()
         result = function(*arguments)
-        found[name] = perf_counter() - start
+        found[name] = clock() - start
         return result
 
     packed = timed("pack_sequence", nbp.pack_sequence, sequences)
-    layer = getattr(nbp, cell)(12, 100, rng=0)
+    if cell == STACK:
+        layer = nbp.LSTM(12, 100, num_layers=2, bidirectional=True, rng=0)
+    else:
+        layer = getattr(nbp, cell)(12, 100, rng=0)
     output, _ = timed("first call", layer, packed)
     _, _, tape = timed("first forward for training", layer.forward, packed)
     timed("first backward", layer.backward, tape, output)
@@ -101,12 +123,17 @@ def main():
     from bench.tools.environment import prepare
 
     prepare()
-    print(json.dumps(measure(), indent=2))
+    print(json.dumps(measure_cold() if sys.argv[1:] == ["--cold"] else measure(), indent=2))
 
 
 if __name__ == "__main__":
-    CHILDREN = {"import": time_import, "calls": time_calls, "overhead": time_overhead}
-    if len(sys.argv) == 1:
+    CHILDREN = {
+        "import": time_import,
+        "calls": time_calls,
+        "cold": partial(time_calls, of_processor=True),
+        "overhead": time_overhead,
+    }
+    if sys.argv[1:] in ([], ["--cold"]):
         main()
     else:
         print(json.dumps(CHILDREN[sys.argv[1]](*sys.argv[2:])))

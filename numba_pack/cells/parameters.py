@@ -338,13 +338,20 @@ def layout_from(numbers):
     )  # fmt: skip
 
 
+@intrinsic
+def _number(typingctx, fact):
+    """A fact of the cell as any number: what takes either is compiled once."""
+    return types.intp(types.intp), lambda context, builder, sig, args: args[0]
+
+
 @inner
 def layout(weights):
     """The layout of these weights, in compiled code."""
     return Layout(
         weights.input_size, weights.hidden_size, weights.output_size, weights.num_layers, weights.num_directions,
-        weights.bias, weights.heads, weights.reverse, gates_ih_of(weights), gates_hh_of(weights),
-        has_product(weights), gates_of(weights), _turn_of(weights), normed(weights), units_of(weights),
+        weights.bias, weights.heads, weights.reverse, _number(gates_ih_of(weights)), _number(gates_hh_of(weights)),
+        _number(has_product(weights)), _number(gates_of(weights)), _number(_turn_of(weights)),
+        _number(normed(weights)), _number(units_of(weights)),
     )  # fmt: skip
 
 

@@ -24,11 +24,12 @@ def warmup(*layers: Layer[Any], training: bool = False) -> None:
 
     Compiled code is kept on disk, in ``NUMBA_CACHE_DIR`` if that is set, else beside the package, or else in the user's
     cache folder, so that it is compiled once, by the first process that needs it. It is looked for in all of them: a
-    folder that was filled before may be read-only. Where it can be kept nowhere, a warning says so.
+    folder that was filled before may be read-only. Where it can be kept nowhere, a warning says so. ``python -m
+    numba_pack compile`` does this where an image or a wheel is built: see its ``--help``.
 
     Parameters
     ----------
-    *layers : RNN, LSTM, GRU, or layers of any cell
+    *layers : RNN, LSTM, GRU, layers of any cell, or a Model, Linear or Embedding
         What is compiled depends on the cell of a layer, its dtype and its precision, and beyond that not on its sizes.
         If no layer is given, an LSTM, a GRU and an RNN are compiled, in float32.
     training : bool
@@ -46,7 +47,9 @@ def warmup(*layers: Layer[Any], training: bool = False) -> None:
     """
     as_flag(training, "training")
     given = layers or (LSTM(1, 1), GRU(1, 1), RNN(1, 1))
-    for layer in [part for one in given for part in _parts(one)]:
+    for other in (one for one in given if hasattr(one, "_warm")):
+        other._warm(training)
+    for layer in [part for one in given if not hasattr(one, "_warm") for part in _parts(one)]:
         kind: Any = Stack if isinstance(layer, Stack) else Layer  # and not its class, which may have other arguments
         packed = pack_ragged(np.zeros((1, layer.input_size), layer.dtype), np.array([0, 1]))
         layer = copy.copy(layer)  # which has the same weights
@@ -67,6 +70,7 @@ def _parts(layer: Any) -> tuple[Layer[Any], ...]:
     parts = (layer,) if isinstance(layer, Layer) else getattr(layer, "layers", None)
     if not isinstance(parts, tuple) or not all(isinstance(part, Layer) for part in parts):
         raise TypeError(
-            f"layers must be of RNN, LSTM, GRU or another cell; got {kind_of(layer, RNN, LSTM, GRU, Layer)}"
+            "layers must be of RNN, LSTM, GRU or another cell, or a Model of such; got "
+            f"{kind_of(layer, RNN, LSTM, GRU, Layer)}"
         )
     return parts

@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.core.imputils import lower_constant
 from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, infer_global
-from numba.extending import intrinsic, lower_builtin, models, overload, register_model
+from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from .machine import MACHINE
 
@@ -209,21 +209,30 @@ def width(dtype):
     return MACHINE.register_bytes // dtype.itemsize
 
 
-@overload(width, inline="always")
-def _width(dtype):
-    count = LANES[_element(dtype)].count
-    return lambda dtype: count
-
-
 def size_of(dtype):
     """The bytes of an element of a dtype: a constant in compiled code."""
     raise NotImplementedError("size_of is for compiled code")
 
 
-@overload(size_of, inline="always")
-def _size_of(dtype):
-    size = _element(dtype).bitwidth // 8
-    return lambda dtype: size
+def _number(function, of):
+    """Have compiled code take a function of a dtype for a number.
+
+    It is used too often to be an overload, each call of which Numba would inline, in a second.
+    """
+
+    @infer_global(function)
+    class Typing(AbstractTemplate):
+        def generic(self, args, kws):
+            return signature(types.IntegerLiteral(of(_element(args[0]))), *args)
+
+    def codegen(context, builder, sig, args):
+        return context.get_constant(types.intp, sig.return_type.literal_value)
+
+    lower_builtin(function, types.Any)(codegen)
+
+
+_number(width, lambda dtype: LANES[dtype].count)
+_number(size_of, lambda dtype: dtype.bitwidth // 8)
 
 
 @intrinsic

@@ -8,12 +8,13 @@ from __future__ import annotations
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
-from numba.np.arrayobj import make_array
+from numba.core.typing.templates import AttributeTemplate, infer_getattr
+from numba.extending import intrinsic, lower_getattr, models, register_model
 
 from .lanes import I64, _element, _pointer
 
 __all__ = [
+    "Memory",
     "address",
     "call_address",
     "call_native",
@@ -23,6 +24,7 @@ __all__ = [
     "integer_at",
     "integers_at",
     "keep_alive",
+    "memory",
     "one_behind_the_other",
     "pointer",
     "put_integers",
@@ -30,16 +32,54 @@ __all__ = [
 ]
 
 
+class Memory(types.Type):
+    """An address and the dtype of what lies there: an array of which nobody asks the size.
+
+    Numba hands an array over as seven numbers, and counts who holds it, in every function that it passes through.
+    """
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        super().__init__(f"memory({dtype})")
+
+
+@register_model(Memory)
+class _MemoryModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, I64)
+
+
+@infer_getattr
+class _MemoryAttributes(AttributeTemplate):
+    key = Memory
+
+    def resolve_dtype(self, kind):
+        return types.DType(kind.dtype)
+
+
+@lower_getattr(Memory, "dtype")
+def _dtype_of_memory(context, builder, kind, value):
+    return context.get_dummy_value()
+
+
+@intrinsic
+def memory(typingctx, at, dtype):
+    """The `Memory` at an address."""
+    return Memory(_element(dtype))(types.intp, dtype), lambda context, builder, sig, args: args[0]
+
+
 @intrinsic
 def address(typingctx, array, offset):
-    """The address of the element ``offset`` places after the array's first (an array in C order)."""
+    """The address of the element ``offset`` places after the first of an array in C order, or of `Memory`."""
 
     def codegen(context, builder, sig, args):
-        start = builder.ptrtoint(make_array(sig.args[0])(context, builder, args[0]).data, I64)
+        start = args[0]
+        if isinstance(array, types.Array):
+            start = builder.ptrtoint(context.make_array(sig.args[0])(context, builder, start).data, I64)
         itemsize = context.get_constant(types.intp, sig.args[0].dtype.bitwidth // 8)
         return builder.add(start, builder.mul(args[1], itemsize))
 
-    if isinstance(array, types.Array):
+    if isinstance(array, (types.Array, Memory)):
         return types.intp(array, types.intp), codegen
 
 

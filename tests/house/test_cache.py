@@ -103,6 +103,44 @@ def test_so_does_one_that_imports_a_copy_of_the_package_with_other_times(filled,
     assert run(other, filled)["compiled"] == 0
 
 
+def test_what_is_in_the_folder_compiled_of_the_package_is_found_with_no_setting_also_in_a_copy(installed, tmp_path):
+    package = copy_package(tmp_path / "site") / "numba_pack"
+    assert run(package.parent, package / "compiled")["compiled"] > 0
+    shutil.copytree(package.parent, tmp_path / "image" / "site")
+    shutil.rmtree(package.parent)
+    told = run(tmp_path / "image" / "site", None)
+    assert (told["compiled"], told["warnings"]) == (0, [])
+
+
+def test_code_can_be_kept_in_a_folder_that_is_named_and_nowhere_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(_cache, "PLACES", [str(tmp_path / "before")])
+    _cache.keep("file", b"before")
+    _cache.keep_in(str(tmp_path / "named"))
+    assert list(_cache.found("file")) == []
+    _cache.keep("file", b"named")
+    assert list(_cache.found("file")) == [b"named"]
+    assert len(list((tmp_path / "named").rglob("file"))) == 1
+
+
+@pytest.mark.slow
+def test_compile_fills_the_folder_that_is_named_and_another_user_needs_no_more(tmp_path):
+    command = [sys.executable, "-m", "numba_pack", "compile", "RNN", "--into", str(tmp_path / "filled")]
+    subprocess.run(command, check=True, capture_output=True)
+    script = (
+        "import numpy as np, numba_pack as nbp\n"
+        "from numba.core import event\n"
+        "with event.install_recorder('numba:compile') as compiled:\n"
+        "    packed = nbp.pack_sequence([np.ones((n, 3), np.float32) for n in (2, 5)])\n"
+        "    layer = nbp.RNN(3, 4)\n"
+        "    output, _, tape = layer.forward(packed)\n"
+        "    layer.backward(tape, output)\n"
+        "print(len(compiled.buffer))"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "filled"), "HOME": os.devnull}
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert told.stdout.strip() == "0", told.stderr
+
+
 @needs_limits
 def test_a_filled_cache_that_cannot_be_written_to_does_and_nothing_is_said(installed, filled):
     told = run(installed, filled, before=FULL)

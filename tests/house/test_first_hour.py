@@ -1,7 +1,10 @@
 """What a newcomer tries: habits from other libraries are answered, names are found, errors are short."""
 
 import copy
+import io
+import logging
 import pickle
+import sys
 import traceback
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 from numba import njit
 
 import numba_pack as nbp
+from numba_pack import _cache, _jit
 from numba_pack.__main__ import main
 
 OWNERS = {
@@ -86,7 +90,10 @@ def test_an_error_while_another_is_handled_is_a_valueerror_too():
     assert caught.type is ValueError
 
 
-@pytest.mark.parametrize("module", [nbp, nbp.interop])
+MODULES = [nbp, nbp.cells, nbp.data, nbp.interop, nbp.losses, nbp.optim, nbp.serving]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
 def test_dir_shows_what_is_public(module):
     assert {name for name in dir(module) if not name.startswith("__")} == set(module.__all__)
 
@@ -94,8 +101,8 @@ def test_dir_shows_what_is_public(module):
 def test_compile_fills_the_cache_and_tells_how_long_it_took(capsys):
     main(["compile", "GRU", "--inference"])
     told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith("GRU") and told[0].endswith(" s")
-    assert told[1].startswith("kept in ")
+    assert [line.split()[0] for line in told] == ["packing", "GRU", "kept"]
+    assert all(line.endswith(" s") for line in told[:-1])
 
 
 def test_compile_refuses_a_kind_that_there_is_not(capsys):
@@ -184,8 +191,48 @@ def test_a_report_takes_the_batch_itself():
     assert nbp.packing_report(PACKED) == nbp.packing_report([2, 4])
 
 
-@pytest.mark.parametrize("name, where", [("Adam", "optim"), ("cross_entropy", "losses"), ("Batches", "data")])
+@pytest.mark.parametrize(
+    "name, where", [("Adam", "optim"), ("cross_entropy", "losses"), ("Batches", "data"), ("Sequential", "Model")]
+)
 def test_what_is_elsewhere_is_told_where(name, where):
     with pytest.raises(AttributeError, match=rf"has no attribute '{name}'; look in numba_pack\.{where}"):
         getattr(nbp, name)
     assert not hasattr(nbp, "anything")
+
+
+def test_a_file_of_pytorch_is_told_how_to_be_read(tmp_path):
+    pytest.importorskip("safetensors", reason="what nbp.load reads files with")
+    (tmp_path / "x.pt").write_bytes(b"PK\x03\x04" + bytes(60))
+    with pytest.raises(ValueError, match=r"x\.pt: not a safetensors file, .*from_state_dict\(torch\.load\(path\)\)"):
+        nbp.load(tmp_path / "x.pt")
+
+
+@pytest.fixture
+def compiles_slowly(monkeypatch, tmp_path):
+    """What makes a function compile, as if it took longer than anybody waits for without a word."""
+    monkeypatch.setattr(_jit, "_PATIENCE", 0.0)
+    monkeypatch.setattr(_cache, "_waits", False)
+    monkeypatch.setattr(_cache, "PLACES", [str(tmp_path)])
+    return lambda: _jit.jit(lambda x: x + 1)(1)
+
+
+def test_the_log_says_once_that_a_call_compiles(compiles_slowly, caplog):
+    with caplog.at_level(logging.INFO, "numba_pack"):
+        compiles_slowly()
+        compiles_slowly()
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert "numba_pack compiles what runs for the first time" in caplog.text
+
+
+@pytest.mark.parametrize("terminal", [True, False], ids=["a terminal", "a file"])
+def test_without_a_log_a_terminal_says_that_a_call_compiles(terminal, compiles_slowly, monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr(shown, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.delattr(sys, "ps1", raising=False)
+    log = logging.getLogger("numba_pack")
+    monkeypatch.setattr(log, "propagate", False)
+    monkeypatch.setattr(log, "handlers", [])
+    compiles_slowly()
+    assert shown.getvalue().startswith("numba_pack compiles") == terminal
+    assert shown.getvalue().count("\n") == terminal
