@@ -26,9 +26,10 @@ Letters in shapes: B sequences, T steps of the longest, N packed rows (the sum o
 P outputs (H without a projection), G gate rows (4 H for an LSTM, 3 H for a GRU, H for an RNN), L layers, D directions.
 """
 
-from typing import TYPE_CHECKING, NoReturn
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from . import cells, data, interop, losses, optim, serving
+from . import cells
 from ._backend import backend
 from .cpu.threads import get_num_threads, set_num_threads, threads
 from .kit.attention import attend, attend_backward
@@ -78,6 +79,9 @@ from .packing.sequences import (
     unpack_sequence,
     unpad_sequence,
 )
+
+if TYPE_CHECKING:
+    from . import data, interop, losses, optim, serving
 
 __all__ = [
     "GRU",
@@ -152,19 +156,25 @@ __all__ = [
 __version__ = "0.1.0"
 
 
+#: modules that are imported when they are first asked for: a layer needs none of them
+_LATER = ("data", "interop", "losses", "optim", "serving")
+
 #: where PyTorch's users look first, and where it is
 _ELSEWHERE = {
     **dict.fromkeys(("Adam", "AdamW", "SGD", "RMSprop", "clip_grad_norm"), "optim"),
     **dict.fromkeys(("cross_entropy", "softmax_cross_entropy", "binary_cross_entropy", "mse", "ctc"), "losses"),
     **dict.fromkeys(("sigmoid", "tanh", "cell"), "cells"),
     **dict.fromkeys(("Streams", "Batcher"), "serving"),
-    "Batches": "data",
+    **dict.fromkeys(("Batches", "DataLoader"), "data"),
+    "Sequential": "Model",
 }
 
 
 if not TYPE_CHECKING:  # for checkers there is nothing but what there is
 
-    def __getattr__(name: str) -> NoReturn:
+    def __getattr__(name: str) -> Any:
+        if name in _LATER:
+            return import_module(f".{name}", __name__)
         where = f"; look in {__name__}.{_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}{where}", name=name)
 

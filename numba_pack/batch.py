@@ -25,6 +25,8 @@ class Batch(NamedTuple):
     rows: int
     #: whether the data are symbols
     symbols: bool = False
+    #: steps before the first of these, where the batch is a piece of another
+    since: int = 0
 
 
 class States(NamedTuple):

@@ -27,7 +27,8 @@ class _Block(NamedTuple):
     call: int
     #: the layer that the rows are the output of
     layer: int
-    #: T, (T,) rows of each step, and the caller's number of each of the step's sequences
+    #: the number of the first step, T, (T,) rows of each step, and the caller's number of each of the step's sequences
+    since: int
     steps: int
     sizes: int
     order: int
@@ -51,7 +52,7 @@ def _drop_kernel(number: Any) -> Any:
             x, y = integer_at(b.source_begins, t), integer_at(b.target_begins, t)
             for r in range(integer_at(b.sizes, t)):
                 x_at, y_at = b.source + (x + r) * b.source_step * size, b.target + (y + r) * b.target_step * size
-                drop_row(number, dropout, b.layer, integer_at(b.order, r), t, x_at, y_at, b.source_step)
+                drop_row(number, dropout, b.layer, integer_at(b.order, r), b.since + t, x_at, y_at, b.source_step)
 
     size = number.itemsize
     return drop
@@ -92,9 +93,9 @@ def drop_rows(
     begins = np.cumsum(batch.batch_sizes) - batch.batch_sizes + first
     columns = source.shape[1]
     block = _Block(
-        int(np.float64(dropout.rate).view(np.int64)), int(dropout.seed), int(dropout.call), layer, len(sizes),
-        sizes.ctypes.data, batch.order.ctypes.data + first * batch.order.itemsize, source.ctypes.data, columns,
-        begins.ctypes.data, target.ctypes.data, columns, begins.ctypes.data,
+        int(np.float64(dropout.rate).view(np.int64)), int(dropout.seed), int(dropout.call), layer, batch.since,
+        len(sizes), sizes.ctypes.data, batch.order.ctypes.data + first * batch.order.itemsize, source.ctypes.data,
+        columns, begins.ctypes.data, target.ctypes.data, columns, begins.ctypes.data,
     )  # fmt: skip
     _call(_kernel(source.dtype).native, np.array(block, np.int64))
 
@@ -112,9 +113,9 @@ def drop_layer(drop, layer, steps, order, first, source, target):
     ``drop`` is the address of what `drop_of` made, ``steps`` are the `Steps` of these sequences.
     """
     fields = (
-        integer_at(drop, 1), integer_at(drop, 2), integer_at(drop, 3), layer, steps.sizes.size,
-        address(steps.sizes, 0), address(order, first), source.at, source.step, source.begins, target.at, target.step,
-        target.begins,
+        integer_at(drop, 1), integer_at(drop, 2), integer_at(drop, 3), layer, steps.since,
+        steps.sizes.size, address(steps.sizes, 0), address(order, first), source.at, source.step, source.begins,
+        target.at, target.step, target.begins,
     )  # fmt: skip
     block = np.empty(len(fields), np.int64)
     for i in range(len(fields)):

@@ -34,18 +34,24 @@ from .kernels import (
 from .panels import back_panels_size, pack_back
 from .precision import factors_for
 from .scan import BLOCK_BYTES
+from .scan_back import in_one_span
 from .shapes import back_shapes, record_shapes, result_shapes
 from .workspace import WORKSPACE
 
 __all__ = [
     "Few",
+    "Going",
     "Saved",
+    "begin_back",
     "cell_of",
     "drop",
+    "end_back",
     "factors_for",
     "few",
     "infer",
     "infer_few",
+    "new_results",
+    "piece_back",
     "prepare",
     "record",
     "replay_back",
@@ -59,6 +65,10 @@ OF_A_CELL = 32
 OF_A_DROP = 16
 #: bytes that inference may use beyond input and output, all threads together
 SCRATCH_BYTES = 24 << 20
+#: of these, those of one part of the sequences that a thread goes over the steps with: they stay in its cache
+PART_BYTES = 2 << 20
+#: sequences that a part has at least for that sake: it reads all weights at each step
+PART_SEQUENCES = 1024
 
 
 class Saved(NamedTuple):
@@ -126,7 +136,8 @@ def _scratch(weights: Weights, batch: Batch) -> int:
     return elements * weights.parameters.itemsize + BLOCK_BYTES
 
 
-def _results(weights: Weights, batch: Batch, show: bool) -> Results:
+def new_results(weights: Weights, batch: Batch, show: bool) -> Results:
+    """Room for what a forward pass returns."""
     dtype = weights.parameters.dtype
     out, h_n, others_n, shown = result_shapes(weights, batch.rows, len(batch.order))
     return Results(
@@ -141,13 +152,15 @@ def _arrays(weights: Weights) -> tuple[np.ndarray, ...]:
 
 def infer(weights: Weights, batch: Batch, states: States, show: bool = False) -> Results:
     """The output and the last states of a batch, and with ``show`` all states besides h; nothing is kept."""
-    results = _results(weights, batch, show)
+    results = new_results(weights, batch, show)
     out, h_n, others_n, _ = results
     shown = address_of(results.shown)
     parts = workers = 1
     if len(batch.order) > 1:  # one sequence is not divided
         workers = _workers(weights, batch)
-        parts = max(workers, -(-_scratch(weights, batch) * workers // SCRATCH_BYTES))
+        scratch = _scratch(weights, batch)
+        cached = min(-(-scratch // PART_BYTES), len(batch.order) // PART_SEQUENCES)
+        parts = max(workers, -(-scratch * workers // SCRATCH_BYTES), cached)
     given = (kernel("forward", weights, batch.symbols), *_arrays(weights), *batch[:3], *states)
     divide(batch, parts, workers, lambda first, last: call_inference(*given, first, last, out, shown, h_n, others_n))
     return results
@@ -164,15 +177,15 @@ class Few(NamedTuple):
     block: np.ndarray
 
 
-def few(weights: Weights) -> Few:
+def few(weights: Weights, symbols: bool) -> Few:
     """What `infer_few` takes."""
-    block = weights_block(weights)
-    of_one = _operations(weights, Batch(block, block, block, rows=1))
+    block = weights_block(weights, symbols)
+    of_one = _operations(weights, Batch(block, block, block, rows=1, symbols=symbols))
     return Few(address_of(block), int(WORTH_A_THREAD / of_one), weights, block)
 
 
-#: the output and the last states of a padded batch of at most as many rows as a `Few` says, written where they are
-#: wanted: what a call costs besides its computation counts there
+#: the output and the last states of a batch of at most as many rows as a `Few` says, written where they are wanted:
+#: what a call costs besides its computation counts there
 infer_few = call_few
 
 
@@ -180,7 +193,7 @@ def record(
     weights: Weights, batch: Batch, states: States, dropout: Dropout, show: bool = False
 ) -> tuple[Results, Saved]:
     """As `infer`, with dropout, and what the backward pass needs."""
-    results = _results(weights, batch, show)
+    results = new_results(weights, batch, show)
     out, h_n, others_n, _ = results
     shown = address_of(results.shown)
     saved = Saved(weights, batch, states, dropout, new_record(weights, batch.rows), out)
@@ -201,7 +214,7 @@ def _given(name: str, saved: Saved) -> tuple[Any, ...]:
     """The arguments that all passes of training begin with."""
     weights, batch, states, dropout, kept, _ = saved
     drop = drop_of(dropout, weights.parameters.dtype)
-    return (kernel(name, weights, batch.symbols), *_arrays(weights), *batch[:3], *states, drop, *kept)
+    return (kernel(name, weights, batch.symbols), *_arrays(weights), *batch[:3], batch.since, *states, drop, *kept)
 
 
 def divide(batch: Batch, parts: int, workers: int, task: Callable[[int, int], object]) -> None:
@@ -224,29 +237,72 @@ def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
     return WORKSPACE.take(count, dtype).reshape(shape) if count else np.empty(shape, dtype)
 
 
+class Going(NamedTuple):
+    """What a backward pass takes along as it goes over the pieces of a batch, which may be one."""
+
+    #: panels of the weights
+    panels: np.ndarray
+    #: see `backward_stack`
+    d_units: np.ndarray
+    #: `Sums`
+    total: np.ndarray
+    of_span: np.ndarray
+
+
+def begin_back(weights: Weights, batch: Batch, input_grad: bool) -> Going:
+    """What a backward pass begins with."""
+    dtype, cell = weights.parameters.dtype, cell_of(weights)
+    numbers, factors = layout_numbers(cell, weights[4:]), Factors(cell.factors, dtype.name)
+    panels = WORKSPACE.take(back_panels_size(factors, numbers), dtype)
+    pack_back(factors, weights.parameters, numbers, panels, input_grad)
+    d_units = _room(back_shapes(weights, batch.rows, len(batch.order), input_grad)[-1], dtype)
+    d_units.fill(0)
+    total = np.zeros(weights.parameters.shape, dtype)
+    return Going(panels, d_units, total, total if in_one_span(batch.rows) else np.zeros_like(total))
+
+
+def piece_back(
+    saved: Saved, going: Going, d_out: np.ndarray, d_states: States, input_grad: int, d_x: np.ndarray,
+    d_shown: np.ndarray | None, blocks: int, last: bool,
+) -> States:  # fmt: skip
+    """The backward pass over a piece of a batch; returns gradients of its first states, and uses up its record.
+
+    Writes d_x (N, I), or adds to it: see `backward_stack`. ``blocks`` are those before it in the batch; ``last`` tells
+    whether it is the last that the pass goes over.
+    """
+    weights, batch, out = saved.weights, saved.batch, saved.out
+    shapes, dtype = back_shapes(weights, batch.rows, len(batch.order), False), out.dtype
+    d_between, d_projected = _room(shapes[0], dtype), _room(shapes[4], dtype)
+    d_first = States(np.empty(shapes[2], dtype), np.empty(shapes[3], dtype), True)
+    workers, shown, d_units = _workers(weights, batch), address_of(d_shown), going.d_units
+
+    given = _given("backward", saved)
+    rest = (going.panels, d_out, *d_states, d_between, input_grad, d_x, *d_first[:2], d_projected, d_units)
+    divide(batch, workers, workers, lambda first, last: call_backward(*given, out, shown, first, last, *rest))
+
+    given = _given("gradients", saved)
+    product = partial(call_gradients, *given, out, shown, d_projected, d_units, last, *going[2:], blocks)
+    threads.run([partial(product, part, workers) for part in range(workers)], workers)
+    for array in (*saved.record, d_between, d_projected):
+        WORKSPACE.give(array)
+    return d_first
+
+
+def end_back(going: Going) -> np.ndarray:
+    """The gradient of the parameters; uses up what the pass took along."""
+    if going.of_span is not going.total:
+        going.total[...] += going.of_span
+    WORKSPACE.give(going.panels)
+    WORKSPACE.give(going.d_units)
+    return going.total
+
+
 def replay_back(
     saved: Saved, d_out: np.ndarray, d_states: States, input_grad: bool, d_shown: np.ndarray | None = None
 ) -> BackResults:
     """Gradients of the data, the first states and the parameters. Uses up the record. Symbols have no gradient."""
-    weights, batch, out = saved.weights, saved.batch, saved.out
-    shapes, dtype = back_shapes(weights, batch.rows, len(batch.order), input_grad), out.dtype
-    d_between, d_projected, d_units = [_room(shape, dtype) for shape in (shapes[0], *shapes[4:])]
-    d_x, d_h_0, d_others_0 = [np.empty(shape, dtype) for shape in shapes[1:4]]
-    numbers = layout_numbers(cell_of(weights), weights[4:])
-    factors = Factors(cell_of(weights).factors, dtype.name)
-    panels = WORKSPACE.take(back_panels_size(factors, numbers), dtype)
-    pack_back(factors, weights.parameters, numbers, panels, input_grad)
-    gradient = np.zeros(weights.parameters.shape, dtype)
-    workers = _workers(weights, batch)
-    shown = address_of(d_shown)
-
-    given = _given("backward", saved)
-    rest = (panels, d_out, *d_states, d_between, input_grad, d_x, d_h_0, d_others_0, d_projected, d_units)
-    divide(batch, workers, workers, lambda first, last: call_backward(*given, out, shown, first, last, *rest))
-
-    given = _given("gradients", saved)
-    product = partial(call_gradients, *given, out, shown, d_projected, d_units)
-    threads.run([partial(product, part, workers, gradient) for part in range(workers)], workers)
-    for array in (*saved.record, d_between, d_projected, d_units, panels):
-        WORKSPACE.give(array)
-    return BackResults(d_x, d_h_0, d_others_0, gradient)
+    weights, batch = saved.weights, saved.batch
+    going = begin_back(weights, batch, input_grad)
+    d_x = np.empty((batch.rows if input_grad else 0, weights.input_size), d_out.dtype)
+    d_first = piece_back(saved, going, d_out, d_states, int(input_grad), d_x, d_shown, 0, True)
+    return BackResults(d_x, d_first.h, d_first.others, end_back(going))

@@ -79,9 +79,19 @@ def _shortened(scale):
     return number[0]
 
 
-@inner
 def put_heads(factors, words, row, step, k, left, target, at, j, vectors):
     """What vector j of a panel of int8 begins with, of the rows of `as_words` from ``row`` on; returns what follows."""
+    raise NotImplementedError
+
+
+@overload(put_heads)
+def _put_heads(factors, words, row, step, k, left, target, at, j, vectors):
+    if factors.kind != "int8":
+        return lambda factors, words, row, step, k, left, target, at, j, vectors: at
+    return _put_heads_of_bytes
+
+
+def _put_heads_of_bytes(factors, words, row, step, k, left, target, at, j, vectors):
     lanes = width(factors)
     for unit in range(lanes):
         for head in range(HEAD):

@@ -18,13 +18,16 @@ from .._jit import by_address, inner, jit
 from ..batch import Batch, Record, States
 from ..cells.cell import Cell
 from ..cells.parameters import Weights, layout_numbers, weights_of
-from ..simd.memory import address, integers_at, keep_alive, pointer, put_integers
+from ..packing.checks import INT64, is_index_at, outside_of
+from ..packing.objects import address_of as data_of
+from ..packing.objects import data_at, dtype_at, is_array, is_array_like, length_at, pointer_at
+from ..simd.memory import address, integers_at, keep_alive, memory, pointer, put_integers
 from ..simd.modes import call_kernel
 from .factors import Factors, factors_of
 from .panels import pack_forward
 from .products import begin_products, end_products
 from .scan import forward_stack
-from .scan_back import backward_stack, weight_gradients
+from .scan_back import Sums, backward_stack, weight_gradients
 from .symbols import gather_of
 from .table import PASSES, enter
 from .tile import tile_of
@@ -41,6 +44,7 @@ __all__ = [
     "kernel",
     "make_all",
     "packed_weights",
+    "run_padded",
     "weights_block",
 ]
 
@@ -58,7 +62,7 @@ class _Header(NamedTuple):
     bias: int
     heads: int
     reverse: int
-    #: of the batch: (N, I) or (N,) symbols, N, whether they are symbols, (T,), T, (B,), B
+    #: of the batch: (N, I) or (N,) symbols, N, whether they are symbols, (T,), T, (B,), B, and the steps before these
     data: int
     rows: int
     symbols: int
@@ -66,6 +70,7 @@ class _Header(NamedTuple):
     steps: int
     order: int
     sequences: int
+    since: int
     #: the initial states, and whether there are any
     h_0: int
     others_0: int
@@ -108,6 +113,7 @@ class _Backward(NamedTuple):
     #: whether gradients of the last states are given
     given: int
     d_between: int
+    #: 1 if the gradient of the input is wanted, 2 if it is to be added to what is there, else 0
     input_grad: int
     d_x: int
     d_h_0: int
@@ -123,53 +129,53 @@ class _Gradients(NamedTuple):
     parts: int
     d_projected: int
     d_units: int
-    gradient: int
+    #: whether it is the last piece of the batch
+    last: int
+    #: `Sums`
+    total: int
+    of_span: int
+    blocks: int
 
 
 _HEAD = len(_Header._fields)
 _FORWARD, _BACKWARD, _GRADIENTS = len(_Forward._fields), len(_Backward._fields), len(_Gradients._fields)
 #: integers of a block of the forward pass
 FORWARD_BLOCK = _HEAD + _FORWARD
-_EVERYTHING = 1 << 40  # the length of arrays of which only the address is known: they are not indexed beyond their end
-
-
-@inner
-def _array(at, number, size):
-    return carray(pointer(at, number), size)
 
 
 @inner
 def _batch(head, number):
     integer = np.int64(0)
     return Batch(
-        _array(head.data, number, _EVERYTHING),
-        _array(head.batch_sizes, integer, head.steps),
-        _array(head.order, integer, head.sequences),
+        memory(head.data, number),
+        carray(pointer(head.batch_sizes, integer), head.steps),
+        carray(pointer(head.order, integer), head.sequences),
         head.rows,
         head.symbols != 0,
+        head.since,
     )
 
 
 @inner
 def _states(h, others, given, number):
-    return States(_array(h, number, _EVERYTHING), _array(others, number, _EVERYTHING), given != 0)
+    return States(memory(h, number), memory(others, number), given != 0)
 
 
 @inner
 def _record(head, number):
     return Record(
-        _array(head.gates, number, _EVERYTHING),
-        _array(head.cells, number, _EVERYTHING),
-        _array(head.outputs, number, _EVERYTHING),
-        _array(head.unprojected, number, _EVERYTHING),
+        memory(head.gates, number),
+        memory(head.cells, number),
+        memory(head.outputs, number),
+        memory(head.unprojected, number),
     )
 
 
 @inner
 def _weights(kind, head, number):
     return kind(
-        _array(head.parameters, number, _EVERYTHING), _array(head.panels, number, _EVERYTHING),
-        _array(head.panels, number, _EVERYTHING), 0, head.input_size, head.hidden_size, head.output_size,
+        memory(head.parameters, number), memory(head.panels, number),
+        memory(head.panels, number), 0, head.input_size, head.hidden_size, head.output_size,
         head.num_layers, head.num_directions, head.bias, head.heads, head.reverse,
     )  # fmt: skip
 
@@ -183,8 +189,8 @@ def _forward_kernel(kind, number):
         forward_stack(
             weights, _batch(head, number), call.first, call.last,
             _states(head.h_0, head.others_0, head.given, number), head.drop, head.keep != 0, _record(head, number),
-            _array(head.out, number, _EVERYTHING), head.shown, _array(call.h_n, number, _EVERYTHING),
-            _array(call.others_n, number, _EVERYTHING), call.turn,
+            memory(head.out, number), head.shown, memory(call.h_n, number),
+            memory(call.others_n, number), call.turn,
         )  # fmt: skip
         end_products(factors_of(weights))
 
@@ -198,13 +204,13 @@ def _backward_kernel(kind, number):
         weights = _weights(kind, head, number)
         begin_products(factors_of(weights))
         backward_stack(
-            weights, _array(call.panels, number, _EVERYTHING), _batch(head, number), call.first,
+            weights, memory(call.panels, number), _batch(head, number), call.first,
             call.last, _states(head.h_0, head.others_0, head.given, number), head.drop, _record(head, number),
-            _array(head.out, number, _EVERYTHING), _array(call.d_out, number, _EVERYTHING), head.shown,
-            _states(call.d_h_n, call.d_others_n, call.given, number), _array(call.d_between, number, _EVERYTHING),
-            call.input_grad != 0, _array(call.d_x, number, _EVERYTHING),
-            _states(call.d_h_0, call.d_others_0, 1, number), _array(call.d_projected, number, _EVERYTHING),
-            _array(call.d_units, number, _EVERYTHING),
+            memory(head.out, number), memory(call.d_out, number), head.shown,
+            _states(call.d_h_n, call.d_others_n, call.given, number), memory(call.d_between, number),
+            call.input_grad, memory(call.d_x, number),
+            _states(call.d_h_0, call.d_others_0, 1, number), memory(call.d_projected, number),
+            memory(call.d_units, number),
         )  # fmt: skip
         end_products(factors_of(weights))
 
@@ -219,9 +225,10 @@ def _gradients_kernel(kind, number):
         begin_products(factors_of(weights))
         weight_gradients(
             weights, _batch(head, number), _states(head.h_0, head.others_0, head.given, number),
-            head.drop, _record(head, number), _array(head.out, number, _EVERYTHING),
-            _array(call.d_projected, number, _EVERYTHING), _array(call.d_units, number, _EVERYTHING), call.part,
-            call.parts, _array(call.gradient, number, _EVERYTHING),
+            head.drop, _record(head, number), memory(head.out, number),
+            memory(call.d_projected, number), memory(call.d_units, number), call.part,
+            call.parts, call.last != 0,
+            Sums(memory(call.total, number), memory(call.of_span, number), call.blocks),
         )  # fmt: skip
         end_products(factors_of(weights))
 
@@ -299,7 +306,9 @@ def _place(drop):
 
 
 @inner
-def _head(parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, drop, keep, record, out, shown):
+def _head(
+    parameters, panels, sizes, data, batch_sizes, order, since, h_0, others_0, given, drop, keep, record, out, shown
+):  # fmt: skip
     gates, cells, outputs, unprojected = record
     return _Header(
         parameters=address(parameters, 0),
@@ -319,6 +328,7 @@ def _head(parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, gi
         steps=batch_sizes.size,
         order=address(order, 0),
         sequences=order.size,
+        since=since,
         h_0=address(h_0, 0),
         others_0=address(others_0, 0),
         given=int(given),
@@ -336,7 +346,7 @@ def _head(parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, gi
 # Arguments are plain arrays and numbers: a named tuple costs as much to unbox as ten arrays. In all of them
 
 # - weights:  parameters, panels, sizes
-# - batch:    data (N, I) or symbols (N,), batch_sizes (T,), order (B,)
+# - batch:    data (N, I) or symbols (N,), batch_sizes (T,), order (B,); in training, the steps before these
 # - states:   h_0 (L * D, B, P), others_0 (S - 1, L * D, B, H), given
 # - shown:    the address of (S - 1, N, D * H) states, or their gradient; 0 for none
 # - drop:     see `drop_of`
@@ -350,7 +360,7 @@ def call_inference(
 ):  # fmt: skip
     """Run the forward pass for the sequences ``first`` to ``last``; writes their part of out, h_n and others_n."""
     head = _head(
-        parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, 0, False,
+        parameters, panels, sizes, data, batch_sizes, order, 0, h_0, others_0, given, 0, False,
         (data, data, data, data), out, shown,
     )  # fmt: skip
     _run(kernel, head, _Forward(first=first, last=last, h_n=address(h_n, 0), others_n=address(others_n, 0), turn=0))
@@ -358,12 +368,12 @@ def call_inference(
 
 @jit
 def call_forward(
-    kernel, parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, drop, gates, cells,
-    outputs, unprojected, first, last, out, shown, h_n, others_n,
+    kernel, parameters, panels, sizes, data, batch_sizes, order, since, h_0, others_0, given, drop, gates,
+    cells, outputs, unprojected, first, last, out, shown, h_n, others_n,
 ):  # fmt: skip
     """As `call_inference`, with dropout, and writes their part of the record."""
     head = _head(
-        parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, _place(drop), True,
+        parameters, panels, sizes, data, batch_sizes, order, since, h_0, others_0, given, _place(drop), True,
         (gates, cells, outputs, unprojected), out, shown,
     )  # fmt: skip
     _run(kernel, head, _Forward(first=first, last=last, h_n=address(h_n, 0), others_n=address(others_n, 0), turn=0))
@@ -371,13 +381,13 @@ def call_forward(
 
 @jit
 def call_backward(
-    kernel, parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, drop, gates, cells,
-    outputs, unprojected, out, shown, first, last, back_panels, d_out, d_h_n, d_others_n, d_given, d_between,
+    kernel, parameters, panels, sizes, data, batch_sizes, order, since, h_0, others_0, given, drop, gates,
+    cells, outputs, unprojected, out, shown, first, last, back_panels, d_out, d_h_n, d_others_n, d_given, d_between,
     input_grad, d_x, d_h_0, d_others_0, d_projected, d_units,
 ):  # fmt: skip
     """Run the backward pass for the sequences ``first`` to ``last``: see `backward_stack`."""
     head = _head(
-        parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, _place(drop), True,
+        parameters, panels, sizes, data, batch_sizes, order, since, h_0, others_0, given, _place(drop), True,
         (gates, cells, outputs, unprojected), out, shown,
     )  # fmt: skip
     call = _Backward(
@@ -401,12 +411,12 @@ def call_backward(
 
 @jit
 def call_gradients(
-    kernel, parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, drop, gates, cells,
-    outputs, unprojected, out, shown, d_projected, d_units, part, parts, gradient,
+    kernel, parameters, panels, sizes, data, batch_sizes, order, since, h_0, others_0, given, drop, gates,
+    cells, outputs, unprojected, out, shown, d_projected, d_units, last, total, of_span, blocks, part, parts,
 ):  # fmt: skip
     """Run part ``part`` of ``parts`` of the gradients of the weights: see `weight_gradients`."""
     head = _head(
-        parameters, panels, sizes, data, batch_sizes, order, h_0, others_0, given, _place(drop), True,
+        parameters, panels, sizes, data, batch_sizes, order, since, h_0, others_0, given, _place(drop), True,
         (gates, cells, outputs, unprojected), out, shown,
     )  # fmt: skip
     call = _Gradients(
@@ -414,65 +424,142 @@ def call_gradients(
         parts=parts,
         d_projected=address(d_projected, 0),
         d_units=address(d_units, 0),
-        gradient=address(gradient, 0),
+        last=int(last),
+        total=address(total, 0),
+        of_span=address(of_span, 0),
+        blocks=blocks,
     )
     _run(kernel, head, call)
 
 
-# The smaller a batch, the more do arguments count: what follows from the weights may be told by one integer.
+# The smaller a batch, the more do arguments count. What follows from the weights may be told by one integer; and arrays
+# by the addresses of the objects, which compiled code looks at itself, in a tenth of the time that Python takes.
 
 
-def weights_block(weights: Weights) -> np.ndarray:
-    """What `call_few` takes the address of, for who keeps it and the weights: kernel, head of a block, turn."""
+def weights_block(weights: Weights, symbols: bool) -> np.ndarray:
+    """What `call_few` takes the address of, for who keeps it and the weights: see `_OfWeights`."""
     parameters, panels, _, _, *sizes = weights
-    return np.array([kernel("forward", weights), address_of(parameters), address_of(panels), *sizes, 0])
+    at = address_of(parameters), address_of(panels)
+    of_calls = symbols, id(np.ndarray), id(INT64), 0
+    return np.array(_OfWeights._make((kernel("forward", weights, symbols), *at, *sizes, *of_calls)), np.int64)
 
 
-#: how many integers these are, the last of which is the turn
-_OF_WEIGHTS = 12
+class _OfWeights(NamedTuple):
+    """What `call_few` reads."""
+
+    kernel: int
+    parameters: int
+    panels: int
+    input_size: int
+    hidden_size: int
+    output_size: int
+    num_layers: int
+    num_directions: int
+    bias: int
+    heads: int
+    reverse: int
+    #: whether rows are symbols
+    symbols: int
+    #: the class of arrays, and the dtype of integers, as objects
+    array: int
+    integer: int
+    #: as in `_Forward`
+    turn: int
+
+
+_OF_WEIGHTS = len(_OfWeights._fields)
 
 
 @jit
-def call_few(weights_at, data, steps, sequences, h_0, others_0, given, out, h_n, others_n):
-    """Run the forward pass over ``steps`` steps of all the sequences, a padded batch of rows (N, I)."""
-    (kernel, parameters, panels, inputs, units, outputs, layers, directions, bias, heads, reverse, turn) = integers_at(
-        weights_at, _OF_WEIGHTS
-    )
-    batch_sizes, order = np.full(steps, sequences), np.arange(sequences)
+def call_few(weights_at, data, rows, sequences, batch_sizes, order, ranks, h_0, others_0, out, h_n, others_n):
+    """Run the forward pass over all of a batch, if it is just as kernels take it; returns whether it is.
+
+    weights_at : the address of a `weights_block`
+    data : (N, I) or (N,) symbols, with as many axes before these as there may be; the caller has looked at the shape
+    rows, sequences : N and B
+    batch_sizes, order, ranks : the index arrays of a packed batch; all 0 for a padded one
+    h_0, others_0 : as h_n and others_n, or both 0 for zeros
+    out, h_n, others_n : C-contiguous arrays to be written; the last is the same as h_n if the cell has one state
+
+    All but the first and the counts are addresses of objects, which the caller keeps.
+    """
+    of = _OfWeights(*integers_at(weights_at, _OF_WEIGHTS))
+    if of.symbols:
+        if not is_array(data, of.array, of.integer):
+            return False
+        if outside_of(carray(pointer_at(data, np.int64(0)), rows), of.input_size) >= 0:
+            return False
+    elif not is_array(data, of.array, dtype_at(out)):
+        return False
+    given = h_0 != 0
+    if given and not (is_array_like(h_0, h_n) and is_array_like(others_0, others_n)):
+        return False
+    h_at, others_at = (data_at(h_0), data_at(others_0)) if given else (0, 0)
+    data_of, out_of, h_n_of, others_n_of = data_at(data), data_at(out), data_at(h_n), data_at(others_n)
+    if batch_sizes == 0:
+        run_padded(weights_at, rows // sequences, sequences, data_of, h_at, others_at, out_of, h_n_of, others_n_of)
+        return True
+    if not is_index_at(batch_sizes, order, ranks, rows, of.array, of.integer):
+        return False
+    _run_few(
+        weights_at, of, rows, length_at(batch_sizes), data_at(batch_sizes), sequences, data_at(order), data_of, h_at,
+        others_at, out_of, h_n_of, others_n_of,
+    )  # fmt: skip
+    return True
+
+
+@inner
+def run_padded(weights_at, steps, sequences, data, h_0, others_0, out, h_n, others_n):
+    """As `call_few` with a padded batch, without a look at it: all are addresses of data."""
+    made = np.empty(steps + sequences, np.int64)
+    made[:steps] = sequences
+    for i in range(sequences):
+        made[steps + i] = i
+    _run_few(
+        weights_at, _OfWeights(*integers_at(weights_at, _OF_WEIGHTS)), steps * sequences, steps, address(made, 0),
+        sequences, address(made, steps), data, h_0, others_0, out, h_n, others_n,
+    )  # fmt: skip
+    keep_alive((made,))
+
+
+@inner
+def _run_few(
+    weights_at, of, rows, steps, batch_sizes, sequences, order, data, h_0, others_0, out, h_n, others_n
+):  # fmt: skip
     head = _Header(
-        parameters=parameters,
-        panels=panels,
-        input_size=inputs,
-        hidden_size=units,
-        output_size=outputs,
-        num_layers=layers,
-        num_directions=directions,
-        bias=bias,
-        heads=heads,
-        reverse=reverse,
-        data=address(data, 0),
-        rows=steps * sequences,
-        symbols=0,
-        batch_sizes=address(batch_sizes, 0),
+        parameters=of.parameters,
+        panels=of.panels,
+        input_size=of.input_size,
+        hidden_size=of.hidden_size,
+        output_size=of.output_size,
+        num_layers=of.num_layers,
+        num_directions=of.num_directions,
+        bias=of.bias,
+        heads=of.heads,
+        reverse=of.reverse,
+        data=data,
+        rows=rows,
+        symbols=of.symbols,
+        batch_sizes=batch_sizes,
         steps=steps,
-        order=address(order, 0),
+        order=order,
         sequences=sequences,
-        h_0=address(h_0, 0),
-        others_0=address(others_0, 0),
-        given=int(given),
+        since=0,
+        h_0=h_0,
+        others_0=others_0,
+        given=int(h_0 != 0),
         drop=0,
         keep=0,
         gates=0,
         cells=0,
         outputs=0,
         unprojected=0,
-        out=address(out, 0),
+        out=out,
         shown=0,
     )
-    call = _Forward(first=0, last=sequences, h_n=address(h_n, 0), others_n=address(others_n, 0), turn=turn)
-    put_integers(weights_at + 8 * (_OF_WEIGHTS - 1), (1 - turn,))
-    _run(kernel, head, call)
-    keep_alive((batch_sizes, order))
+    call = _Forward(first=0, last=sequences, h_n=h_n, others_n=others_n, turn=of.turn)
+    put_integers(weights_at + 8 * (_OF_WEIGHTS - 1), (1 - of.turn,))
+    _run(of.kernel, head, call)
 
 
 # A block may also be made beforehand, of arrays that a pass reads and writes again and again.
@@ -480,7 +567,7 @@ def call_few(weights_at, data, steps, sequences, h_0, others_0, given, out, h_n,
 
 def address_of(array: np.ndarray | None) -> int:
     """The address of an array, which is kept by who calls; 0 if there is none."""
-    return 0 if array is None or not array.size else array.ctypes.data
+    return data_of(array) if array is not None and array.size else 0
 
 
 def inference_block(
@@ -492,7 +579,7 @@ def inference_block(
     of_weights = address_of(parameters), address_of(panels), *sizes
     of_batch = (
         address_of(batch.data), batch.rows, int(batch.symbols), address_of(batch.batch_sizes), len(batch.batch_sizes),
-        address_of(batch.order), B,
+        address_of(batch.order), B, batch.since,
     )  # fmt: skip
     of_states = address_of(states.h), address_of(states.others), int(states.given)
     no_drop, no_tape = (0,), (0,) * (1 + len(Record._fields))

@@ -19,7 +19,7 @@ from ..simd.memory import address, clear, copy
 from ..simd.modes import put_back_mode, take_mode
 from .factor_rows import put_across
 from .factor_weights import as_words, put_heads
-from .factors import deep, factors_of, is_int8, parts_of, place_of_word, words_of
+from .factors import deep, factors_of, parts_of, place_of_word, words_of
 from .matrices import gate_columns, panel_count, panel_vectors, plain_columns
 
 __all__ = [
@@ -250,8 +250,7 @@ def _pack_vector(factors, source, first, step, k, columns, p, j, column, target,
     at += p * columns.vectors * lanes * deep(factors, k)
     row = first + (p * columns.per_panel + column) * step
     left = columns.total - p * columns.per_panel - (j * lanes if columns.adjacent else 0)
-    if is_int8(factors):
-        at = put_heads(factors, source, row, step, k, left, target, at, j, vectors)
+    at = put_heads(factors, source, row, step, k, left, target, at, j, vectors)
     for part in range(parts_of(factors)):
         for kk in range(0, words, lanes):
             to = address(target, at + (place_of_word(factors, kk, part) * vectors + j) * lanes)

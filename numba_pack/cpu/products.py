@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from .._jit import inner, overload
 from ..simd.lanes import always_inline, size_of, width
+from ..simd.machine import MACHINE
 from .factor_rows import as_factors
 from .factors import deep, is_float, on_tiles, words_of
 from .matrices import VECTORS, Matrix, panel_count, panel_vectors
@@ -36,8 +37,9 @@ __all__ = [
 
 #: most terms of a sum, before it is added to the sum of those before it
 MOST_TERMS = 512
-#: panels up to this size in all are read two at a time: from a farther cache, two streams are slower than one
-NEAR_BYTES = 1 << 16
+#: panels up to this size in all are read two at a time: from a farther cache, two streams are slower than one. But of
+#: narrower vectors the sums of one panel wait for each other longer than for any cache
+NEAR_BYTES = 1 << 16 if MACHINE.register_bytes == 64 else 1 << 62
 #: most rows of a tile by its vectors, and of one of the matrix unit
 _ROWS = (0, *[most_rows(v) for v in range(1, VECTORS + 1)])
 _ROWS_ON_TILES = 32

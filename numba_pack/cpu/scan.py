@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import carray
 
-from .._jit import inner
+from .._jit import inner, overload
 from ..cells.parameters import (
     constants_of,
     factor,
@@ -89,6 +89,8 @@ class Steps(NamedTuple):
     places: np.ndarray
     #: (T + 1,) where they would begin if these sequences were alone; the last entry is their number of rows
     alone: np.ndarray
+    #: steps of the whole batch before the first of these: see `Batch`
+    since: int
 
 
 class Rows(NamedTuple):
@@ -104,9 +106,9 @@ class Rows(NamedTuple):
 
 
 @inner
-def steps_of(batch_sizes, first, last):
+def steps_of(batch, first, last):
     """The `Steps` of the sequences ``first`` to ``last`` of a sorted batch."""
-    T = 0
+    batch_sizes, T = batch.batch_sizes, 0
     while T < batch_sizes.size and batch_sizes[T] > first:
         T += 1
     numbers = np.empty(3 * T + 1, np.int64)  # in one array: for one step, what arrays cost counts
@@ -117,7 +119,7 @@ def steps_of(batch_sizes, first, last):
         places[t] = row + first
         alone[t + 1] = alone[t] + sizes[t]
         row += batch_sizes[t]
-    return Steps(sizes, places, alone)
+    return Steps(sizes, places, alone, batch.since)
 
 
 @inner
@@ -334,9 +336,19 @@ def _cell_rows(weights, d, t, r0, rows, before, out, unit, units):
             store_first(out.at + (r * out.step + u) * size, states[0], count)
 
 
-@inner
 def _factor_rows(weights, d, t, r0, rows, before):
     """The factor of the cell's `product`, of rows r0 to r0 + rows of step t, and the product with it."""
+    raise NotImplementedError
+
+
+@overload(_factor_rows)
+def _factor_rows_of_cell(weights, d, t, r0, rows, before):
+    if not weights.instance_class.cell.has_product:
+        return lambda weights, d, t, r0, rows, before: None
+    return _factor_rows_of_product
+
+
+def _factor_rows_of_product(weights, d, t, r0, rows, before):
     dtype, H = weights.parameters.dtype, weights.hidden_size
     size, sums = size_of(dtype), row_at(dtype, d.gates, t, r0)
     into = shifted(dtype, sums, d.factor * H)
@@ -407,8 +419,7 @@ def _step_rows(weights, d, t, r0, rows, before, k):
                 _cell_rows(weights, d, t, r0, rows, before, h, unit, units)
         normalise(weights, sums, d.norms, d.panels.gains, 0, rows, OF_STATE, d.keep)
     if not by_panels:
-        if has_product(weights):
-            _factor_rows(weights, d, t, r0, rows, before)
+        _factor_rows(weights, d, t, r0, rows, before)
         _cell_rows(weights, d, t, r0, rows, before, h, 0, H)
     if P != H:
         multiply_rows(factors, h, rows, H, d.room, d.panels.weight_hr, plain_columns(dtype, P), d.zeros, out)
@@ -447,7 +458,8 @@ def _scan(weights, d, steps, block_begins, drop, index, order, first):
             t = high - 1 - i if d.reverse else low + i
             previous = t + 1 if d.reverse else t - 1
             if noises_of(weights) and d.keep:
-                draw_noises(weights, drop, d.constants, index, t, order, first, sizes[t], d.noise, d.noise_apart)
+                number = steps.since + t
+                draw_noises(weights, drop, d.constants, index, number, order, first, sizes[t], d.noise, d.noise_apart)
             going_on = 0
             if 0 <= previous < T:
                 going_on = min(sizes[t], sizes[previous])
@@ -498,7 +510,7 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
     dtype = weights.parameters.dtype
     size = size_of(dtype)
     H, P, D = weights.hidden_size, weights.output_size, weights.num_directions
-    steps = steps_of(batch.batch_sizes, first, last)
+    steps = steps_of(batch, first, last)
     N, own, mine = batch.rows, steps.alone[-1], last - first
     H_padded, P_padded = padded(dtype, H), padded(dtype, P)
     scans, others_count = weights.num_layers * D, others_of(weights)

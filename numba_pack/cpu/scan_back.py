@@ -7,7 +7,8 @@ in place. What goes back over the input, to the state, and into the weights are 
     d_x = d_gates @ W_ih,   d_h = d_gates @ W_hh (of the step before),   d_W = d_gates.T @ [x or h]
 
 The first two are sums along a row, and so depend on that sequence alone. The third is a sum over all rows of the
-batch, always in their order: threads divide the rows of the weights among them, never the rows of the batch.
+batch, always in the order in which the scan comes to them: threads divide the rows of the weights among them, never
+the rows of the batch. So a batch may be gone over piece by piece, each with a call of both passes: ``checkpoints.py``.
 """
 
 from __future__ import annotations
@@ -79,13 +80,17 @@ from .scan import Rows, fix, give_states, row_at, steps_of, take_states
 from .shapes import row_width
 from .symbols import scatter, scatter_scratch
 
-__all__ = ["backward_stack", "weight_gradients"]
+__all__ = ["PIECE_ROWS", "SPAN_BLOCKS", "Sums", "backward_stack", "in_one_span", "weight_gradients"]
 
 # A gradient of the weights is a sum over all rows of the batch, which would lose its digits as one running sum. It is a
 # sum of spans, each a sum of blocks, whose order and ends do not depend on threads.
 #: rows whose products are summed at a time
 BLOCK_ROWS = 128
-SPAN_ROWS = 128 * BLOCK_ROWS
+#: blocks of a span
+SPAN_BLOCKS = 128
+SPAN_ROWS = SPAN_BLOCKS * BLOCK_ROWS
+#: after so many rows a step begins with a block of its own, where a batch may be divided into pieces
+PIECE_ROWS = 16 * BLOCK_ROWS
 #: rows ahead of which a linear scan has the cache fetch what it will read
 AHEAD = 8
 #: vectors whose rows are summed side by side: a cache line alone of each row would be waited for
@@ -140,12 +145,12 @@ class BackDirection(NamedTuple):
     noise: Matrix
     noise_apart: int
     #: (., B, H') gradients of the unit weights, then of gains and of the biases beside them, each sequence's own: where
-    #: the first is summed over a block of steps, where over a span of blocks, where over all; and bytes to the next, of
-    #: the first two, of this
+    #: the first is summed over a block of steps, where over a span of blocks, where over all spans before; the elements
+    #: that are these sequences', and bytes to the next
     d_units_block: int
     d_units_span: int
     d_units: int
-    d_units_near: int
+    d_units_count: int
     d_units_apart: int
     #: a row of zeros
     zeros: Matrix
@@ -215,8 +220,8 @@ def _back_cell_rows(weights, d, t, rows, going_on, unit, units, only_product):
             gates, d_units = parted(both, gates_of(weights))
             store_gates(at, H * size, count, gates)
             sums_at = d.d_units_block + (r * padded(dtype, H) + u) * size
-            so_far = load_each(dtype, sums_at, d.d_units_near, units_of(weights))
-            store_each(sums_at, d.d_units_near, added(so_far, d_units))
+            so_far = load_each(dtype, sums_at, d.d_units_apart, units_of(weights))
+            store_each(sums_at, d.d_units_apart, added(so_far, d_units))
             if P == H:
                 store(carried, d_states[0])
             store_each(others_at, d.d_others_apart, without_first(d_states))
@@ -251,8 +256,8 @@ def _fetch_row(weights, d, t, r, rows, going_on):
 def _normalise_back(weights, d, t, rows, kind, d_sums):
     """See `normalise_back`: of all rows of step t."""
     gates = row_at(weights.parameters.dtype, d.gates, t, 0)
-    d_gains = d.d_units_block + units_of(weights) * d.d_units_near
-    normalise_back(weights, gates, d.norms, d.gains, rows, kind, d_sums, d_gains, d.d_units_near)
+    d_gains = d.d_units_block + units_of(weights) * d.d_units_apart
+    normalise_back(weights, gates, d.norms, d.gains, rows, kind, d_sums, d_gains, d.d_units_apart)
 
 
 @inner
@@ -271,16 +276,12 @@ def _back_product_rows(weights, d, t, rows, going_on):
 @inner
 def _close_block(weights, d, last):
     """Add the gradients of unit weights of a block of steps to those of its span; with ``last`` those to all."""
-    dtype = weights.parameters.dtype
-    count = d.d_units_near // size_of(dtype)
+    dtype, count = weights.parameters.dtype, d.d_units_count
     for vector in range(units_of(weights) + 2 * products_of_tape(weights)):
-        of_block = d.d_units_block + vector * d.d_units_near
-        of_span, total = d.d_units_span + vector * d.d_units_near, d.d_units + vector * d.d_units_apart
-        _add(dtype, of_span, of_block, count)
-        clear(of_block, d.d_units_near)
+        apart = vector * d.d_units_apart
+        _move(dtype, d.d_units_span + apart, d.d_units_block + apart, count)
         if last:
-            _add(dtype, total, of_span, count)
-            clear(of_span, d.d_units_near)
+            _move(dtype, d.d_units + apart, d.d_units_span + apart, count)
 
 
 @inner
@@ -329,10 +330,11 @@ def _scan_back(weights, d, steps, drop, index, order, first):
         following, before = (t - 1, t + 1) if d.reverse else (t + 1, t - 1)
         ready = min(sizes[t], sizes[following]) if 0 <= following < T else 0  # rows whose next step has been done
         going_on = min(sizes[t], sizes[before]) if 0 <= before < T else 0  # rows that have a step before
-        if t // BLOCK_ROWS != following // BLOCK_ROWS:
-            _close_block(weights, d, t // SPAN_ROWS != following // SPAN_ROWS)
+        number, number_after = steps.since + t, steps.since + following
+        if number // BLOCK_ROWS != number_after // BLOCK_ROWS:
+            _close_block(weights, d, number // SPAN_ROWS != number_after // SPAN_ROWS)
         if noises_of(weights):
-            draw_noises(weights, drop, d.constants, index, t, order, first, sizes[t], d.noise, d.noise_apart)
+            draw_noises(weights, drop, d.constants, index, number, order, first, sizes[t], d.noise, d.noise_apart)
         if P != H or has_product(weights) or k == 0 or d.mask.at != 0 or normed(weights):
             if ready > 0:
                 _carry_back(weights, d, following, 0, ready)
@@ -350,16 +352,15 @@ def _scan_back(weights, d, steps, drop, index, order, first):
             continue
         d_gates = row_at(dtype, d.gates, max(0, min(following, T - 1)), 0)
         d_gates = as_factors(factors, d_gates, ready, k, d.room)
-        count, number = panel_count(columns), panels_at_once(factors, ready, k, columns)
-        groups = (count + number - 1) // number
+        count, at_once = panel_count(columns), panels_at_once(factors, ready, k, columns)
+        groups = (count + at_once - 1) // at_once
         for n in range(groups):
-            p = there_and_back(n, groups, t) * number
-            next_p = min(p + number, count)
+            p = there_and_back(n, groups, t) * at_once
+            next_p = min(p + at_once, count)
             if ready > 0:
                 multiply_panels(factors, p, next_p, d_gates, 1, ready, k, d.panels.weight_hh, columns, d.d_h, d.d_h)
             unit, units = p * columns.per_panel, (next_p - p) * columns.per_panel
             _back_cell_rows(weights, d, t, sizes[t], going_on, unit, units, False)
-    _close_block(weights, d, True)
     for t in range(T):  # the first step of each sequence
         before = t + 1 if d.reverse else t - 1
         going_on = min(sizes[t], sizes[before]) if 0 <= before < T else 0
@@ -427,15 +428,16 @@ def backward_stack(
 
     ``panels`` are those of `pack_back`, ``out`` and ``tape`` those of `forward_stack`, whose gates become gradients.
     Reads d_out (N, D * P), ``d_shown`` (S - 1, N, D * H), an address that may be 0, and ``d_states``, the gradients of
-    the last states. Writes those sequences' part of d_x (N, I), with ``input_grad``, of ``d_hx``, the gradients of the
-    first states, of d_projected (L * D, N, P) and of d_units (L * D, ., B, H'), the gradients of unit weights, and of
-    gains and the biases beside them, each sequence's own. ``d_between``, (L - 1 or 2, N, D * P), is for the gradients
-    between layers.
+    the last states. Writes those sequences' part of d_x (N, I), unless ``input_grad`` is 0, or adds to it, if that is
+    2, of ``d_hx``, the gradients of the first states, and of d_projected (L * D, N, P). Adds to that of d_units
+    (L * D, 3, ., B, H'), zeros at first, the gradients of unit weights, and of gains and the biases beside them, each
+    sequence's own: sums over a block of steps, over a span of blocks and over the spans before. ``d_between``,
+    (L - 1 or 2, N, D * P), is for the gradients between layers.
     """
     dtype = weights.parameters.dtype
     size = size_of(dtype)
     H, P, D = weights.hidden_size, weights.output_size, weights.num_directions
-    steps = steps_of(batch.batch_sizes, first, last)
+    steps = steps_of(batch, first, last)
     N, mine = batch.rows, last - first
     H_padded, P_padded = padded(dtype, H), padded(dtype, P)
     W = row_width(weights, True)
@@ -452,8 +454,6 @@ def backward_stack(
     clear(address(zeros, 0), zeros.size * size)
     made = aligned(dtype, fixed_of(weights) * H_padded)
     vectors = units_of(weights) + 2 * products_of_tape(weights)
-    unit_sums = aligned(dtype, 2 * vectors * mine * H_padded)
-    clear(address(unit_sums, 0), unit_sums.size * size)
 
     room = aligned(dtype, _room_size(weights, steps))
 
@@ -482,9 +482,7 @@ def backward_stack(
             mask_at = address(mask, 0) if mask.size else 0
             forward = forward_panels(weights, layer, direction)
             fix(weights, forward.units, address(made, 0))
-            for vector in range(vectors):
-                row = (index * vectors + vector) * batch.order.size + first
-                clear(address(d_units, row * H_padded), mine * H_padded * size)
+            of_units, sums = batch.order.size * H_padded, 3 * index  # elements of a vector, and the first of the sums
             d = BackDirection(
                 back_panels(weights, panels, layer, direction),
                 forward.units,
@@ -511,18 +509,18 @@ def backward_stack(
                 Matrix(address(mask, mine * P_padded), P_padded),
                 Matrix(address(noise, 0), H_padded),
                 mine * H_padded * size,
-                address(unit_sums, 0),
-                address(unit_sums, vectors * mine * H_padded),
-                address(d_units, (index * vectors * batch.order.size + first) * H_padded),
-                mine * H_padded * size,
-                batch.order.size * H_padded * size,
+                address(d_units, sums * vectors * of_units + first * H_padded),
+                address(d_units, (sums + 1) * vectors * of_units + first * H_padded),
+                address(d_units, (sums + 2) * vectors * of_units + first * H_padded),
+                mine * H_padded,
+                of_units * size,
                 Matrix(address(zeros, 0), 0),
                 address(room, 0),
                 direction + weights.reverse == 1,
             )
             _scan_back(weights, d, steps, drop, index, batch.order, first)
             if layer > 0 or input_grad:
-                _input_back(weights, d, steps, d_source, direction == 1)
+                _input_back(weights, d, steps, d_source, direction == 1 or (layer == 0 and input_grad == 2))
             give_states(dtype, d_h, index, batch.order, first, d_hx.h, P)
             for other in range(others_count):
                 state = d_others[other * mine * H_padded : (other + 1) * mine * H_padded]
@@ -530,70 +528,118 @@ def backward_stack(
         if drops(drop) and layer > 0:
             drop_layer(drop, layer - 1, steps, batch.order, first, d_source, d_source)
         d_target = d_source
-    keep_alive((steps, h, d_h, d_others, d_unprojected, d_product, zeros, made, unit_sums, mask, noise, room))
+    keep_alive((steps, h, d_h, d_others, d_unprojected, d_product, zeros, made, mask, noise, room))
+
+
+class Sums(NamedTuple):
+    """Gradients of the parameters on their way, two vectors laid out like these: all are sums of spans of blocks."""
+
+    #: of the spans before
+    total: np.ndarray
+    #: of the span that the last block was of; the same array as ``total``, if all blocks are of one span
+    of_span: np.ndarray
+    #: how many blocks of the whole batch come before those of the batch at hand
+    blocks: int
 
 
 @inner
-def _add_products(factors, gates, factor, N, K, gate_count, units, turn, low, high, gradient, at, sums):
+def in_one_span(rows):
+    """Whether so many rows of a batch surely are: blocks may have fewer than they can."""
+    return 2 * rows <= SPAN_ROWS
+
+
+@inner
+def _blocks_of(batch_sizes):
+    """(., 2) the first row of each block of a batch, and its rows."""
+    N = 0
+    for size in batch_sizes:
+        N += size
+    found = np.empty((N // BLOCK_ROWS + N // PIECE_ROWS + 1, 2), np.int64)
+    blocks, begin, row = 0, 0, 0
+    for t in range(batch_sizes.size):
+        row += batch_sizes[t]
+        if row - begin >= PIECE_ROWS or t == batch_sizes.size - 1:
+            while begin < row:
+                found[blocks, 0], found[blocks, 1] = begin, min(BLOCK_ROWS, row - begin)
+                begin += found[blocks, 1]
+                blocks += 1
+    return found[:blocks]
+
+
+@inner
+def _closes(into, number, reverse):
+    """Whether a block is the last of its span, in the order in which a backward scan comes to them."""
+    last = SPAN_BLOCKS - 1 if reverse else 0
+    return address(into.of_span, 0) != address(into.total, 0) and (into.blocks + number) % SPAN_BLOCKS == last
+
+
+@inner
+def _add_products(factors, gates, factor, blocks, reverse, K, gate_count, units, turn, low, high, into, at, sums):
     """gradient (gates * H, K) += d_gates.T @ factor, in its rows of the units ``low`` to ``high`` of each gate.
 
-    ``factor`` gives each row's address; ``turn`` is how many gates the columns of d_gates are rotated by. The gradient
-    from ``sums`` on, unless that is `NONE`, += the sums of d_gates over the rows. Of each block they are made first:
-    they read it row by row, which brings it into the cache sooner than the products would, along its columns.
+    The gradient begins at ``at`` in ``into``, the `Sums`. ``factor`` gives each row's address; ``turn`` is how many
+    gates the columns of d_gates are rotated by; ``reverse`` whether the forward scan went backward in time. The
+    gradient from ``sums`` on, unless that is `NONE`, += the sums of d_gates over the rows. Of each block they are made
+    first: they read it row by row, which brings it into the cache sooner than the products would, along its columns.
     """
     columns = plain_columns(factors, K)
-    lanes, size = width(factors), size_of(factors)
-    panel = aligned(gradient.dtype, deep(factors, BLOCK_ROWS) * columns.vectors * lanes)
-    mine, count = (high - low) * K, high - low
-    of_span = aligned(gradient.dtype, gate_count * (mine + count) if N > SPAN_ROWS else 0)
+    lanes, size, count = width(factors), size_of(factors), high - low
+    panel = aligned(into.total.dtype, deep(factors, BLOCK_ROWS) * columns.vectors * lanes)
     of_columns = columns_size(factors, BLOCK_ROWS, count)  # of one gate
-    made = aligned(gradient.dtype, gate_count * of_columns)
-    for span in range(0, N, SPAN_ROWS):
-        target, apart, total, between = address(gradient, at + low * K), units * K, address(gradient, sums + low), units
-        if span > 0:
-            target, apart, total, between = address(of_span, 0), mine, address(of_span, gate_count * mine), count
-            clear(target, of_span.size * size)
-        for block in range(span, min(N, span + SPAN_ROWS), BLOCK_ROWS):
-            rows = min(BLOCK_ROWS, N - block)
-            of_block = Matrix(gates.at + block * gates.step * size, gates.step)
+    made = aligned(into.total.dtype, gate_count * of_columns)
+    for i in range(len(blocks)):
+        number = i if reverse else len(blocks) - 1 - i
+        block, rows = blocks[number, 0], blocks[number, 1]
+        of_block = Matrix(gates.at + block * gates.step * size, gates.step)
+        for gate in range(gate_count):
+            column = ((gate + turn) % gate_count) * units + low
+            d_gates = shifted(factors, of_block, column)
+            if sums != NONE:
+                _add_sums(factors, d_gates, rows, count, address(into.of_span, sums + gate * units + low))
+            columns_as_factors(factors, d_gates, rows, count, address(made, gate * of_columns))
+        for p in range(panel_count(columns)):
+            vectors, first = panel_vectors(columns, p, lanes), p * columns.per_panel
+            put_panel(factors, factor, block, rows, first * size, K - first, vectors, address(panel, 0))
+            left = plain_columns(factors, K - first if p == panel_count(columns) - 1 else columns.per_panel)
             for gate in range(gate_count):
                 column = ((gate + turn) % gate_count) * units + low
                 d_gates = shifted(factors, of_block, column)
-                if sums != NONE:
-                    _add_sums(factors, d_gates, rows, count, total + gate * between * size)
-                columns_as_factors(factors, d_gates, rows, count, address(made, gate * of_columns))
-            for p in range(panel_count(columns)):
-                vectors, first = panel_vectors(columns, p, lanes), p * columns.per_panel
-                put_panel(factors, factor, block, rows, first * size, K - first, vectors, address(panel, 0))
-                left = plain_columns(factors, K - first if p == panel_count(columns) - 1 else columns.per_panel)
-                for gate in range(gate_count):
-                    column = ((gate + turn) % gate_count) * units + low
-                    d_gates = shifted(factors, of_block, column)
-                    a, along = columns_of(factors, d_gates, rows, address(made, gate * of_columns))
-                    c = Matrix(target + (gate * apart + first) * size, K)
-                    add_product(factors, a, along, count, rows, address(panel, 0), left, c)
-        for gate in range(gate_count if span > 0 else 0):
-            _add(factors, address(gradient, at + (gate * units + low) * K), target + gate * mine * size, mine)
-            if sums != NONE:
-                _add(factors, address(gradient, sums + gate * units + low), total + gate * count * size, count)
-    keep_alive((panel, of_span, made))
+                a, along = columns_of(factors, d_gates, rows, address(made, gate * of_columns))
+                c = Matrix(address(into.of_span, at + (gate * units + low) * K + first), K)
+                add_product(factors, a, along, count, rows, address(panel, 0), left, c)
+        if _closes(into, number, reverse):
+            _close_span(factors, into, K, gate_count, units, low, high, at, sums)
+    keep_alive((panel, made))
 
 
 @inner
-def _add_by_heads(factors, of, gates, h, N, gate_count, turn, low, high, gradient, at, sums):
+def _close_span(dtype, into, K, gate_count, units, low, high, at, sums):
+    """Add what a span has summed to the total; the arguments are those of `_add_products`."""
+    for gate in range(gate_count):
+        row = at + (gate * units + low) * K
+        _move(dtype, address(into.total, row), address(into.of_span, row), (high - low) * K)
+        if sums != NONE:
+            row = sums + gate * units + low
+            _move(dtype, address(into.total, row), address(into.of_span, row), high - low)
+
+
+@inner
+def _add_by_heads(factors, of, gates, h, blocks, reverse, gate_count, turn, low, high, into, at, sums):
     """`_add_products` for weight_hh (., P / heads): units of each head have a part of h of their own."""
     H, part = of.hidden_size, of.output_size // of.heads
     for head in range(of.heads):
         first, last = max(low, head * H // of.heads), min(high, (head + 1) * H // of.heads)
         if first < last:
-            _add_products(factors, gates, h, N, part, gate_count, H, turn, first, last, gradient, at, sums)
-        for n in range(N if head + 1 < of.heads else 0):
+            _add_products(
+                factors, gates, h, blocks, reverse, part, gate_count, H, turn, first, last, into, at, sums
+            )  # fmt: skip
+        for n in range(h.size if head + 1 < of.heads else 0):
             h[n] += part * size_of(factors)
 
 
 @inner
-def _add(dtype, target, source, count):
-    """target[:count] += source[:count], at two addresses."""
+def _move(dtype, target, source, count):
+    """target[:count] += source[:count], at two addresses; the source becomes zeros."""
     for i in range(0, count, width(dtype)):
         at = i * size_of(dtype)
         store_first(
@@ -601,6 +647,7 @@ def _add(dtype, target, source, count):
             load_first(dtype, target + at, count - i) + load_first(dtype, source + at, count - i),
             count - i,
         )
+    clear(source, count * size_of(dtype))
 
 
 @inner
@@ -624,48 +671,44 @@ def _add_sums(dtype, rows_at, rows, count, target):
 
 
 @inner
-def _add_all_sums(dtype, gates, N, count, gradient, at):
-    """gradient[at : at + count] += the sums of the first columns of d_gates over all rows."""
-    size = size_of(dtype)
-    of_span = aligned(dtype, count if N > SPAN_ROWS else 0)
-    for span in range(0, N, SPAN_ROWS):
-        target = address(gradient, at)
-        if span > 0:
-            target = address(of_span, 0)
-            clear(target, count * size)
-        for block in range(span, min(N, span + SPAN_ROWS), BLOCK_ROWS):
-            of_block = Matrix(gates.at + block * gates.step * size, gates.step)
-            _add_sums(dtype, of_block, min(BLOCK_ROWS, N - block), count, target)
-        if span > 0:
-            _add(dtype, address(gradient, at), target, count)
+def _add_units(weights, index, d_units, B, low, high, gradient):
+    """The gradients of unit weights, of gains and of the biases beside them: sums over the sequences of their own."""
+    dtype, of = weights.parameters.dtype, layout(weights)
+    place = places(of, index // of.num_directions, index % of.num_directions)
+    H_padded, vectors, count = padded(dtype, of.hidden_size), of.units + 2 * products_of_tape(weights), high - low
+    of_span, apart = aligned(dtype, count), vectors * B * H_padded
+    for vector in range(vectors):
+        at, first = _place_of_vector(of, place, vector), (3 * index * vectors + vector) * B * H_padded + low
+        for row in range(first, first + B * H_padded, H_padded):  # what of the last block and span is not yet added
+            _move(dtype, address(d_units, row + apart), address(d_units, row), count)
+            _move(dtype, address(d_units, row + 2 * apart), address(d_units, row + apart), count)
+        for span in range(0, B if at != NONE else 0, SPAN_ROWS):
+            clear(address(of_span, 0), count * size_of(dtype))
+            for block in range(span, min(B, span + SPAN_ROWS), BLOCK_ROWS):
+                rows = Matrix(address(d_units, first + 2 * apart + block * H_padded), H_padded)
+                _add_sums(dtype, rows, min(BLOCK_ROWS, B - block), count, address(of_span, 0))
+            _move(dtype, address(gradient, at + low), address(of_span, 0), count)
     keep_alive((of_span,))
 
 
 @inner
-def _add_by_symbols(dtype, gates, symbols, N, K, gate_count, units, low, high, gradient, at, sums):
+def _add_by_symbols(dtype, gates, symbols, blocks, reverse, K, gate_count, units, low, high, into, at, sums):
     """As `_add_products` with one-hot rows, given by the address of their symbols, and to the same bits."""
-    for gate in range(gate_count if sums != NONE else 0):
-        column = gate * units + low
-        _add_all_sums(dtype, shifted(dtype, gates, column), N, high - low, gradient, sums + column)
     size = size_of(dtype)
-    mine = (high - low) * K
-    of_span = aligned(dtype, gate_count * mine if N > SPAN_ROWS else 0)
     scratch = scatter_scratch(dtype, BLOCK_ROWS, K)
-    for span in range(0, N, SPAN_ROWS):
-        target, apart = address(gradient, at + low * K), units * K
-        if span > 0:
-            target, apart = address(of_span, 0), mine
-            clear(target, gate_count * mine * size)
-        for block in range(span, min(N, span + SPAN_ROWS), BLOCK_ROWS):
-            rows = min(BLOCK_ROWS, N - block)
-            for gate in range(gate_count):
-                d_gates = Matrix(gates.at + (block * gates.step + gate * units + low) * size, gates.step)
-                d_weight = Matrix(target + gate * apart * size, K)
-                scatter(dtype, d_gates, symbols + 8 * block, rows, high - low, d_weight, scratch)
-        if span > 0:
-            for gate in range(gate_count):
-                _add(dtype, address(gradient, at + (gate * units + low) * K), target + gate * mine * size, mine)
-    keep_alive((of_span, scratch))
+    for i in range(len(blocks)):
+        number = i if reverse else len(blocks) - 1 - i
+        block, rows = blocks[number, 0], blocks[number, 1]
+        for gate in range(gate_count):
+            row = gate * units + low
+            d_gates = Matrix(gates.at + (block * gates.step + row) * size, gates.step)
+            if sums != NONE:
+                _add_sums(dtype, d_gates, rows, high - low, address(into.of_span, sums + row))
+            d_weight = Matrix(address(into.of_span, at + row * K), K)
+            scatter(dtype, d_gates, symbols + 8 * block, rows, high - low, d_weight, scratch)
+        if _closes(into, number, reverse):
+            _close_span(dtype, into, K, gate_count, units, low, high, at, sums)
+    keep_alive((scratch,))
 
 
 @inner
@@ -739,20 +782,21 @@ def _place_of_vector(of, place, vector):
 
 
 @inner
-def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_units, part, parts, gradient):
+def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_units, part, parts, last, into):
     """Part ``part`` of ``parts`` of the gradient of the parameters, after `backward_stack` has done all sequences.
 
-    ``gradient`` is laid out like the parameters and begins as zeros.
+    What is ``into``, the `Sums`, begins as zeros. Of the pieces of a batch, which are gone over in the order in which
+    the backward scan comes to them, ``last`` tells the last: then those of ``d_units`` are added, too.
     """
     dtype, of, factors = weights.parameters.dtype, layout(weights), factors_of(weights)
     H, P, D = weights.hidden_size, weights.output_size, weights.num_directions
     N, B = batch.rows, batch.order.size
-    blocks = kept_of(weights)
+    kept = kept_of(weights)
     W, H_padded = row_width(weights, True), padded(dtype, H)
     low, high = H * part // parts, H * (part + 1) // parts
     zeros = aligned(dtype, P)
     clear(address(zeros, 0), zeros.size * size_of(dtype))
-    steps = steps_of(batch.batch_sizes, 0, B)
+    steps, blocks = steps_of(batch, 0, B), _blocks_of(batch.batch_sizes)
     begins = address(steps.places, 0)
     dropped = aligned(dtype, N * D * P if drops(drop) and weights.num_layers > 1 else 0)
     P_padded = padded(dtype, P)
@@ -767,7 +811,7 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_uni
             drop_layer(drop, layer - 1, steps, batch.order, 0, source, copy)
             source = copy
         for direction in range(D):
-            index = layer * D + direction
+            index, reverse = layer * D + direction, direction + weights.reverse == 1
             place = places(of, layer, direction)
             at = address(out, direction * P)
             if layer < weights.num_layers - 1:
@@ -777,24 +821,23 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_uni
             of_state, of_product = d_gates, shifted(dtype, d_gates, (of.gates - 1) * H)
             bias_ih, bias_hh = (place.bias_ih, place.bias_hh) if weights.bias else (NONE, NONE)
             if normed(weights):
-                bias_ih = bias_hh = NONE  # theirs are among the vectors below
-                of_input = products_of(weights, d_gates, blocks * H, OF_INPUT, True)
-                of_product = products_of(weights, d_gates, blocks * H, OF_PRODUCT, True)
-                of_state = products_of(weights, d_gates, blocks * H, OF_STATE, True)
+                bias_ih = bias_hh = NONE  # theirs are among the vectors of `_add_units`
+                of_input = products_of(weights, d_gates, kept * H, OF_INPUT, True)
+                of_product = products_of(weights, d_gates, kept * H, OF_PRODUCT, True)
+                of_state = products_of(weights, d_gates, kept * H, OF_STATE, True)
             if batch.symbols and layer == 0:
                 symbols = address(batch.data, 0)
                 _add_by_symbols(
-                    dtype, of_input, symbols, N, place.inputs, of.gates_ih, H, low, high, gradient, place.weight_ih,
-                    bias_ih,
+                    dtype, of_input, symbols, blocks, reverse, place.inputs, of.gates_ih, H, low, high, into,
+                    place.weight_ih, bias_ih,
                 )  # fmt: skip
             else:
                 x = _rows_of(dtype, source.at, source.step, N)
                 _add_products(
-                    factors, of_input, x, N, place.inputs, of.gates_ih, H, 0, low, high, gradient, place.weight_ih,
-                    bias_ih,
+                    factors, of_input, x, blocks, reverse, place.inputs, of.gates_ih, H, 0, low, high, into,
+                    place.weight_ih, bias_ih,
                 )  # fmt: skip
             if of.gates_hh:
-                reverse = direction + weights.reverse == 1
                 h = _states_before(weights, batch, states, index, Matrix(at, D * P), address(zeros, 0), reverse)
                 if mask.size:
                     clear(address(mask, 0), mask.size * size_of(dtype))
@@ -802,25 +845,25 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_uni
                     state_mask(drop, index, batch.order, 0, B, of_scan, P)
                     h = _masked_rows(dtype, h, steps, P, of_scan, Matrix(address(masked, 0), P_padded))
                 _add_by_heads(
-                    factors, of, of_state, h, N, of.gates_hh, of.turn, low, high, gradient, place.weight_hh, bias_hh
-                )
+                    factors, of, of_state, h, blocks, reverse, of.gates_hh, of.turn, low, high, into,
+                    place.weight_hh, bias_hh,
+                )  # fmt: skip
             if of.product:
-                factor = shifted(dtype, d_gates, (blocks - 1) * H)
+                factor = shifted(dtype, d_gates, (kept - 1) * H)
                 inputs = _rows_of(dtype, factor.at, factor.step, N)
                 own = place.weight_hh + of.gates_hh * H * (P // of.heads)
                 own_bias = bias_hh + of.gates_hh * H if bias_hh != NONE else NONE
-                _add_by_heads(factors, of, of_product, inputs, N, 1, 0, low, high, gradient, own, own_bias)
-            vectors = of.units + 2 * products_of_tape(weights)
-            for vector in range(vectors):
-                first, at = (index * vectors + vector) * B * H_padded + low, _place_of_vector(of, place, vector)
-                if at != NONE:
-                    of_sequences = Matrix(address(d_units, first), H_padded)
-                    _add_all_sums(dtype, of_sequences, B, high - low, gradient, at + low)
+                _add_by_heads(
+                    factors, of, of_product, inputs, blocks, reverse, 1, 0, low, high, into, own, own_bias
+                )  # fmt: skip
+            if last:
+                _add_units(weights, index, d_units, B, low, high, into.total)
             if P != H:
                 d_h = Matrix(address(d_projected, index * N * P), P)
                 unprojected = _rows_of(dtype, address(tape.unprojected, index * N * H_padded), H_padded, N)
                 low_out, high_out = P * part // parts, P * (part + 1) // parts
                 _add_products(
-                    factors, d_h, unprojected, N, H, 1, P, 0, low_out, high_out, gradient, place.weight_hr, NONE
-                )
-    keep_alive((steps, dropped, zeros, mask, masked))
+                    factors, d_h, unprojected, blocks, reverse, H, 1, P, 0, low_out, high_out, into,
+                    place.weight_hr, NONE,
+                )  # fmt: skip
+    keep_alive((steps, blocks, dropped, zeros, mask, masked))

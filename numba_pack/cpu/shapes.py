@@ -93,7 +93,7 @@ def record_shapes(weights, N):
 def back_shapes(weights, N, B, input_grad):
     """Of what `backward_stack` writes, as its arguments are: d_between, d_x, d_h_0, d_others_0, d_projected, d_units.
 
-    The first and the last two are for the pass alone.
+    The first and the last two are for the pass alone; the very last begins as zeros.
     """
     H, P, D, L = weights.hidden_size, weights.output_size, weights.num_directions, weights.num_layers
     counts = _counts(weights)
@@ -103,5 +103,5 @@ def back_shapes(weights, N, B, input_grad):
         (L * D, B, P),
         (counts.others, L * D, B, H),
         (L * D if P != H else 0, N, P),
-        (L * D, counts.units + 2 * counts.products, B, padded(weights.parameters.dtype, H)),
+        (L * D, 3, counts.units + 2 * counts.products, B, padded(weights.parameters.dtype, H)),
     )

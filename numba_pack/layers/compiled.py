@@ -18,6 +18,7 @@ from ..cells.parameters import GRUWeights, LSTMWeights, RNNReluWeights, RNNTanhW
 from ..cpu.factors import factors_of
 from ..cpu.kernels import call_backward, call_forward, call_gradients, call_inference
 from ..cpu.panels import aligned, back_panels_size, pack_back
+from ..cpu.scan_back import in_one_span
 from ..cpu.shapes import back_shapes, record_shapes, result_shapes
 from ..cpu.table import backward_entry, forward_entry, gradients_entry
 from .compiled_types import (
@@ -84,8 +85,8 @@ def _record(packed, weights, hx):
     )  # fmt: skip
     call_forward(
         forward_entry(weights), weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
-        packed.sorted_indices, states.h, states.others, states.given, np.empty(0, np.int64), record.gates, record.cells,
-        record.outputs, record.unprojected, 0, B, out, 0, h_n, others_n,
+        packed.sorted_indices, 0, states.h, states.others, states.given, np.empty(0, np.int64), record.gates,
+        record.cells, record.outputs, record.unprojected, 0, B, out, 0, h_n, others_n,
     )  # fmt: skip
     tape = CompiledTape(weights, packed, states, record, out, np.zeros(1, np.bool_))
     return with_rows(packed, out.copy()), as_state(weights, h_n, others_n), tape
@@ -104,7 +105,7 @@ def _replay_back(tape, d_output, d_state):
     d_between, d_projected, d_units = (
         np.empty(of_between, dtype),
         np.empty(of_projected, dtype),
-        np.empty(of_units, dtype),
+        np.zeros(of_units, dtype),
     )
     d_x, d_h, d_others = np.empty(of_x, dtype), np.empty(of_h, dtype), np.empty(of_others, dtype)
     numbers = np.array(layout(weights))
@@ -112,17 +113,20 @@ def _replay_back(tape, d_output, d_state):
     panels = aligned(dtype, back_panels_size(factors, numbers))
     pack_back(factors, weights.parameters, numbers, panels, input_grad)
     no_dropout, gradient = np.empty(0, np.int64), np.zeros(weights.parameters.size, dtype)
+    of_span = gradient if in_one_span(N) else np.zeros_like(gradient)
     call_backward(
         backward_entry(weights), weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
-        packed.sorted_indices, states.h, states.others, states.given, no_dropout, record.gates, record.cells,
+        packed.sorted_indices, 0, states.h, states.others, states.given, no_dropout, record.gates, record.cells,
         record.outputs, record.unprojected, out, 0, 0, B, panels, rows, d_states.h, d_states.others, d_states.given,
         d_between, input_grad, d_x, d_h, d_others, d_projected, d_units,
     )  # fmt: skip
     call_gradients(
         gradients_entry(weights), weights.parameters, weights.panels, weights.sizes, packed.data, packed.batch_sizes,
-        packed.sorted_indices, states.h, states.others, states.given, no_dropout, record.gates, record.cells,
-        record.outputs, record.unprojected, out, 0, d_projected, d_units, 0, 1, gradient,
+        packed.sorted_indices, 0, states.h, states.others, states.given, no_dropout, record.gates, record.cells,
+        record.outputs, record.unprojected, out, 0, d_projected, d_units, True, gradient, of_span, 0, 0, 1,
     )  # fmt: skip
+    if not in_one_span(N):
+        gradient += of_span
     return CompiledGradients(as_gradient(packed, d_x), as_state(weights, d_h, d_others), gradient)
 
 

@@ -65,13 +65,33 @@ def as_input(value: np.ndarray, name: str, shape: tuple[int, ...], dtype: np.dty
     """
     axes, input_size = len(shape) - 1, shape[-1]
     if value.ndim != axes or value.dtype.kind not in "iu":
-        return as_array(value, name, shape, dtype, letters)
+        return as_array(_as_if_writable(value, name, dtype), name, shape, dtype, letters)
     symbols = np.array(as_array(value, name, value.shape, value.dtype), np.int64)
     at = outside(symbols.reshape(-1), input_size)
     if at >= 0:
         index = tuple(map(int, np.unravel_index(at, value.shape)))
         raise ValueError(f"{name}{OUTSIDE} {input_size}; got {value[index]} at index {at if axes == 1 else index}")
     return symbols
+
+
+class _Interface:
+    """An array's memory as NumPy takes it from other libraries."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        interface = array.__array_interface__
+        self.array, self.__array_interface__ = array, {**interface, "data": (interface["data"][0], False)}
+
+
+def _as_if_writable(value: np.ndarray, name: str, dtype: np.dtype[Any]) -> np.ndarray:
+    """Input that is read-only, as rows of a file mapped into memory and outputs of a layer are, without a copy.
+
+    Compiled code has one type for the input, that of arrays which can be written to, and does not write to it.
+    """
+    if isinstance(value, np.ndarray) and value.dtype == dtype and not value.flags.writeable:
+        value = plain(value, name)
+        if value.flags.c_contiguous and value.flags.aligned:
+            return np.asarray(_Interface(value))
+    return value
 
 
 class Host:

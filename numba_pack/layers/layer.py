@@ -27,7 +27,7 @@ from .engine import engine
 from .forms import Form, Symbols, form_of
 from .module import RNN_CELLS, Module, as_generator, as_nonlinearity
 from .resets import Resets, cut
-from .tape import Given, Gradients, Input, State, Tape, as_tape
+from .tape import Given, Gradients, Input, State, Tape, as_checkpoint, as_tape, record, replay_back
 
 if TYPE_CHECKING:
     from .stepper import Stepper
@@ -187,30 +187,56 @@ class Layer(Module, Generic[State]):
         >>> bool((output[2:, 0] == output[:3, 1]).all())
         True
         """
-        if resets is None and self._may_be_few and type(input) is np.ndarray and input.dtype is self.dtype:
-            shape, scans = input.shape, self.num_layers * self.num_directions
-            if len(shape) == 3 and not self.batch_first:
-                found = self._infer_few(input, hx, shape[0], shape[1], (scans, shape[1]))
-            else:
-                found = self._infer_few(input, hx, shape[0], 1, (scans,)) if len(shape) == 2 else None
+        if resets is None:
+            found = self._infer_quickly(input, hx)
             if found is not None:
                 return found
-        if resets is None:
             form = form_of(input, self.input_size, self.dtype, self.batch_first)
         else:
             form = cut(self, input, resets)
         results = engine.infer(self._packed(), form.batch, self._first_states(form, hx)[0], self.return_states)
         return self._output(form, results.out, results.shown), self._state_back(form, results.h_n, results.others_n)
 
+    def _infer_quickly(self, input: Any, hx: Any) -> Any:
+        """What a call gives, where rows are few and the arguments just as the kernels take them; else None."""
+        kind = type(input)
+        if kind is PackedSequence:
+            data, sizes, order, ranks = input
+        else:
+            data = input.array if kind is Symbols else input
+        if type(data) is not np.ndarray or not self._may_be_few:
+            return None
+        shape, scans = data.shape, self.num_layers * self.num_directions
+        if data.dtype is self.dtype:
+            if not shape or shape[-1] != self.input_size:
+                return None
+            shape = shape[:-1]
+        elif data.dtype.kind not in "iu" or (kind is np.ndarray and len(shape) != 1):
+            return None
+        if kind is PackedSequence:
+            if len(shape) != 1 or type(order) is not np.ndarray:
+                return None
+            B = order.size
+            found = self._infer_few(data, hx, shape, B, (scans, B), (id(sizes), id(order), id(ranks)))
+            return found and (tuple.__new__(PackedSequence, (found[0], sizes, order, ranks)), found[1])
+        if len(shape) == 1:
+            return self._infer_few(data, hx, shape, 1, (scans,))
+        if len(shape) != 2 or (self.batch_first and 1 not in shape):
+            return None
+        B = shape[0] if self.batch_first else shape[1]
+        return self._infer_few(data, hx, shape, B, (scans, B))
+
     @overload
     def forward(
-        self, input: Given, hx: State | None = None, resets: Resets = None
+        self, input: Given, hx: State | None = None, resets: Resets = None, checkpoint: int | None = None
     ) -> tuple[Given, State, Tape[Given, State]]: ...
     @overload
     def forward(
-        self, input: Symbols, hx: State | None = None, resets: Resets = None
+        self, input: Symbols, hx: State | None = None, resets: Resets = None, checkpoint: int | None = None
     ) -> tuple[np.ndarray, State, Tape[None, State]]: ...
-    def forward(self, input: Any, hx: Any = None, resets: Resets = None) -> tuple[Any, Any, Tape[Any, Any]]:
+    def forward(
+        self, input: Any, hx: Any = None, resets: Resets = None, checkpoint: int | None = None
+    ) -> tuple[Any, Any, Tape[Any, Any]]:
         """Run the layer for training: with dropout, and with a tape for `backward`.
 
         Parameters
@@ -218,6 +244,12 @@ class Layer(Module, Generic[State]):
         input, hx, resets
             As for a plain call of the layer. Dropout takes the pieces between resets for sequences: the first of each
             sequence has its number, the others those from B on, sequence after sequence; steps count from the reset.
+        checkpoint : int, optional
+            For long sequences: keep only the states before every so many steps, and let `backward` compute what is
+            between them once more, which costs another forward pass. Output and gradients have the same bits. About
+            the square root of T is a good number. A piece has 2048 rows at least, unless the batch has fewer, so that
+            it may have more steps than asked for. Of more than one layer with both directions, the outputs between
+            layers are kept besides. Not where the backend is ``cuda``.
 
         Returns
         -------
@@ -230,8 +262,23 @@ class Layer(Module, Generic[State]):
         ------
         TypeError, ValueError
             If an argument has the wrong kind, dtype or shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import numba_pack as nbp
+        >>> lstm = nbp.LSTM(3, 8, rng=0)
+        >>> x = np.ones((10_000, 3), np.float32)
+        >>> output, state, tape = lstm.forward(x)
+        >>> output, state, short = lstm.forward(x, checkpoint=100)
+        >>> tape.nbytes > 100 * short.nbytes
+        True
+        >>> all_at_once, in_pieces = lstm.backward(tape, output), lstm.backward(short, output)
+        >>> bool((all_at_once.parameters == in_pieces.parameters).all())
+        True
         """
         self._refuse_integers("forward")
+        checkpoint = as_checkpoint(checkpoint)
         if resets is None:
             form = form_of(input, self.input_size, self.dtype, self.batch_first)
         else:
@@ -239,7 +286,7 @@ class Layer(Module, Generic[State]):
         rate = self.dropout if self.num_layers > 1 else 0.0
         dropped = self._training_calls.next(rate, self.recurrent_dropout, self.cell.noises > 0)
         states, shared = self._first_states(form, hx)
-        results, saved = engine.record(self._packed(), form.batch, states, dropped, self.return_states)
+        results, saved = record(self._packed(), form.batch, states, dropped, self.return_states, checkpoint)
         out = form.arrays.read_only(results.out)  # the tape holds it
         state = self._state_back(form, results.h_n, results.others_n)
         return self._output(form, out, results.shown), state, Tape(self, form, saved, shared)
@@ -288,7 +335,7 @@ class Layer(Module, Generic[State]):
         d_rows, d_shown = self._d_output(form, d_output)
         form.check_again()  # last, since objects of the caller's may have run code of theirs
         input_grad = input_grad and not form.batch.symbols
-        found = engine.replay_back(tape.take(), d_rows, d_states, input_grad, d_shown)
+        found = replay_back(tape.take(), d_rows, d_states, input_grad, d_shown)
         d_input = form.back(found.data) if input_grad else None
         d_hx = self._first_state_back(form, found.h_0, found.others_0, tape.shared)
         return Gradients(d_input, d_hx, form.arrays.as_result(found.parameters))

@@ -129,8 +129,8 @@ class _Version:
         self.parameters = parameters
         #: by what prepares them and a precision, and by that and the cell: for precisions that have the same factors
         self.made: dict[tuple[Callable[..., Any], str | Cell], Any] = {}
-        #: by a precision: see `Module._few`
-        self.few: dict[str, Any] = {}
+        #: by a precision, and whether rows are symbols: see `Module._infer_few`
+        self.few: dict[tuple[str, bool], Any] = {}
 
     def made_by(self, prepare: Callable[..., Any], module: Module) -> Any:
         """The weights as an engine takes them. Two threads that need them at once may make them twice, to the same."""
@@ -497,37 +497,43 @@ class Module(Fixed):
     def _set_integers(self, arrays: dict[str, np.ndarray]) -> None:
         self._holder.version = Integers(arrays)
 
-    def _infer_few(self, input: Any, hx: Any, T: int, B: int, leading: tuple[int, ...], is_cell: bool = False) -> Any:
-        """Output and last states of few rows, T steps of B sequences, in arrays that are just as the kernels take them.
+    def _infer_few(
+        self, rows: np.ndarray, hx: Any, shape: tuple[int, ...], B: int, leading: tuple[int, ...],
+        index: tuple[int, int, int] = (0, 0, 0), output: bool = True,
+    ) -> Any:  # fmt: skip
+        """Output and last states of few rows of B sequences, in arrays that are just as the kernels take them.
 
         None for all else, and where something is wrong: it then goes the way of all forms, which takes longer than a
-        step. ``leading`` is what the shape of a state has before its units. The output of a cell is its h.
+        step. Rows that are not in the dtype of the layer must be symbols. The caller has looked at their ``shape``,
+        that of the output before its units; ``leading`` is that of a state. ``index`` are the addresses of the index
+        arrays of a packed batch, as objects.
         """
         version, dtype = self._holder.version, self.dtype
-        few = version.few.get(self.matmul_precision)
+        symbols = rows.dtype is not dtype
+        few = version.few.get((self.matmul_precision, symbols))
         if few is None:
-            few = engine.few(version.made_by(engine.prepare, self))
-            version.few[self.matmul_precision] = few
-        if not 0 < T * B <= few.most or input.shape[-1] != self.input_size or not input.flags.carray:
+            few = engine.few(version.made_by(engine.prepare, self), symbols)
+            version.few[self.matmul_precision, symbols] = few
+        N = shape[0] if len(shape) == 1 else math.prod(shape)
+        if not 0 < N <= few.most:
             return None
-        h_shape, states = (*leading, self.output_size), self.cell.states
+        if symbols:
+            rows = np.array(rows, np.int64)  # so that they stay what they were when they were checked
+        H, is_one = self.output_size, self.cell.states == 1
         if hx is None:
-            h = c = input  # anything, which is not read
-        elif states == 1:
-            h = c = hx
-            if not _is_plain(h, h_shape, dtype):
-                return None
+            h_0 = c_0 = 0
+        elif is_one:
+            h_0 = c_0 = id(hx)
+        elif type(hx) is tuple and len(hx) == 2:
+            h_0, c_0 = id(hx[0]), id(hx[1])
         else:
-            if type(hx) is not tuple or len(hx) != 2:
-                return None
-            h, c = hx
-            if not _is_plain(h, h_shape, dtype) or not _is_plain(c, (*leading, self.hidden_size), dtype):
-                return None
-        h_n = np.empty(h_shape, dtype)
-        c_n = h_n if states == 1 else np.empty((*leading, self.hidden_size), dtype)
-        out = h_n if is_cell else np.empty((*input.shape[:-1], self.num_directions * self.output_size), dtype)
-        engine.infer_few(few.at, input, T, B, h, c, hx is not None, out, h_n, c_n)
-        return out, h_n if states == 1 else (h_n, c_n)
+            return None
+        h_n = np.empty((*leading, H), dtype)
+        c_n = h_n if is_one else np.empty((*leading, self.hidden_size), dtype)
+        out = np.empty((*shape, self.num_directions * H), dtype) if output else h_n
+        if engine.infer_few(few.at, id(rows), N, B, *index, h_0, c_0, id(out), id(h_n), id(c_n)):
+            return out, h_n if is_one else (h_n, c_n)
+        return None
 
     # -- states --------------------------------------------------------------------------------------------------------
 
@@ -598,11 +604,6 @@ class Module(Fixed):
     def _options(self) -> dict[str, Any]:
         """What says what this computes, as arguments of its class or cell: all but dtype and rng."""
         return {name: getattr(self, name) for name in option_names(type(self), self.cell)}
-
-
-def _is_plain(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
-    """Whether a value is just as the kernels take it; False may also mean that it takes longer to find out."""
-    return type(array) is np.ndarray and array.dtype is dtype and array.shape == shape and array.flags.carray
 
 
 def option_names(kind: type[Module], cell: Cell | None = None) -> list[str]:

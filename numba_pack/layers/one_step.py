@@ -15,7 +15,7 @@ from ..packing.checks import as_flag, as_size
 from .engine import engine
 from .forms import OneStep
 from .module import RNN_CELLS, Module, as_generator, as_nonlinearity
-from .tape import Gradients, State, Tape, as_tape
+from .tape import Gradients, State, Tape, as_tape, replay_back
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
 
@@ -59,15 +59,29 @@ class Step(Module, Generic[State]):
         TypeError, ValueError
             If an argument has the wrong kind, dtype or shape.
         """
-        if backend == "cpu" and type(input) is np.ndarray and input.dtype is self.dtype and input.ndim in (1, 2):
-            leading = input.shape[:-1]
-            found = self._infer_few(input, hx, 1, leading[0] if leading else 1, leading, is_cell=True)
-            if found is not None:
-                state: State = found[1]
-                return state
+        found = self._infer_quickly(input, hx)
+        if found is not None:
+            state: State = found[1]
+            return state
         form = OneStep(input, self.input_size, self.dtype)
         results = engine.infer(self._packed(), form.batch, self._states(form, hx, "hx"))
         return self._state_back(form, results.h_n, results.others_n)
+
+    def _infer_quickly(self, input: Any, hx: Any) -> Any:
+        """What `_infer_few` gives for what may be a step of few rows."""
+        rows = np.array(input) if type(input) is int else input
+        if backend != "cpu" or type(rows) is not np.ndarray:
+            return None
+        leading = rows.shape
+        if rows.dtype is self.dtype:
+            if leading[-1:] != (self.input_size,):
+                return None
+            leading = leading[:-1]
+        elif rows.dtype.kind not in "iu":
+            return None
+        if len(leading) > 1:
+            return None
+        return self._infer_few(rows, hx, leading, leading[0] if leading else 1, leading, output=False)
 
     def forward(
         self, input: np.ndarray | int | np.integer[Any], hx: State | None = None
@@ -121,7 +135,7 @@ class Step(Module, Generic[State]):
         d_states = self._states(form, d_state, "d_state", parts_may_be_none=True)
         d_rows = form.arrays.zeros((form.B, self.hidden_size), self.dtype)
         input_grad = not form.batch.symbols
-        found = engine.replay_back(tape.take(), d_rows, d_states, input_grad)
+        found = replay_back(tape.take(), d_rows, d_states, input_grad)
         d_input = form.back(found.data) if input_grad else None
         d_parameters = form.arrays.as_result(found.parameters)
         return Gradients(d_input, self._state_back(form, found.h_0, found.others_0), d_parameters)

@@ -76,8 +76,8 @@ class Integers:
         #: by the names in a state dict
         self.arrays = arrays
         self._made: Weights | None = None
-        #: as of parameters, see `Module._few`
-        self.few: dict[str, Any] = {}
+        #: as of parameters, see `Module._infer_few`
+        self.few: dict[tuple[str, bool], Any] = {}
 
     @property
     def parameters(self) -> np.ndarray:

@@ -25,7 +25,7 @@ from .layer import MOST_LAYERS, Layer, _as_rate
 from .module import _described, _Holder, _parts, as_generator
 from .quantized import SCALE, Integers
 from .resets import Resets, cut
-from .tape import Gradients, Tape, as_tape
+from .tape import Gradients, Tape, as_checkpoint, as_tape, record, replay_back
 
 __all__ = ["Stack"]
 
@@ -108,7 +108,7 @@ class _Saved(NamedTuple):
         """Bytes kept beyond input, output and states."""
         kept = sum(saved.nbytes for saved in self.layers) + sum(saved.batch.data.nbytes for saved in self.layers[1:])
         if self.dropout.rate:
-            kept += sum(saved.out.nbytes for saved in self.layers[:-1])
+            kept += sum(saved.out.nbytes for saved in self.layers[:-1] if isinstance(saved, engine.Saved))
         return int(kept)
 
 
@@ -269,6 +269,9 @@ class Stack(Layer[Any]):
             If an argument has the wrong kind, dtype or shape.
         """
         if resets is None:
+            found = self._infer_quickly(input, hx)
+            if found is not None:
+                return found
             form = form_of(input, self.input_size, self.dtype, self.batch_first)
         else:
             form = cut(self, input, resets)
@@ -281,13 +284,30 @@ class Stack(Layer[Any]):
             batch = batch._replace(data=results.out, symbols=False)
         return layers[-1]._output(form, results.out, results.shown), state
 
-    def forward(self, input: Any, hx: Any = None, resets: Resets = None) -> tuple[Any, Any, Tape[Any, Any]]:
+    def _infer_quickly(self, input: Any, hx: Any) -> Any:
+        states = []
+        firsts = _parts(hx) if hx is not None else (None,) * self.num_layers
+        if len(firsts) != self.num_layers:
+            return None
+        for layer, first in zip(self._layers(), firsts, strict=True):
+            found = layer._infer_quickly(input, first)
+            if found is None:
+                return None
+            input, state = found
+            states.append(state)
+        return input, states
+
+    def forward(
+        self, input: Any, hx: Any = None, resets: Resets = None, checkpoint: int | None = None
+    ) -> tuple[Any, Any, Tape[Any, Any]]:
         """Run the layers for training: with dropout, and with a tape for `backward`.
 
         Parameters
         ----------
         input, hx, resets
             As for a plain call.
+        checkpoint : int, optional
+            As for a layer; the outputs between layers are kept besides.
 
         Returns
         -------
@@ -302,6 +322,7 @@ class Stack(Layer[Any]):
             If an argument has the wrong kind, dtype or shape.
         """
         self._refuse_integers("forward")
+        checkpoint = as_checkpoint(checkpoint)
         if resets is None:
             form = form_of(input, self.input_size, self.dtype, self.batch_first)
         else:
@@ -316,7 +337,7 @@ class Stack(Layer[Any]):
                 below = batch.data
                 batch = batch._replace(data=engine.drop(batch, dropped, i - 1, below, np.empty_like(below)))
             within = dropped._replace(rate=0.0, scan=i * self.num_directions)
-            results, kept = engine.record(layer._packed(), batch, firsts[i], within, layer.return_states)
+            results, kept = record(layer._packed(), batch, firsts[i], within, layer.return_states, checkpoint)
             saved.append(kept)
             state.append(layer._state_back(form, results.h_n, results.others_n))
             batch = batch._replace(data=results.out, symbols=False)
@@ -365,7 +386,7 @@ class Stack(Layer[Any]):
         saved: Any = tape.take()
         d_hx, d_parameters = [], []
         for i in reversed(range(len(layers))):
-            found = engine.replay_back(saved.layers[i], d_rows, d_states[i], i > 0 or input_grad, d_shown)
+            found = replay_back(saved.layers[i], d_rows, d_states[i], i > 0 or input_grad, d_shown)
             d_rows, d_shown = found.data, None
             if i > 0 and saved.dropout.rate > 0:
                 engine.drop(form.batch, saved.dropout, i - 1, d_rows, d_rows)

@@ -43,6 +43,13 @@ _UNIT_WEIGHT = re.compile(r"(?P<prefix>(?:.+\.)?)(?P<name>(?P<unit>[^.]+)_l\d+(?
 #: what a tensor may be in a file, and in what it is read: the narrow ones in what the layer computes in
 _DTYPES = {"F16": np.float32, "BF16": np.float32, "F32": np.float32, "F64": np.float64}
 
+#: what reads the files of others, by the end of their names
+_OTHERS = {
+    **dict.fromkeys((".pt", ".pth", ".bin"), "; numba_pack.from_state_dict(torch.load(path)) takes a state dict"),
+    ".onnx": "; numba_pack.interop.onnx.layers(path) reads those of ONNX",
+    **dict.fromkeys((".keras", ".h5"), "; numba_pack.interop.keras.load(path) reads those of Keras"),
+}
+
 
 def _safetensors() -> ModuleType:
     try:
@@ -305,7 +312,8 @@ def _read(path: str, cells: Mapping[str, Cell]) -> tuple[dict[str, _Told], dict[
                 layer: _tensors(file, path, named, told.get(layer, _Told()).quantized) for layer, named in keys.items()
             }
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file, or a damaged one: {error}") from error
+        way = _OTHERS.get(os.path.splitext(path)[1], "")
+        raise ValueError(f"{path}: not a safetensors file, or a damaged one{way}: {error}") from error
     except (ValueError, OverflowError) as error:  # shapes that NumPy cannot have among them
         raise ValueError(f"{path}: {error}") from error
 

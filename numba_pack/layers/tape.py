@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from .._arguments import kind_of
+from .._backend import backend
+from ..batch import BackResults, Batch, Results, States
+from ..cells.dropout import Dropout
+from ..cpu.checkpoints import Checkpoints, record_pieces
+from ..packing.checks import as_size
 from ..packing.display import shape_of
 from ..packing.sequences import PackedSequence
 from .engine import engine
@@ -15,7 +20,7 @@ from .forms import Form
 if TYPE_CHECKING:
     from .module import Module
 
-__all__ = ["Given", "Gradients", "Input", "State", "Tape", "as_tape"]
+__all__ = ["Given", "Gradients", "Input", "State", "Tape", "as_checkpoint", "as_tape", "record", "replay_back"]
 
 #: the forms of input that results come back in
 Given = TypeVar("Given", PackedSequence, np.ndarray)
@@ -34,13 +39,16 @@ class Tape(Generic[Input, State]):
     tells, if that is more (4 H of an LSTM and of a GRU, H of an RNN; with CUDA another H for each unit weight); H
     numbers for each state besides h that it tells (the c of an LSTM), and with a projection another H; each rounded up
     to whole vector registers. For each layer but the last its output is kept. Dropout masks are not. ``nbytes`` tells
-    the sum.
+    the sum. With ``checkpoint`` it holds the states between pieces of the batch in place of all these, and of a
+    bidirectional layer the outputs of the layers but the last.
 
     `backward` turns what was kept into gradients in place, and so uses the tape up. It differentiates the call that was
     made: parameters assigned since then do not matter.
     """
 
-    def __init__(self, owner: Module, form: Form, saved: engine.Saved, shared: tuple[bool, ...] = ()) -> None:
+    def __init__(
+        self, owner: Module, form: Form, saved: engine.Saved | Checkpoints, shared: tuple[bool, ...] = ()
+    ) -> None:
         self._owner, self._form, self._saved = owner, form, saved
         #: for each state whether the first one was that of all sequences
         self.shared = shared
@@ -58,7 +66,7 @@ class Tape(Generic[Input, State]):
             raise _used()
         return self._form
 
-    def take(self) -> engine.Saved:
+    def take(self) -> engine.Saved | Checkpoints:
         """What was kept; the tape is empty from then on."""
         saved, self._saved = self._saved, None  # type: ignore[assignment]
         if saved is None:
@@ -75,6 +83,31 @@ def as_tape(value: Any, place: str) -> Tape[Any, Any]:
     if not isinstance(value, Tape):
         raise TypeError(f"tape must be what forward returned {place}; got {kind_of(value, Tape)}")
     return value
+
+
+def as_checkpoint(value: Any) -> int | None:
+    """After how many steps a tape keeps the states, or None."""
+    if value is not None and backend == "cuda":
+        raise ValueError(f"checkpoint must be None where the backend is cuda; got {value!r}")
+    return None if value is None else as_size(value, "checkpoint")
+
+
+def record(
+    weights: Any, batch: Batch, states: States, dropout: Dropout, show: bool, checkpoint: int | None
+) -> tuple[Results, engine.Saved | Checkpoints]:
+    """The forward pass of training: all is kept for the backward pass, or the states after so many steps."""
+    if checkpoint is None:
+        return engine.record(weights, batch, states, dropout, show)
+    return record_pieces(weights, batch, states, dropout, show, checkpoint)
+
+
+def replay_back(
+    saved: engine.Saved | Checkpoints, d_out: Any, d_states: States, input_grad: bool, d_shown: Any = None
+) -> BackResults:
+    """The backward pass, with what `record` kept."""
+    if isinstance(saved, Checkpoints):
+        return saved.replay_back(d_out, d_states, input_grad, d_shown)
+    return engine.replay_back(saved, d_out, d_states, input_grad, d_shown)
 
 
 class _Gradients(NamedTuple):

@@ -9,7 +9,6 @@ function's body is the same in Python and in ``@njit`` code.
 
 from __future__ import annotations
 
-import ctypes
 import math
 import operator
 import os
@@ -18,23 +17,23 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import typeof, types
+from numba import carray, typeof, types
 from numba.core.errors import TypingError
-from numba.extending import intrinsic
 
 from .._arguments import check_no_mask, dtype_of, kind_of, quiet
 from .._backend import device, on_device
 from .._jit import inner, jit, overload
 from .dlpack import as_numpy
 from .foreign import Ragged, arrays_of_lists, library_of, refuse_missing
+from .objects import address_of, find_rows, is_vector, length_at, pointer_at
 
 __all__ = [
+    "INT64",
     "MEMORY_BYTES",
     "NUMERIC",
     "OUTSIDE",
     "ArgumentError",
-    "address_of",
+    "are_index",
     "as_chosen",
     "as_dtype",
     "as_flag",
@@ -51,12 +50,14 @@ __all__ = [
     "chosen_fault",
     "constant",
     "inverted",
+    "is_index_at",
     "is_packed",
     "lengths_between",
     "lengths_fault",
     "native",
     "offsets_fault",
     "outside",
+    "outside_of",
     "packed_fault",
     "padding_of",
     "picked",
@@ -217,6 +218,30 @@ def is_packed(batch_sizes, sorted_indices, unsorted_indices, rows):
 
 
 @inner
+def is_index_at(batch_sizes, sorted_indices, unsorted_indices, rows, kind, integer):
+    """Whether these objects are index arrays in which `packed_fault` finds no fault: int64, just as kernels take them.
+
+    All but the rows are addresses of objects: those of the class of arrays and of the dtype are the last two.
+    """
+    for each in (batch_sizes, sorted_indices, unsorted_indices):
+        if not is_vector(each, kind, integer):
+            return False
+    return len(packed_fault(_view(batch_sizes), _view(sorted_indices), _view(unsorted_indices), rows)[0]) == 0
+
+
+@inner
+def _view(array):
+    """The elements of a vector of int64, of which there is the address of the object."""
+    return carray(pointer_at(array, np.int64(0)), length_at(array))
+
+
+@jit
+def are_index(batch_sizes, sorted_indices, unsorted_indices, rows, kind, integer):
+    """`is_index_at` for Python, which hands over six integers in the time of one array and a half."""
+    return is_index_at(batch_sizes, sorted_indices, unsorted_indices, rows, kind, integer)
+
+
+@inner
 def chosen_fault(chosen, mask_length, sequences):
     """Check that the sequences chosen exist, and that a mask has one bool for each; -1 is the length of no mask."""
     if mask_length not in (-1, sequences):
@@ -263,13 +288,19 @@ def total_length_fault(total_length, longest, bytes_a_step):
 OUTSIDE = " must hold symbols of at least 0 and less than input_size ="
 
 
-@jit
-def outside(symbols, count):
-    """The index of the first symbol that is not at least 0 and less than ``count``; -1 if all are."""
+@inner
+def outside_of(symbols, count):
+    """As `outside`, for compiled code."""
     for i in range(len(symbols)):
         if symbols[i] < 0 or symbols[i] >= count:
             return i
     return -1
+
+
+@jit
+def outside(symbols, count):
+    """The index of the first symbol that is not at least 0 and less than ``count``; -1 if all are."""
+    return outside_of(symbols, count)
 
 
 # ---- types, shapes and dtypes: by Python, or by Numba while it types a call ------------------------------------------
@@ -439,55 +470,6 @@ def _as_chosen_in_njit(indices, name):
     if isinstance(indices, types.Array) and indices.dtype == types.boolean and indices.ndim == 1:
         return lambda indices, name: (np.flatnonzero(indices), len(indices))
     return lambda indices, name: (as_integers(indices, name), -1)
-
-
-# Where an ndarray object keeps its fields: the part of NumPy's binary interface that is called PyArrayObject_fields. To
-# read them in compiled code takes 10 ns an array; to ask the array for its address, in Python, half a microsecond.
-_TYPE, _DATA, _AXES, _SHAPE, _DESCR, _FLAGS = (object.__basicsize__ + at for at in (-8, 0, 8, 16, 40, 48))
-_CARRAY = 0x101  # C-contiguous and aligned
-
-
-def address_of(array: np.ndarray) -> int:
-    """The address of an array's data."""
-    return ctypes.c_ssize_t.from_address(id(array) + _DATA).value
-
-
-_probe = np.empty(1)
-if address_of(_probe) != _probe.ctypes.data:
-    raise ImportError(f"numba_pack cannot find the data of an array of NumPy {np.__version__}")
-
-
-@intrinsic
-def _word(typing_context, address):
-    """The 64-bit integer at an address."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.load(builder.inttoptr(arguments[0], ir.IntType(64).as_pointer()))
-
-    return types.int64(types.int64), generate
-
-
-@jit
-def find_rows(objects, lengths, addresses):
-    """Find the lengths of ndarrays and the addresses of their data, from the addresses of the objects.
-
-    The first must be an ndarray. Returns whether all are, agree in dtype and trailing shape, and are C-contiguous and
-    aligned. If not, what was written must not be used.
-    """
-    first = objects[0]
-    axes = _word(first + _AXES) & 0xFFFFFFFF
-    for i in range(len(objects)):
-        each = objects[i]
-        if _word(each + _TYPE) != _word(first + _TYPE) or _word(each + _DESCR) != _word(first + _DESCR):
-            return False
-        if _word(each + _AXES) & 0xFFFFFFFF != axes or axes == 0 or _word(each + _FLAGS) & _CARRAY != _CARRAY:
-            return False
-        shape = _word(each + _SHAPE)
-        for axis in range(1, axes):
-            if _word(shape + 8 * axis) != _word(_word(first + _SHAPE) + 8 * axis):
-                return False
-        lengths[i], addresses[i] = _word(shape), _word(each + _DATA)
-    return True
 
 
 def as_sequences(sequences: Any, name: str) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:

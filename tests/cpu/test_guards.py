@@ -126,7 +126,8 @@ def run_between_guards(layer, lengths, shift, symbols):
     expected, saved = engine.record(weights, form.batch, layer._states(form, case.hx, "hx"), dropout)
     record, (out, h_n, others_n) = empty_like(saved.record), empty_like(expected[:3])
     forward = kernels.kernel("forward", weights)
-    kernels.call_forward(forward, *head, drop, *record, 0, last, out, NOT_SHOWN, h_n, others_n)
+    trained = *head[:6], 0, *head[6:]  # with the steps before these
+    kernels.call_forward(forward, *trained, drop, *record, 0, last, out, NOT_SHOWN, h_n, others_n)
     assert_same_bits([out, h_n, others_n], list(expected[:3]), f"forward pass of {layer}")
     guards.check()
 
@@ -140,17 +141,17 @@ def run_between_guards(layer, lengths, shift, symbols):
     d_between = guarded(np.zeros(min(2, L - 1) * N * D * P, layer.dtype))
     d_projected = guarded(np.zeros((L * D if layer.hidden_size != P else 0) * N * P, layer.dtype))
     padded = -(-layer.hidden_size // lanes_of(layer.dtype)) * lanes_of(layer.dtype)
-    d_units = guarded(np.zeros(L * D * layer.cell.units * len(packed.sorted_indices) * padded, layer.dtype))
+    d_units = guarded(np.zeros(3 * L * D * layer.cell.units * len(packed.sorted_indices) * padded, layer.dtype))
     d_x, d_h, d_c = empty_like(gradients[:3])
     kernels.call_backward(
-        kernels.kernel("backward", weights), *head, drop, *record, out, NOT_SHOWN, 0, last, panels, d_out, *d_states,
-        d_between, not symbols, d_x, d_h, d_c, d_projected, d_units,
+        kernels.kernel("backward", weights), *trained, drop, *record, out, NOT_SHOWN, 0, last, panels, d_out,
+        *d_states, d_between, not symbols, d_x, d_h, d_c, d_projected, d_units,
     )  # fmt: skip
     guards.check()
     gradient = guarded(np.zeros(weights.parameters.size, layer.dtype))
-    given = (kernels.kernel("gradients", weights), *head, drop, *record, out, NOT_SHOWN, d_projected, d_units)
+    given = (kernels.kernel("gradients", weights), *trained, drop, *record, out, NOT_SHOWN, d_projected, d_units)
     for part in range(3):
-        kernels.call_gradients(*given, part, 3, gradient)
+        kernels.call_gradients(*given, True, gradient, gradient, 0, part, 3)
     guards.check()
     assert_same_bits([d_x, d_h, d_c, gradient], list(gradients), f"gradients of {layer}")
 

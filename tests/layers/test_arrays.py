@@ -1,6 +1,7 @@
 """Arrays of the caller: however they lie in memory and whatever code they run; none is changed, and none given back."""
 
 import copy
+import tracemalloc
 
 import helpers
 import numpy as np
@@ -154,3 +155,23 @@ def test_what_the_gradient_of_the_output_changes_while_it_is_read_is_refused():
 
     with pytest.raises(ValueError, match=r"batch_sizes"):
         gru.backward(tape, output._replace(batch_sizes=Changing()))
+
+
+@pytest.mark.parametrize("of", ["a-mapped-file", "a-layer"])
+def test_input_that_is_read_only_is_not_copied(of, tmp_path):
+    """Outputs of `forward` are, and files that are mapped into memory to be read, which may be larger than that."""
+    below, layer = nbp.GRU(8, 64, rng=0), nbp.GRU(64, 1, rng=0)
+    rows, _, _ = below.forward(np.ones((2000, 8, 8), np.float32))
+    expected = layer(rows.copy())
+    if of == "a-mapped-file":
+        np.save(tmp_path / "rows.npy", rows)
+        rows = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    tracemalloc.start()
+    try:
+        output, h_n = layer(rows)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < rows.nbytes / 4
+    assert_same_bits([output, h_n], list(expected))
+    assert not rows.flags.writeable

@@ -113,6 +113,7 @@ def test_more_threads_than_units_and_sequences_give_the_same(used):
 
 
 def test_one_thread_gives_the_same_whether_the_work_is_divided_for_memory_or_not(layer, monkeypatch):
+    monkeypatch.setitem(vars(layer), "_may_be_few", False)  # few rows are not divided
     case = make_case(layer, LENGTHS)
     expected = infer(layer, case)
     parts = []
@@ -124,6 +125,22 @@ def test_one_thread_gives_the_same_whether_the_work_is_divided_for_memory_or_not
         with nbp.threads(1):
             assert_same_bits(infer(layer, case), expected)
     assert parts[0] in (2, 3) and parts[1] in (5, 6) and parts[2] == sum(n > 0 for n in LENGTHS) + 1
+
+
+def test_a_wide_batch_is_divided_into_parts_that_stay_in_the_cache_and_gives_the_same(monkeypatch):
+    """All sequences step by step would fetch all their states from memory, at every step."""
+    layer, x = nbp.GRU(2, 4, rng=0), np.random.default_rng(0).standard_normal((3, 60_000, 2)).astype("f4")
+    parts, run = [], pool.run
+    monkeypatch.setattr(pool, "run", lambda tasks, workers: (parts.append(len(tasks)), run(tasks, workers)))
+    with nbp.threads(1):
+        output, h_n = layer(x)
+        assert parts == [
+            -(-engine._scratch(layer.weights, form_of(x, 2, layer.dtype, False).batch) // engine.PART_BYTES)
+        ]
+        assert parts[0] > 1
+        monkeypatch.setattr(engine, "PART_BYTES", 1 << 40)
+        assert_same_bits([output, h_n], list(layer(x)))
+    assert len(parts) == 1  # then it is not divided
 
 
 @pytest.mark.parametrize("cut", [1, 3, 8], ids=lambda cut: f"cut-at-{cut}")

@@ -1,5 +1,7 @@
 """A few rows in arrays that are just as the kernels take them go a shorter way, which gives what the long one gives."""
 
+import copy
+
 import numpy as np
 import pytest
 from helpers import as_tuple, assert_same_bits
@@ -7,7 +9,7 @@ from helpers import as_tuple, assert_same_bits
 import numba_pack as nbp
 from numba_pack.cpu import engine
 from numba_pack.layers import layer as layers
-from numba_pack.layers import one_step
+from numba_pack.layers import one_step, stack
 
 I = 5  # noqa: E741
 
@@ -21,8 +23,10 @@ LAYERS = {
     "quantized": lambda: nbp.LSTM(I, 7, rng=0).quantize("int8"),
 }
 CELLS = {"RNN": nbp.RNNCell, "LSTM": nbp.LSTMCell, "GRU": nbp.GRUCell}
-#: of inputs, without their columns
-FORMS = {"padded": (4, 3), "one step": (1, 3), "one row": (1, 1), "single": (6,)}
+#: of arrays, without their columns
+SHAPES = {"padded": (4, 3), "one step": (1, 3), "one row": (1, 1), "single": (6,)}
+FORMS = [*SHAPES, "packed", "packed, one", "packed, some empty"]
+LENGTHS = {"packed": [2, 4, 1], "packed, one": [5], "packed, some empty": [0, 3, 0, 2]}
 
 
 def no_form(*arguments):
@@ -36,25 +40,129 @@ def swapped(value):
     return value.astype(value.dtype.newbyteorder())
 
 
-def state_for(layer, shape, rng):
-    """A state (L * D, B, H), for a single sequence without B."""
-    *B, scans = *shape[1:], layer.num_layers * layer.num_directions
+def long_way(layer):
+    """The same layer, whose calls go the long way."""
+    other = copy.copy(layer)
+    vars(other)["_may_be_few"] = False
+    return other
+
+
+def input_of(form, dtype, rng):
+    """An input in a form; with dtype int64, of symbols."""
+
+    def rows(*shape):
+        if dtype == np.int64:
+            return rng.integers(0, I, shape)
+        return rng.standard_normal((*shape, I)).astype(dtype)
+
+    if form in SHAPES:
+        return rows(*SHAPES[form])
+    return nbp.pack_sequence([rows(length) for length in LENGTHS[form]])
+
+
+def state_for(layer, form, rng):
+    """A state (L * D, B, H), for a single sequence without B; of a stack, a list of them."""
+    if isinstance(layer, stack.Stack):
+        return [state_for(each, form, rng) for each in layer.layers]
+    B = [len(LENGTHS[form])] if form in LENGTHS else SHAPES[form][1:]
+    scans = layer.num_layers * layer.num_directions
     sizes = (layer.output_size, *[layer.hidden_size] * layer.cell.others)
     parts = tuple(rng.standard_normal((scans, *B, size)).astype(layer.dtype) for size in sizes)
     return parts if len(parts) > 1 else parts[0]
+
+
+def arrays_of(result):
+    """All arrays of what a call gave."""
+    if isinstance(result, (tuple, list)):
+        return [array for part in result for array in arrays_of(part)]
+    return [result]
+
+
+def assert_same(layer, x, hx, monkeypatch):
+    """With and without a first state, a layer gives by the short way what it gives by the long one."""
+    expected = long_way(layer)(x, hx), long_way(layer)(x)
+    for module in (layers, stack):
+        monkeypatch.setattr(module, "form_of", no_form)
+    for _ in range(2):  # panels are taken from the one end and the other
+        for found, right in zip((layer(x, hx), layer(x)), expected, strict=True):
+            assert type(found[0]) is type(right[0])
+            assert_same_bits(arrays_of(found), arrays_of(right))
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", LAYERS)
 def test_a_layer_gives_the_same(kind, form, monkeypatch):
     layer, rng = LAYERS[kind](), np.random.default_rng(0)
-    x = rng.standard_normal((*FORMS[form], I)).astype(layer.dtype)
-    hx = state_for(layer, FORMS[form], rng)
-    expected = layer(swapped(x), swapped(hx)), layer(swapped(x))
+    x, hx = input_of(form, layer.dtype, rng), state_for(layer, form, rng)
+    assert_same(layer, x, hx, monkeypatch)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "quantized"])
+def test_a_layer_gives_the_same_of_symbols(kind, form, monkeypatch):
+    layer, rng = LAYERS[kind](), np.random.default_rng(0)
+    x, hx = input_of(form, np.int64, rng), state_for(layer, form, rng)
+    assert_same(layer, nbp.symbols(x) if form in SHAPES else x, hx, monkeypatch)
+
+
+@pytest.mark.parametrize("form", ["padded", "single", "packed"])
+def test_a_stack_gives_the_same(form, monkeypatch):
+    layer, rng = nbp.LSTM(I, [7, 64], rng=0), np.random.default_rng(0)
+    x, hx = input_of(form, layer.dtype, rng), state_for(layer, form, rng)
+    assert_same_bits(arrays_of(layer(x, [None, hx[1]])), arrays_of(layer(x, [None, hx[1]], resets=no_resets(x))))
+    expected = [arrays_of(layer(x, given, resets=no_resets(x))) for given in (hx, None)]
+    monkeypatch.setattr(stack, "form_of", no_form)
+    for given, right in zip((hx, None), expected, strict=True):
+        assert_same_bits(arrays_of(layer(x, given)), right)
+
+
+def no_resets(x):
+    """No resets at all: with them, every call goes the long way."""
+    return np.zeros(len(x.data) if isinstance(x, nbp.PackedSequence) else x.shape[:-1], bool)
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (3, 1)])
+def test_one_sequence_or_one_step_is_the_same_batch_first(shape, monkeypatch):
+    layer, x = nbp.GRU(I, 64, batch_first=True, rng=0), np.random.default_rng(0).standard_normal((*shape, I), "f4")
+    assert_same(layer, x, np.ones((1, shape[0], 64), np.float32), monkeypatch)
+
+
+def test_a_batch_first_of_several_steps_is_turned():
+    layer, x = nbp.GRU(I, 7, batch_first=True, rng=0), np.random.default_rng(0).standard_normal((3, 4, I), "f4")
+    for output, one in zip(layer(x)[0], x, strict=True):
+        assert_same_bits([output], [layer(one)[0]])
+
+
+@pytest.mark.parametrize("field", ["batch_sizes", "sorted_indices", "unsorted_indices"])
+def test_a_packed_sequence_that_is_none_is_refused_as_ever(field):
+    gru, packed = nbp.GRU(I, 7, rng=0), input_of("packed", np.float32, np.random.default_rng(0))
+    index = getattr(packed, field)
+    for wrong in (index + 1, index[:-1], index[None], index.astype(np.int32), list(index), None):
+        with pytest.raises((TypeError, ValueError), match=r"^input\."):
+            gru(packed._replace(**{field: wrong}))
+    for other in (np.repeat(index, 2)[::2], index.astype(">i8")):  # right, but not as the kernels take it
+        assert_same_bits(arrays_of(gru(packed._replace(**{field: other}))), arrays_of(gru(packed)))
+
+
+def test_symbols_beyond_the_columns_and_rows_of_another_size_are_refused_as_ever():
+    gru = nbp.GRU(I, 7, rng=0)
+    for wrong in (np.array([0, I]), np.array([-1])):
+        for form in (wrong, nbp.symbols(wrong), nbp.pack_sequence([wrong])):
+            with pytest.raises(ValueError, match=rf"must hold symbols of at least 0 and less than input_size = {I}"):
+                gru(form)
+    packed = nbp.pack_sequence([np.ones((3, I + 1), np.float32)])
+    with pytest.raises(ValueError, match=r"^input\.data must have shape"):
+        gru(packed)
+    with pytest.raises(TypeError, match=r"^input must have dtype float32, or be said to be symbols"):
+        gru(np.ones((3, I), np.int64))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64, ">i8"])
+def test_symbols_may_be_integers_of_any_size(dtype, monkeypatch):
+    gru, values = nbp.GRU(I, 7, rng=0), np.array([3, 0, 4])
+    expected = arrays_of(gru(values))
     monkeypatch.setattr(layers, "form_of", no_form)
-    for _ in range(2):  # panels are taken from the one end and the other
-        for (output, state), (right, right_state) in zip((layer(x, hx), layer(x)), expected, strict=True):
-            assert_same_bits((output, *as_tuple(state)), (right, *as_tuple(right_state)))
+    assert_same_bits(arrays_of(gru(values.astype(dtype))), expected)
 
 
 @pytest.mark.parametrize("shape", [(3, I), (1, I), (I,)])
@@ -69,6 +177,16 @@ def test_a_cell_gives_the_same(kind, shape, monkeypatch):
     for _ in range(2):
         for state, right in zip((cell(x, hx), cell(x)), expected, strict=True):
             assert_same_bits(as_tuple(state), as_tuple(right))
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_a_cell_gives_the_same_of_symbols(kind, monkeypatch):
+    cell = CELLS[kind](I, 64, rng=0)
+    inputs = [3, np.array(3), np.array([3]), np.array([3, 0], np.uint8)]
+    expected = [cell(np.eye(I, dtype=np.float32)[x]) for x in inputs]
+    monkeypatch.setattr(one_step, "OneStep", no_form)
+    for x, right in zip(inputs, expected, strict=True):
+        assert_same_bits(as_tuple(cell(x)), as_tuple(right))
 
 
 def test_parameters_that_are_assigned_hold_from_the_next_call_on():
