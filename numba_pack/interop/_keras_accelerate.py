@@ -80,13 +80,15 @@ def accelerate(model: Any) -> Accelerated:
 
     Notes
     -----
-    Weights may change at any time: a call packs them again if they are not what they were.
+    Weights may change at any time: a call packs them again if they are not what they were. With PyTorch, single entries
+    of large weights that are written past its count of changes, through ``.data`` or NumPy, are seen by calls of 128
+    steps in all or more.
 
     A call is Keras's own, too, where its input has a single step, is not on the CPU or not in the dtype of the weights;
     where PyTorch traces, compiles, exports or transforms it; and of what is unrolled or stacked, if it has a mask.
 
-    With jax, a compiled function calls back to Python, which it does for large layers alone, since XLA is quick in
-    small ones. ``jax.export`` refuses such functions: call ``undo()`` before. What the caller has compiled, with a
+    With jax, a compiled function calls back to Python, which it does of work that gains by it, since XLA is quick in
+    small work. ``jax.export`` refuses such functions: call ``undo()`` before. What the caller has compiled, with a
     model in another model or in a ``jax.jit``, is not compiled anew.
 
     Examples
@@ -192,7 +194,7 @@ class Loop(Replacement):
         self.layer, self.backend = layer, backend
         self.cells = [cell for cell, _ in cells]
         self.told = [told for _, told in cells]
-        self._prepared: tuple[bool, list[np.ndarray], list[Any]] | None = None
+        self._prepared: _Prepared | None = None
 
     @property
     def keras(self) -> Any:
@@ -201,11 +203,10 @@ class Loop(Replacement):
 
     def __call__(self, sequences: Any, initial_state: Any, mask: Any, training: Any = False) -> Any:
         """The last output, all outputs, and the last states; in the order in which the steps are taken."""
-        tree = self.keras.tree
         if isinstance(mask, (list, tuple)):
             mask = mask[0] if mask else None
-        states = tree.flatten(initial_state)
-        weights = [None if one is None else one.value for cell in self.cells for one in variables_of(cell)]
+        states = _flat(initial_state)
+        weights = [None if one is None else one.value for one in self.variables()]
         layer = self.layer
         found = None
         if not training and self._is_plain(sequences, mask):
@@ -214,7 +215,11 @@ class Loop(Replacement):
         if found is None:
             return self.own(sequences, initial_state, mask, training)
         last, outputs, *states = found
-        return last, outputs, tree.pack_sequence_as(initial_state, states)
+        return last, outputs, _packed_as(initial_state, iter(states))
+
+    def variables(self) -> list[Any]:
+        """kernel, recurrent_kernel and bias of each cell."""
+        return [one for cell in self.cells for one in variables_of(cell)]
 
     def own(self, sequences: Any, initial_state: Any, mask: Any, training: Any = False) -> Any:
         """What Keras's own method gives."""
@@ -223,8 +228,7 @@ class Loop(Replacement):
     def own_flat(self, sequences: Any, mask: Any, states: list[Any], weights: list[Any]) -> tuple[Any, ...]:
         """The same as a function of all arrays."""
         shape = self.layer.get_initial_state(1)
-        variables = [one for cell in self.cells for one in variables_of(cell)]
-        given = [(one, value) for one, value in zip(variables, weights, strict=True) if one is not None]
+        given = [(one, value) for one, value in zip(self.variables(), weights, strict=True) if one is not None]
         with self.keras.StatelessScope(state_mapping=given):
             last, outputs, after = self.own(sequences, self.keras.tree.pack_sequence_as(shape, states), mask)
         return last, outputs if self.layer.return_sequences else last[:, None], *self.keras.tree.flatten(after)
@@ -247,57 +251,111 @@ class Loop(Replacement):
 
     @quiet
     def here(
-        self, call: Call, x: np.ndarray, mask: np.ndarray | None, states: list[np.ndarray], weights: list[Any]
+        self,
+        call: Call,
+        x: np.ndarray,
+        mask: np.ndarray | None,
+        states: list[np.ndarray],
+        weights: list[Any],
+        marks: Any = None,
     ) -> list[np.ndarray]:
-        """The last output (B, H), all outputs (B, T, H), or the last one (B, 1, H), and the last states."""
-        layers = self._layers(call.backwards, weights)
+        """The last output (B, H), all outputs (B, T, H), or the last one (B, 1, H), and the last states.
+
+        ``marks`` may tell whether the weights are what they were: ``are(kept)`` of what ``kept(before)`` gave then.
+        """
+        layers = self._layers(call.backwards, weights, marks)
         h_0 = states[0]
         packed = None
         if mask is not None:
             mask = np.asarray(mask, bool)
+            mask = None if mask.all() else mask
+        if mask is not None:
             offsets = np.concatenate([[0], np.cumsum(mask.sum(axis=1))])
             packed = pack_ragged(np.ascontiguousarray(x[mask]), offsets)
         after: list[np.ndarray] = []
         out: Any = x if packed is None else packed
+        is_one = packed is None and len(x) == 1  # which a layer takes without its batch, too, and in less time
+        out = x[0] if is_one else out
         for layer, told in zip(layers, self.told, strict=True):
             count = 2 if told.kind == "LSTM" else 1
-            given = [np.ascontiguousarray(one)[None] for one in states[len(after) : len(after) + count]]
+            given = [np.ascontiguousarray(one) for one in states[len(after) : len(after) + count]]
+            given = given if is_one else [one[None] for one in given]
             out, state = layer(out, tuple(given) if count == 2 else given[0])
-            after += [one[0] for one in (state if count == 2 else (state,))]
+            found = state if count == 2 else (state,)
+            after += found if is_one else [one[0] for one in found]
+        out = out[None] if is_one else out
         if packed is None:
             outputs = out[:, ::-1].copy() if call.backwards else out
             outputs = outputs if call.sequences else outputs[:, -1:]
         else:
             rows = _rows(mask, call)
             values = np.concatenate([unpack_ragged(out)[0], np.zeros((1, out.data.shape[1]), out.data.dtype)])
-            outputs = values[rows]
-            if self.backend != "torch" and not call.zeros:
+            outputs = values.take(rows, axis=0, mode="wrap")
+            if self.backend != "torch" and not call.zeros and (rows < 0).any():
                 outputs = np.where(rows[:, :, None] < 0, h_0[:, None], outputs)
         outputs = np.ascontiguousarray(outputs)
         return [outputs[:, -1].copy(), outputs, *after]
 
-    def _layers(self, backwards: bool, weights: list[Any]) -> list[Any]:
+    def _layers(self, backwards: bool, weights: list[Any], marks: Any) -> list[Any]:
         """A layer of this library for each cell: made again only if weights have changed."""
         prepared = self._prepared
-        arrays = [None if one is None else np.asarray(one) for one in weights]
-        present = [one for one in arrays if one is not None]
-        # biases come first, since as a rule they tell already
-        if (
-            prepared is not None
-            and prepared[0] == backwards
-            and all(
-                kept.dtype == one.dtype and np.array_equal(kept.view(np.uint8), one.view(np.uint8))
-                for kept, one in zip(reversed(prepared[1]), reversed(present), strict=True)
-            )
-        ):
-            return prepared[2]
-        made = []
+        if prepared is not None and prepared.backwards == backwards:
+            if marks is not None and marks.are(prepared.marks):
+                return prepared.layers
+            if prepared.is_of(weights):
+                if marks is not None:
+                    self._prepared = prepared._replace(marks=marks.kept(prepared.marks))
+                return prepared.layers
+        made, kept = [], None if marks is None else marks.kept(None)
+        bits = [None if one is None else _bits(one).copy() for one in weights]
         for i, told in enumerate(self.told):
-            kernel, recurrent_kernel, bias = arrays[3 * i : 3 * i + 3]
+            kernel, recurrent_kernel, bias = (
+                None if one is None else np.asarray(one) for one in weights[3 * i : 3 * i + 3]
+            )
             scan = scan_of(told.kind, kernel, recurrent_kernel, bias, *told[1:4], f" of {told.name}")
             made.append(layer_of([Level((scan,), backwards)], None))
-        self._prepared = backwards, [one.copy() for one in present], made
+        self._prepared = _Prepared(backwards, made, bits, kept)
         return made
+
+
+class _Prepared(NamedTuple):
+    """The layers of some weights."""
+
+    backwards: bool
+    layers: list[Any]
+    #: the bits of the weights, one by one
+    bits: list[Any]
+    #: what tells in little time that weights are these; None if nothing does
+    marks: Any
+
+    def is_of(self, weights: list[Any]) -> bool:
+        """Whether it is of these, bit for bit. Biases come first, since as a rule they tell already."""
+        pairs = zip(reversed(self.bits), reversed(weights), strict=True)
+        return all(
+            (kept is None) == (one is None) and (one is None or _are_equal(kept, _bits(one))) for kept, one in pairs
+        )
+
+
+def _bits(weight: Any) -> np.ndarray:
+    """A vector of integers, the larger the faster to compare; of the array's memory, as a rule."""
+    vector = np.ascontiguousarray(weight).reshape(-1)
+    return vector.view(np.uint64 if vector.nbytes % 8 == 0 else np.uint32)
+
+
+def _are_equal(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.dtype == other.dtype and np.array_equal(one, other)
+
+
+def _flat(states: Any) -> list[Any]:
+    """The states of all cells, one after the other: what ``keras.tree.flatten`` takes as long for as a layer runs."""
+    return [one for part in states for one in (part if isinstance(part, (list, tuple)) else (part,))]
+
+
+def _packed_as(structure: Any, states: Iterator[Any]) -> Any:
+    """The same number of states in lists and tuples like these."""
+    return type(structure)(
+        _packed_as(one, states) if isinstance(one, (list, tuple)) else next(states) for one in structure
+    )
 
 
 def _rows(mask: Any, call: Call) -> Any:

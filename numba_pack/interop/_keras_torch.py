@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
+from ..cpu.kernels import address_of
 from ._keras_accelerate import Call, Loop
+from ._torch_prepared import ALL_ROWS, _marks
 from ._torch_tensors import as_array
 
 __all__ = ["run"]
@@ -37,8 +39,41 @@ def run(loop: Loop, call: Call, x: Any, mask: Any, states: list[Any], weights: l
 def _here(loop: Loop, call: Call, mask: Any, count: int, tensors: Any) -> tuple[Any, ...]:
     arrays: list[Any] = [None if one is None else as_array(one) for one in tensors]
     there = None if mask is None else np.asarray(mask.detach())
-    found = loop.here(call, arrays[0], there, arrays[1 : count + 1], arrays[count + 1 :])
+    weights = [one for one in tensors[count + 1 :] if one is not None]
+    marks = _Marked(weights, surely=arrays[0].shape[0] * arrays[0].shape[1] >= ALL_ROWS)
+    found = loop.here(call, arrays[0], there, arrays[1 : count + 1], arrays[count + 1 :], marks)
     return tuple(torch.from_numpy(one) for one in found)
+
+
+class _Kept(NamedTuple):
+    """Marks of weights, and these as they were, one behind the other."""
+
+    marks: Any
+    bits: np.ndarray
+    at: int
+
+    def hold(self, tensors: list[Any]) -> bool:
+        held: bool = self.marks.hold(tensors, self.at)
+        return held
+
+
+class _Marked:
+    """Marks of weights in PyTorch's tensors, as `_torch_prepared` has them."""
+
+    def __init__(self, tensors: list[Any], surely: bool) -> None:
+        self.tensors, self.surely = tensors, surely
+
+    def are(self, kept: _Kept | None) -> bool:
+        return kept is not None and (kept.marks.complete or not self.surely) and kept.hold(self.tensors)
+
+    def kept(self, before: _Kept | None) -> _Kept | None:
+        if before is not None and before.hold(self.tensors):
+            return before
+        marks = _marks(self.tensors)
+        if marks is None:
+            return None
+        bits = np.concatenate(marks.memory)
+        return _Kept(marks, bits, address_of(bits))
 
 
 class _Scan(torch.autograd.Function):

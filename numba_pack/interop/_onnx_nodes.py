@@ -155,11 +155,18 @@ class RecurrentNode:
 
     def _run_padded(self, layer: Any, X: np.ndarray, sequence_lens: Any, hx: Any) -> tuple[np.ndarray, Any]:
         batch_first = self.layout == 1
-        if sequence_lens is None:
-            output, state = layer(X, hx)
+        T, lengths = X.shape[self.layout], sequence_lens
+        if lengths is None or (len(lengths) and lengths[0] and (lengths == lengths[0]).all()):
+            # nothing to pack: all sequences have the first steps
+            steps = T if lengths is None else int(lengths[0])
+            output, state = layer(X if steps == T else X[:, :steps] if batch_first else X[:steps], hx)
+            if steps < T:
+                whole = np.zeros((*X.shape[:2], output.shape[2]), output.dtype)
+                (whole[:, :steps] if batch_first else whole[:steps])[...] = output
+                output = whole
         else:
-            packed, state = layer(pack_padded_sequence(X, sequence_lens, batch_first=batch_first), hx)
-            output, _ = pad_packed_sequence(packed, batch_first=batch_first, total_length=X.shape[self.layout])
+            packed, state = layer(pack_padded_sequence(X, lengths, batch_first=batch_first), hx)
+            output, _ = pad_packed_sequence(packed, batch_first=batch_first, total_length=T)
         if self.num_directions == 1:
             return output[:, :, None] if batch_first else output[:, None], state
         Y = output.reshape(*output.shape[:2], self.num_directions, layer.hidden_size)

@@ -13,7 +13,8 @@ go through lists of Python floats, which takes longer than most layers run.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,15 +27,26 @@ from .._arguments import kind_of, quiet
 from .._backend import backend
 from ..cpu.threads import get_num_threads, threads
 from ..layers.layer import Layer
+from ._onnx_binding import Binding
 from ._onnx_graph import Scope, bodies_of, free_names, inlined, layer_of, name_of, opset_of
 from ._onnx_nodes import RecurrentNode, is_recurrent
 from ._onnx_types import Argument, dtype_of, runtime_type, tensor_type, without_shape
 
 __all__ = ["Session"]
 
-#: the products of weights for which a recurrent node is worth changing hands: in the time of so many, some 60 µs, a
-#: layer gains the 15 µs that changing hands takes
-WORTH_A_CUT = 3_000_000
+#: what a recurrent node gains here for each step of each sequence, in µs: of itself, and for each weight; and what a
+#: step gains for each weight that is padding, which ONNX Runtime computes. As measured; what is due to them is shown by
+#: bench/compare/onnx_session.py. The node in 8 bits has rates of its own, and so has an LSTM of one sequence
+RATES = {
+    "RNN": (0.07, 15e-6, 40e-6),
+    "GRU": (0.08, 3.3e-6, 4e-6),
+    "LSTM": (0.05, 1e-6, 3.7e-6),
+    "DynamicQuantizeLSTM": (0.11, 0.8e-6, 2e-6),
+}
+ONE_LSTM = 4e-6
+#: what it costs in µs to change hands for a node; for a batch with so many products of weights, which no longer goes
+#: the way of short calls; and if its input is packed, besides
+CHANGE, LARGE, LONG_CHANGE, PACKING = 10.0, 4e6, 30.0, 38.0
 #: how many shapes of inputs are remembered
 _SHAPES = 4096
 
@@ -55,9 +67,10 @@ class Metadata:
 class Session:
     """A model that ONNX Runtime runs, but for its recurrent nodes, which this library runs.
 
-    It is called as ``onnxruntime.InferenceSession`` is: `run`, `get_inputs`, `get_outputs`, and what tells of the model
-    and the options. Results agree with ONNX Runtime's to rounding; where weights are quantized, to the error that ONNX
-    Runtime makes by quantizing the input of each step, which is not done here.
+    It is called as ``onnxruntime.InferenceSession`` is: `run`, `run_async`, `run_with_iobinding`, `get_inputs`,
+    `get_outputs`, and what tells of the model and the options. Results agree with ONNX Runtime's to rounding; where
+    weights are quantized, to the error that ONNX Runtime makes by quantizing the input of each step, which is not done
+    here.
 
     Inputs of shapes with which the recurrent nodes have hardly anything to compute, such as one step of a stream, go to
     ONNX Runtime whole: there is nothing to gain. The first call tells that of its shapes.
@@ -97,6 +110,7 @@ class Session:
         self._required = [name for name in self._inputs if name not in self._defaults]
         #: the shapes of inputs that ONNX Runtime takes whole, and how it takes them
         self._whole: Any = None
+        self._run_whole: Any = None
         self._body: _Body
         self._shapes: dict[Any, bool] = {}
         types = self._cut(plan, {one.name: one.type for one in inputs}) if self.taken else {}
@@ -106,6 +120,7 @@ class Session:
         declared = {one.name: one.type for one in model.graph.output}
         types |= {name: its for name, its in declared.items() if its.WhichOneof("value")}
         self._outputs = {name: Argument.of(name, its) for name, its in types.items()}
+        self._names = list(self._outputs)
         self._metadata = Metadata(
             model.producer_name, model.graph.name, model.domain, model.doc_string, model.graph.doc_string,
             model.model_version, {one.key: one.value for one in model.metadata_props},
@@ -154,7 +169,7 @@ class Session:
         Parameters
         ----------
         output_names : list of str, or None
-            The outputs that are wanted; None for all.
+            The outputs that are wanted; None or none for all.
         input_feed : mapping of str to arrays
             The inputs by name.
         run_options : onnxruntime.RunOptions, optional
@@ -178,24 +193,90 @@ class Session:
         if type(input_feed) is not dict and not isinstance(input_feed, Mapping):
             raise TypeError(f"input_feed must be a mapping of names to arrays; got {kind_of(input_feed)}")
         shapes = _shapes_of(input_feed)
-        if not self.taken or self._shapes.get(shapes):
-            found: list[Any] = self._whole.run(output_names, input_feed, run_options)
+        if self._shapes.get(shapes):
+            found: list[Any] = self._run_whole(output_names or self._names, input_feed, run_options)
             return found
-        names = list(self._outputs) if output_names is None else list(output_names)
+        if not self.taken:
+            found = self._whole.run(output_names, input_feed, run_options)
+            return found
+        names = list(output_names) if output_names else self._names
         for name in names:
             if name not in self._outputs:
                 raise ValueError(f"output_names must be of {', '.join(self._outputs)}; got {name!r}")
         feed = self._feed(input_feed)
-        call = _Call(run_options)
+        learns = shapes is not None and shapes not in self._shapes
+        call = _Call(run_options, learns)
         with self._pieces.threads():
             results = self._body.run({}, [feed[name] for name in self._body.inputs], call)
-        if shapes is not None and shapes not in self._shapes:
-            self._remember(shapes, call)
+        if learns:
+            self._remember(shapes, call.gain)
             if self._shapes[shapes]:  # so that equal inputs have the same bits, first and later
                 return self.run(output_names, input_feed, run_options)
         values = dict(zip(self._body.outputs, results, strict=True))
         given = {id(value) for value in feed.values()}
         return [_own(values[name], given) for name in names]
+
+    def run_async(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        callback: Callable[[list[Any], Any, str], Any],
+        user_data: Any = None,
+        run_options: Any = None,
+    ) -> None:
+        """Run the model in a thread of its own, and return at once.
+
+        Parameters
+        ----------
+        output_names, input_feed, run_options
+            As of `run`. Arrays must not change before the results are there.
+        callback : callable
+            Called in that thread, with the results, the user's data, and "". If the run failed: with no results, and
+            what was wrong.
+        user_data : object
+            For the callback.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an input is missing, unknown or wrong, or the callback cannot be called.
+        """
+        if not callable(callback):
+            raise TypeError(f"callback must be callable; got {kind_of(callback)}")
+        self._feed(input_feed)
+
+        def work() -> None:
+            found, told = [], ""
+            try:
+                found = self.run(output_names, input_feed, run_options)
+            except Exception as error:
+                told = str(error) or repr(error)
+            callback(found, user_data, told)
+
+        threading.Thread(target=work, name="numba_pack run_async").start()
+
+    def io_binding(self) -> Binding:
+        """What binds inputs and outputs to memory, for `run_with_iobinding`."""
+        return Binding(self)
+
+    def run_with_iobinding(self, iobinding: Binding, run_options: Any = None) -> None:
+        """Run the model on what is bound, which was made by `io_binding` of this session."""
+        if not isinstance(iobinding, Binding) or iobinding.session is not self:
+            raise ValueError(f"iobinding must be made by io_binding() of this session; got {kind_of(iobinding)}")
+        iobinding.run(run_options)
+
+    def run_with_ort_values(
+        self, output_names: Sequence[str] | None, input_dict_ort_values: Mapping[str, Any], run_options: Any = None
+    ) -> list[Any]:
+        """Run the model on values of ONNX Runtime, and give such."""
+        found = self.run(output_names, input_dict_ort_values, run_options)
+        return [onnxruntime.OrtValue.ortvalue_from_numpy(one) for one in found]
+
+    def __getattr__(self, name: str) -> Any:
+        advice = ""
+        if not name.startswith("_") and hasattr(onnxruntime.InferenceSession, name):
+            advice = "; onnxruntime.InferenceSession(model), which runs all of the model, has it"
+        raise AttributeError(f"a session of numba_pack has no {name}{advice}")
 
     def _feed(self, given: Mapping[str, Any]) -> dict[str, Any]:
         missing = [name for name in self._required if name not in given]
@@ -207,12 +288,13 @@ class Session:
             )
         return {**self._defaults, **{name: self._inputs[name].taken(value) for name, value in given.items()}}
 
-    def _remember(self, shapes: Any, call: _Call) -> None:
+    def _remember(self, shapes: Any, gain: float) -> None:
         """Take note of whether inputs of these shapes are better off with ONNX Runtime alone."""
-        small = call.products < WORTH_A_CUT * call.nodes
+        small = gain <= 0
         if small and self._whole is None:
             try:
                 self._whole = self._pieces.whole()
+                self._run_whole = _quickest(self._whole)
             except Exception:  # what it cannot run, as float64 or layout 1, it is not asked for again
                 self._whole = False
         if len(self._shapes) >= _SHAPES:
@@ -248,12 +330,29 @@ class Session:
 
 
 class _Call:
-    """What is the same for all steps of one call, and what they count."""
+    """What is the same for all steps of one call, and what they find out."""
 
-    def __init__(self, options: Any) -> None:
-        self.options = options
-        #: how often a recurrent node was run here, and the products of weights in these runs
-        self.nodes, self.products = 0, 0
+    def __init__(self, options: Any, learns: bool) -> None:
+        self.options, self.learns = options, learns
+        #: µs that the recurrent nodes have gained by being run here, as far as shapes tell
+        self.gain = 0.0
+
+
+def gain_of(op_type: str, T: int, B: int, directions: int, weights: int, has_lengths: bool) -> float:
+    """The µs that a recurrent node gains by being run here, with so many weights in each direction; may be below 0.
+
+    By shapes alone, lest what ran before decide on the bits of a result. So with lengths, it is the less of what is
+    gained if all are T, and nothing is packed, and if half of all steps are padding.
+    """
+    of_row, of_weight, of_padding = RATES[op_type]
+    rows = T * B * directions
+    if op_type == "LSTM" and B == 1:
+        of_weight = ONE_LSTM
+    change = LONG_CHANGE if B > 1 and rows * weights >= LARGE else CHANGE
+    gain = rows * (of_row + of_weight * weights) - change
+    if has_lengths and B > 1:
+        gain = min(gain, rows / 2 * (of_row + (of_weight + of_padding) * weights) - LONG_CHANGE - PACKING)
+    return gain
 
 
 def _shapes_of(feed: Mapping[str, Any]) -> Any:
@@ -498,6 +597,13 @@ class _Pieces:
         return threads(given) if 0 < given < get_num_threads() else contextlib.nullcontext()
 
 
+def _quickest(session: Any) -> Any:
+    """``session.run`` without what that asks of each call, which is known here: that all inputs are there."""
+    own = getattr(session, "_sess", None)
+    # on other providers it does more: it goes on without one that fails
+    return own.run if own is not None and session.get_providers() == ["CPUExecutionProvider"] else session.run
+
+
 # -- what is run -------------------------------------------------------------------------------------------------------
 
 
@@ -505,10 +611,10 @@ class _Piece:
     """Nodes that ONNX Runtime runs."""
 
     def __init__(self, session: Any, inputs: list[str], outputs: list[str]) -> None:
-        self.session, self.inputs, self.outputs = session, inputs, outputs
+        self.call, self.inputs, self.outputs = _quickest(session), inputs, outputs
 
     def run(self, values: dict[str, Any], call: _Call) -> None:
-        results = self.session.run(self.outputs, {name: values[name] for name in self.inputs}, call.options)
+        results = self.call(self.outputs, {name: values[name] for name in self.inputs}, call.options)
         values.update(zip(self.outputs, results, strict=True))
 
 
@@ -529,7 +635,8 @@ class _Recurrent:
     def __init__(self, item: _Item, types: dict[str, Any]) -> None:
         assert item.recurrent is not None
         self.told, self.layer = item.recurrent
-        self.weights = sum(value.size for value in self.layer.state_dict().values())
+        sizes = [value.size for value in self.layer.state_dict().values() if value.ndim == 2]
+        self.op_type, self.weights = item.node.op_type, sum(sizes) // self.told.num_directions
         self.of = f"{item.node.op_type} node {item.node.name or item.node.output[0]!r}"
         self.results = [(place, name) for place, name in enumerate(item.node.output) if name]
         elem, D, H = types[self.told.inputs[0]].tensor_type.elem_type, self.told.num_directions, self.layer.hidden_size
@@ -541,8 +648,9 @@ class _Recurrent:
         X = values[told.inputs[0]]
         states = {key: values[name] for key, name in told.states.items()} if told.states else {}
         lengths = values[told.lengths] if told.lengths else None
-        call.nodes += 1
-        call.products += X.size // max(self.layer.input_size, 1) * self.weights
+        if call.learns and X.ndim == 3:
+            T, B = X.shape[:2] if told.layout == 0 else X.shape[1::-1]
+            call.gain += gain_of(self.op_type, T, B, told.num_directions, self.weights, lengths is not None)
         try:
             results = list(told.run(self.layer, X, lengths, states))
         except (TypeError, ValueError) as error:

@@ -14,12 +14,14 @@ import torch
 
 from ..batch import Batch, Record, States, no_states
 from ..cells.dropout import Dropout
-from ..cells.parameters import Weights
+from ..cells.parameters import Weights, named_shapes
 from ..cpu import engine
+from ..cpu.shapes import record_shapes
 from ..cpu.threads import get_num_threads, threads
+from ..layers.vectors import parts_of
 from ._torch_tensors import as_array
 
-__all__ = ["Call", "Plan", "Planned", "Scan", "engine_threads", "refuse_derivatives"]
+__all__ = ["Call", "Plan", "Planned", "Scan", "engine_threads", "engine_threads_count", "refuse_derivatives", "scan"]
 
 _TWICE = (
     "the gradients of numba_pack's RNN, LSTM and GRU cannot be differentiated again, nor can results be in forward "
@@ -35,7 +37,13 @@ def refuse_derivatives(*_: Any) -> NoReturn:
     raise RuntimeError(_TWICE)
 
 
+_is_batched = torch._C._functorch.is_legacy_batchedtensor
 _AS_IT_IS = nullcontext()
+
+
+def engine_threads_count() -> int:
+    """How many threads a call may use."""
+    return min(torch.get_num_threads(), get_num_threads())
 
 
 def engine_threads() -> Any:
@@ -79,11 +87,43 @@ class Call(NamedTuple):
             results = engine.infer(self.weights, self.batch(data), self.states(h_0, c_0))
         return _tensors(*results[:3])
 
-    def record(self, data: Any, h_0: Any, c_0: Any) -> tuple[tuple[Any, ...], engine.Saved]:
-        """As `infer`, with dropout, and what the backward pass needs."""
+    def record(self, data: Any, h_0: Any, c_0: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """As `infer`, with dropout, and what the backward pass needs, as tensors."""
         with engine_threads():
             results, saved = engine.record(self.weights, self.batch(data), self.states(h_0, c_0), self.dropout)
-        return _tensors(*results[:3]), saved
+        # as bytes, since the engine takes the memory back as such
+        kept = tuple([torch.from_numpy(array.reshape(-1).view(np.uint8)) for array in saved.record])
+        return _tensors(*results[:3]), kept
+
+    def back(
+        self, kept: tuple[Any, ...], out: Any, data: Any, h_0: Any, c_0: Any, d_out: Any, d_h: Any, d_c: Any,
+        input_grad: bool,
+    ) -> tuple[Any, Any, Any, list[Any]]:  # fmt: skip
+        """The gradients of data, empty if they are not wanted, of h_0, c_0, and of the parameters.
+
+        Those of the parameters share the memory of one vector.
+
+        Those of the results are None for zero. What was kept is used up.
+        """
+        dtype, rows = self.weights.parameters.dtype, as_array(out)
+        shapes = record_shapes(self.weights, len(rows))
+        record = Record(*[
+            part.numpy().view(dtype).reshape(shape) for part, shape in zip(kept, shapes, strict=True)
+        ])  # fmt: skip
+        saved = engine.Saved(self.weights, self.batch(data), self.states(h_0, c_0), self.dropout, record, rows)
+        d_rows = np.zeros_like(rows) if d_out is None else as_array(d_out)
+        with engine_threads():
+            found = engine.replay_back(saved, d_rows, self.states(d_h, d_c), input_grad)
+        shapes = named_shapes(engine.cell_of(self.weights), self.weights[4:])
+        return *_tensors(*found[:3]), list(map(torch.from_numpy, parts_of(found.parameters, shapes).values()))
+
+    def rows(self, tensor: Any) -> Any:
+        """Rows (N, *) of a tensor in the form of the input or the output: these have it."""
+        return tensor
+
+    def scans(self, tensor: Any) -> Any:
+        """(L * D, B, *) of one in the form of a state: these have it."""
+        return tensor
 
 
 def _tensors(rows: np.ndarray, h: np.ndarray, others: np.ndarray) -> tuple[Any, ...]:
@@ -93,7 +133,9 @@ def _tensors(rows: np.ndarray, h: np.ndarray, others: np.ndarray) -> tuple[Any, 
 
 
 class Scan(torch.autograd.Function):
-    """Output, h_n and c_n of rows (N, I), h_0, c_0 and the parameters, which are those of ``call.weights``.
+    """Output, h_n and c_n of data, h_0, c_0 and the parameters, which are those of ``call.weights``.
+
+    The call says in what form these are: a `Call` takes rows (N, I), and a `FewCall` what came.
 
     What the backward pass needs is kept as PyTorch keeps tensors: it is freed after that pass, a change in place is
     noticed, and checkpointing can do without it.
@@ -101,21 +143,23 @@ class Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, call: Call, data: Any, h_0: Any, c_0: Any, *parameters: Any) -> tuple[Any, ...]:
-        results, saved = call.record(data, h_0, c_0)
-        ctx.call, ctx.used, ctx.shapes = call, False, [array.shape for array in saved.record]
+        results, kept = call.record(data, h_0, c_0)
+        ctx.call, ctx.used, ctx.kept = call, False, len(kept)
         ctx.set_materialize_grads(False)
-        # as bytes, since the engine takes the memory back as such
-        record = (torch.from_numpy(array.reshape(-1).view(np.uint8)) for array in saved.record)
-        ctx.save_for_backward(*record, results[0], data, h_0, c_0, *parameters)
+        ctx.save_for_backward(*kept, results[0], data, h_0, c_0, *parameters)
         return results
 
     @staticmethod
-    def backward(ctx: Any, d_out: Any, d_h: Any, d_c: Any) -> tuple[Any, ...]:
+    def backward(ctx: Any, d_out: Any, d_h: Any, d_c: Any = None) -> tuple[Any, ...]:
         if torch._C._are_functorch_transforms_active():  # `torch.vmap` over `torch.autograd.grad`
-            call, tensors = ctx.call, ctx.saved_tensors[len(ctx.shapes) + 1 :]
+            call, tensors = ctx.call, ctx.saved_tensors[ctx.kept + 1 :]
             plan = Plan(lambda _: call.weights, call.batch_sizes, call.order, call.dropout.rate)
             seed = torch.tensor([int(call.dropout.seed), int(call.dropout.call)])
-            return None, *_only(tensors, PlannedBack.apply(plan, seed, d_out, d_h, d_c, *tensors))
+            data, h_0, c_0, *parameters = tensors
+            given = call.rows(d_out), *map(call.scans, (d_h, d_c)), call.rows(data), *map(call.scans, (h_0, c_0))
+            found = PlannedBack.apply(plan, seed, *given, *parameters)
+            shaped = [part if of is None else part.reshape(of.shape) for of, part in zip(tensors, found, strict=True)]
+            return None, *_only(tensors, shaped)
         if torch.is_grad_enabled():  # with create_graph: then there must be a function to refuse second derivatives
             return ScanBack.apply(ctx, d_out, d_h, d_c, *ctx.saved_tensors)
         return ScanBack.forward(None, ctx, d_out, d_h, d_c, *ctx.saved_tensors)
@@ -123,26 +167,8 @@ class Scan(torch.autograd.Function):
     jvp = staticmethod(refuse_derivatives)
 
 
-def _replayed(scan: Any, saved_tensors: tuple[Any, ...]) -> engine.Saved:
-    """What the engine kept in a scan; if an earlier backward pass has used that up, the scan runs again for it."""
-    call: Call = scan.call
-    out, data, h_0, c_0 = saved_tensors[len(scan.shapes) :][:4]
-    if scan.used:
-        return call.record(data, h_0, c_0)[1]
-    scan.used, dtype = True, call.weights.parameters.dtype
-    record = [part.numpy().view(dtype).reshape(shape) for part, shape in zip(saved_tensors, scan.shapes, strict=False)]
-    return engine.Saved(
-        call.weights, call.batch(data), call.states(h_0, c_0), call.dropout, Record(*record), as_array(out)
-    )
-
-
-def _parameter_gradients(gradient: np.ndarray, parameters: list[Any]) -> list[Any]:
-    """The parts of a flat gradient: tensors that share its memory."""
-    parts, end = [], 0
-    for parameter in parameters:
-        begin, end = end, end + parameter.numel()
-        parts.append(torch.from_numpy(gradient[begin:end].reshape(parameter.shape)))
-    return parts
+#: `Scan.apply` of tensors that are no wrappers of a transform that is over, for which that looks at each
+scan = super(torch.autograd.Function, Scan).apply
 
 
 class ScanBack(torch.autograd.Function):
@@ -150,21 +176,20 @@ class ScanBack(torch.autograd.Function):
 
     @staticmethod
     def forward(_: Any, scan: Any, d_out: Any, d_h: Any, d_c: Any, *saved_tensors: Any) -> tuple[Any, ...]:
-        if any(torch._C._functorch.is_legacy_batchedtensor(d) for d in (d_out, d_h, d_c) if d is not None):
+        if any([d is not None and _is_batched(d) for d in (d_out, d_h, d_c)]):
             raise RuntimeError(_BATCHED)
         call, input_grad = scan.call, scan.needs_input_grad[1]
-        saved = _replayed(scan, saved_tensors)
-        d_rows = np.zeros_like(saved.out) if d_out is None else as_array(d_out)
-        with engine_threads():
-            found = engine.replay_back(saved, d_rows, call.states(d_h, d_c), input_grad)
-        d_data, d_h_0, d_c_0 = _tensors(*found[:3])
-        h_0, c_0, *parameters = saved_tensors[len(scan.shapes) :][2:]
+        out, data, h_0, c_0 = saved_tensors[scan.kept : scan.kept + 4]
+        # if an earlier backward pass has used up what was kept, the scan runs again for it
+        kept = call.record(data, h_0, c_0)[1] if scan.used else saved_tensors[: scan.kept]
+        scan.used = True
+        d_data, d_h_0, d_c_0, gradients = call.back(kept, out, data, h_0, c_0, d_out, d_h, d_c, input_grad)
         return (
             None,
             d_data if input_grad else None,
             None if h_0 is None else d_h_0,
             None if c_0 is None else d_c_0,
-            *_parameter_gradients(found.parameters, parameters),
+            *gradients,
         )
 
     backward = jvp = staticmethod(refuse_derivatives)
@@ -243,11 +268,9 @@ class PlannedBack(torch.autograd.Function):
         plan: Plan, seed: Any, d_out: Any, d_h: Any, d_c: Any, data: Any, h_0: Any, c_0: Any, *parameters: Any
     ) -> tuple[Any, ...]:
         call = plan.call(seed, parameters)
-        saved = call.record(data, h_0, c_0)[1]
-        d_rows = np.zeros_like(saved.out) if d_out is None else as_array(d_out)
-        with engine_threads():
-            found = engine.replay_back(saved, d_rows, call.states(d_h, d_c), True)
-        return *_tensors(*found[:3]), *_parameter_gradients(found.parameters, list(parameters))
+        (out, _, _), kept = call.record(data, h_0, c_0)
+        *found, gradients = call.back(kept, out, data, h_0, c_0, d_out, d_h, d_c, True)
+        return *found, *gradients
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

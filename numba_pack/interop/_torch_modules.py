@@ -22,13 +22,15 @@ from ..cells.parameters import Weights
 from ..layers import layer as layers
 from ..layers.precision import as_precision, get_float32_matmul_precision
 from ..packing.sequences import PackedSequence, check_packed
-from ._torch_autograd import Call, Plan, Planned, Scan, refuse_derivatives
+from ._torch_autograd import Call, Plan, Planned, Scan, engine_threads_count, refuse_derivatives, scan
+from ._torch_few import Few
 from ._torch_numbers import numbers
 from ._torch_prepared import ALL_ROWS, Prepared, prepare
-from ._torch_tensors import DTYPES, HALVES, TRACED, as_array, refuse_tracing
+from ._torch_tensors import DTYPES, HALVES, TRACED, as_array, refuse_tracing, watched
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent", "called_uncompiled", "compiling"]
 
+_Tensor, _grad_enabled = torch.Tensor, torch.is_grad_enabled
 _NO_DROPOUT = Dropout(0.0, np.uint32(0), np.uint32(0))
 
 
@@ -89,17 +91,95 @@ class Recurrent(torch.nn.RNNBase):
         """
         if compiling():
             return called_uncompiled(Recurrent._forward, self, input, hx)
-        found = self._numbers(input, hx)
+        found, prepared = None, self._prepared
+        if prepared is not None and not (self.training and self._drops) and not watched():
+            if prepared.few is not None:
+                found = self._few(prepared, prepared.few, input, hx)
+            if found is None:
+                found = self._numbers(prepared, input, hx)
         return self._forward(input, hx) if found is None else found
 
-    def _numbers(self, input: Any, hx: Any) -> tuple[Any, Any] | None:
+    def _few(self, prepared: Prepared, few: Few, input: Any, hx: Any) -> tuple[Any, Any] | None:
+        """The result of a call of few rows, of parameters that are packed; None where it is not so simple.
+
+        What is asked here costs as much as a step, so all stands in a row.
+        """
+        dtype, h_0, c_0 = few.torch_dtype, None, None
+        key: tuple[Any, ...]
+        try:  # what has no memory, as a wrapper of a transform that is over, has no address, and some no shape
+            if not (
+                type(input) is _Tensor
+                and input.dtype is dtype
+                and input.is_cpu
+                and input.is_contiguous()
+                and not input.is_neg()
+            ):
+                return None
+            if hx is None:
+                key = self.batch_first, input.shape
+            else:
+                if few.pair:
+                    if type(hx) is not tuple or len(hx) != 2:
+                        return None
+                    h_0, c_0 = hx
+                    if not (
+                        type(c_0) is _Tensor
+                        and c_0.dtype is dtype
+                        and c_0.is_cpu
+                        and c_0.is_contiguous()
+                        and not c_0.is_neg()
+                    ):
+                        return None
+                else:
+                    h_0 = hx
+                if not (
+                    type(h_0) is _Tensor
+                    and h_0.dtype is dtype
+                    and h_0.is_cpu
+                    and h_0.is_contiguous()
+                    and not h_0.is_neg()
+                ):
+                    return None
+                key = self.batch_first, input.shape, h_0.shape, None if c_0 is None else c_0.shape
+            shape = few.shapes.get(key) or few.shape_of(key)
+            if shape is None:
+                return None
+            frozen, kept = self._frozen, _grad_enabled()
+            many = shape.rows > few.most  # for one thread alone, and to have room for at once
+            if many and not kept and shape.sequences > 1:
+                return None
+            if frozen and not kept:
+                return few.infer(shape, input, h_0, c_0)
+            own = self._parameters
+            parameters = [own[name] for name in self._flat_weights_names]
+            if kept:
+                tensors = [part for part in (*parameters, input, h_0, c_0) if part is not None]
+                kept = any([tensor.requires_grad for tensor in tensors]) and all([t.data_ptr() for t in tensors])
+                if many and (engine_threads_count() > 1 if kept else shape.sequences > 1):
+                    return None
+            if not frozen:
+                precision = self._precision(dtype)
+                if not prepared.holds(precision, parameters, kept or shape.rows >= ALL_ROWS):
+                    prepared = self._prepared = prepared.renewed(precision, parameters)
+                    if prepared.few is None:
+                        return None
+                    few = prepared.few
+            if not kept:
+                return few.infer(shape, input, h_0, c_0)
+        except (KeyError, RuntimeError):  # parameters that are computed have no entry
+            return None
+        out, *last = scan(few.call(shape), input, h_0, c_0, *parameters)
+        return out, tuple(last) if few.pair else last[0]
+
+    @property
+    def _drops(self) -> bool:
+        """Whether units are dropped."""
+        return bool(self.training and self.dropout and self.num_layers > 1)
+
+    def _numbers(self, prepared: Prepared, input: Any, hx: Any) -> tuple[Any, Any] | None:
         """The result where numbers alone are wanted, of parameters that are packed; None where `_forward` is to see."""
-        prepared, frozen = self._prepared, self._frozen
-        if (
-            prepared is None
-            or (torch.is_grad_enabled() and not frozen)
-            or (self.training and self.dropout and self.num_layers > 1)
-        ):
+        frozen = self._frozen
+        if torch.is_grad_enabled() and not frozen:
             return None
 
         def valid(rows: int) -> bool:
@@ -201,7 +281,7 @@ class Recurrent(torch.nn.RNNBase):
         """The output (N, D * P), h_n and c_n (empty where there is none), all in the dtype of the engine."""
         tensors = (data, h_0, c_0, *parameters)
         if torch._C._are_functorch_transforms_active():
-            rate = self.dropout if self.training and self.num_layers > 1 else 0.0
+            rate = self.dropout if self._drops else 0.0
             seed = torch.randint(2**32, (2,)) if rate else torch.zeros(2, dtype=torch.int64)
             plan = Plan(self._weights, batch_sizes, order, rate)
             planned: tuple[Any, ...] = Planned.apply(plan, seed, *map(_floats, tensors))
@@ -230,21 +310,29 @@ class Recurrent(torch.nn.RNNBase):
             return [getattr(self, name) for name in names]
 
     def _weights(self, parameters: Any, rows: int = ALL_ROWS) -> Weights:
-        """The parameters as the engine takes them, for inference of so many rows: packed again if they have changed."""
-        prepared, parameters = self._prepared, list(parameters)
+        """The parameters as the engine takes them, for inference of so many rows."""
+        return self._prepare(list(parameters), rows).weights
+
+    def _prepare(self, parameters: list[Any], rows: int = ALL_ROWS) -> Prepared:
+        """What is prepared of the parameters, for inference of so many rows: packed again if they have changed."""
+        prepared = self._prepared
         if prepared is not None and self._frozen:
-            return prepared.weights
+            return prepared
         precision = self._precision(self.weight_ih_l0.dtype)  # which in a transform are in float32 here
         if prepared is None or not prepared.holds(precision, parameters, rows >= ALL_ROWS):
-            same = prepared and prepared.compared(precision, parameters)
-            prepared = self._prepared = same or prepare(self._layer(parameters[0].dtype), precision, parameters)
-        return prepared.weights
+            plain = self._layer(parameters[0].dtype)
+            if prepared is not None and prepared.plain is plain:
+                prepared = prepared.renewed(precision, parameters)
+            else:
+                prepared = prepare(plain, precision, parameters)
+            self._prepared = prepared
+        return prepared
 
     def _layer(self, dtype: Any) -> Any:
         """A layer of this library like this module, whatever its parameters; its padded input is (T, B, I)."""
         own = DTYPES.get(dtype, np.dtype(np.float32))
-        if self._prepared is not None and self._prepared.layer.dtype == own:
-            return self._prepared.layer
+        if self._prepared is not None and self._prepared.plain.dtype == own:
+            return self._prepared.plain
         options = {"bias": self.bias, "bidirectional": self.bidirectional, "dtype": own, "rng": 0}
         if self._has_c:
             options["proj_size"] = self.proj_size
@@ -286,7 +374,7 @@ class Recurrent(torch.nn.RNNBase):
 
     def _next_dropout(self) -> Dropout:
         """What this call drops. The seed comes from PyTorch's generator: `torch.manual_seed` makes it reproducible."""
-        if not (self.training and self.dropout and self.num_layers > 1):
+        if not self._drops:
             return _NO_DROPOUT
         seed, call = torch.randint(2**32, (2,)).tolist()
         return Dropout(self.dropout, np.uint32(seed), np.uint32(call))

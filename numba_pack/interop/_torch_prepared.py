@@ -9,16 +9,19 @@ entries of a large parameter are left for the other calls to see, which compare 
 
 from __future__ import annotations
 
-import copy
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from .._backend import backend
 from ..cells.parameters import Weights
 from ..cpu import engine
+from ..cpu.few import packed_like, same_at
+from ..cpu.kernels import address_of
+from ._torch_few import Few
 from ._torch_tensors import HALVES, as_array, as_bits
 
 __all__ = ["ALL_ROWS", "Prepared", "prepare"]
@@ -54,85 +57,156 @@ class _Marks(NamedTuple):
     addresses: list[int]
     versions: list[int]
     step: object
-    #: views of entries of each, which also keep the memory, so that no other tensor gets its address
-    entries: list[np.ndarray]
-    values: list[bytes]
-    #: whether these are all entries
+    #: vectors on the memory of the parameters, which keep it, so that no other tensor gets its address
+    memory: list[np.ndarray]
+    #: what `same_at` takes to compare some entries of each parameter, and all; and the addresses of both
+    places: tuple[np.ndarray, np.ndarray]
+    some_at: int
+    every_at: int
+    #: whether some are all
     complete: bool
+    #: parameters with as many rows as columns, which might be transposed where they are
+    squares: list[int]
 
-    def hold(self, parameters: list[Any]) -> bool:
+    def in_place(self, parameters: list[Any]) -> bool:
+        """Whether they are where they were, in the same order of rows and columns."""
+        return list(map(_address, parameters)) == self.addresses and (
+            not self.squares or all([parameters[i].is_contiguous() for i in self.squares])
+        )
+
+    def hold(self, parameters: list[Any], copies: int) -> bool:
         """Whether they are the same; entries are looked at last, as long as the memory is known to be there."""
         return (
-            self.step is _Steps.last
-            and list(map(id, parameters)) == self.ids
-            and list(map(_address, parameters)) == self.addresses
-            and list(map(_version, parameters)) == self.versions
-            and [entries.tobytes() for entries in self.entries] == self.values
+            self.in_place(parameters)
+            and (
+                self.complete  # then the entries tell all
+                or (
+                    self.step is _Steps.last
+                    and list(map(id, parameters)) == self.ids
+                    and list(map(_version, parameters)) == self.versions
+                )
+            )
+            and same_at(self.some_at, len(parameters), copies)
         )
+
+    def anew(self, parameters: list[Any]) -> _Marks | None:
+        """Marks of the same parameters, as they are now; None if they are elsewhere."""
+        if list(map(id, parameters)) != self.ids or not self.in_place(parameters):
+            return None
+        return self._replace(step=_Steps.last, versions=list(map(_version, parameters)))
 
 
 def _marks(parameters: list[Any]) -> _Marks | None:
     """None where a parameter has no count of changes, or no memory of its own."""
     _watch_optimizers()
-    step, entries = _Steps.last, []
+    step, memory = _Steps.last, []
     try:
+        addresses, versions = list(map(_address, parameters)), list(map(_version, parameters))
         for parameter in parameters:
             flat = parameter.detach().view(-1)
-            array = (flat.view(torch.int16) if flat.dtype in HALVES else flat).numpy()
-            step_over = 1 if len(array) <= SMALL else len(array) // ENTRIES | 1  # odd, to meet all columns
-            entries.append(array[::step_over])
-        addresses, versions = list(map(_address, parameters)), list(map(_version, parameters))
+            memory.append((flat.view(torch.int16) if flat.dtype in HALVES else flat).numpy())
     except (RuntimeError, TypeError):
         return None
-    values, complete = [part.tobytes() for part in entries], all(p.numel() <= SMALL for p in parameters)
-    return _Marks(list(map(id, parameters)), addresses, versions, step, entries, values, complete)
+    some: list[tuple[int, ...]] = []
+    every: list[tuple[int, ...]] = []
+    begin = 0
+    for at, array in zip(addresses, memory, strict=True):
+        size, halves = len(array), array.itemsize // 2
+        every.append((at, begin, 1, size * halves, 0))
+        apart = size // ENTRIES | 1  # odd, to meet all columns
+        some.append(every[-1] if size <= SMALL else (at, begin, -(-size // apart), halves, apart * halves))
+        begin += array.nbytes
+    # biases come first, since as a rule they tell
+    places = np.array(some[::-1]), np.array(every[::-1])
+    complete = all([len(array) <= SMALL for array in memory])
+    squares = [i for i, p in enumerate(parameters) if p.dim() == 2 and p.shape[0] == p.shape[1]]
+    ids, (some_at, every_at) = list(map(id, parameters)), map(address_of, places)
+    return _Marks(ids, addresses, versions, step, memory, places, some_at, every_at, complete, squares)
 
 
-class Prepared(NamedTuple):
+class Prepared:
     """A module's parameters as they were at some call."""
 
-    #: of this library, with these parameters
-    layer: Any
-    #: those of the layer
-    weights: Weights
-    precision: str
-    #: the bits of the parameters that the layer was made of, one by one
-    bits: list[np.ndarray]
-    marks: _Marks | None
+    def __init__(
+        self, plain: Any, weights: Weights, precision: str, bits: np.ndarray, marks: _Marks | None, few: Few | None
+    ) -> None:
+        #: a layer of this library, of any parameters
+        self.plain = plain
+        #: with these
+        self.weights = weights
+        self.precision = precision
+        #: those of the parameters that the weights were made of, one behind the other, and their address
+        self.bits = bits
+        self.at = address_of(bits)
+        self.marks = marks
+        #: what calls of few rows take; None where there are none such
+        self.few = few
+
+    @cached_property
+    def layer(self) -> Any:
+        """The layer with these parameters, which may be not finite."""
+        layer = object.__new__(type(self.plain))  # one of this library's own
+        vars(layer).update(vars(self.plain), _holder=type(self.plain._holder)())
+        layer._set(self.weights.parameters)
+        layer._holder.version.made[engine.prepare, layer.matmul_precision] = self.weights
+        return layer
 
     def holds(self, precision: str, parameters: list[Any], surely: bool = False) -> bool:
         """Whether these are the same, as far as marks tell; False if that is not sure, and has to be."""
         marks = self.marks
         if marks is None or precision != self.precision or (surely and not marks.complete):
             return False
-        return marks.hold(parameters)
+        return marks.hold(parameters, self.at)
 
-    def compared(self, precision: str, parameters: list[Any]) -> Prepared | None:
-        """The same with new marks, if these are the same bit for bit. Biases come first, since as a rule they tell."""
+    def renewed(self, precision: str, parameters: list[Any]) -> Prepared:
+        """The same if these are the same bit for bit, at most with new marks; else what these are prepared to."""
+        if precision != self.precision or parameters[0].dtype in HALVES:
+            return self._compared(precision, parameters) or prepare(self.plain, precision, parameters)
+        marks = self.marks and self.marks.anew(parameters)
+        if marks is None:
+            return self._compared(precision, parameters) or prepare(self.plain, precision, parameters)
+        if same_at(marks.every_at, len(parameters), self.at):
+            self.marks = marks
+            return self
+        vector = np.concatenate(marks.memory)
+        vector.flags.writeable = False
+        weights = packed_like(self.weights, vector)
+        return Prepared(self.plain, weights, precision, vector, marks, self.few and self.few.of(weights))
+
+    def _compared(self, precision: str, parameters: list[Any]) -> Prepared | None:
+        """The same with new marks, if these are the same bit for bit."""
         if precision != self.precision:
             return None
-        marks = self.marks if self.marks is not None and self.marks.hold(parameters) else _marks(parameters)
-        for kept, parameter in zip(reversed(self.bits), reversed(parameters), strict=True):
+        marks, begin = _marks(parameters), 0
+        for shape, parameter in zip(self.plain._shapes.values(), parameters, strict=True):
             given = as_bits(parameter)
-            if kept.dtype != given.dtype or not np.array_equal(kept, given):
+            kept = self.bits.view(given.dtype)[begin : begin + given.size]
+            if tuple(parameter.shape) != shape or not np.array_equal(kept, given.ravel()):
                 return None
-        return self if marks is self.marks else self._replace(marks=marks)
+            begin += given.size
+        if begin * given.itemsize != self.bits.nbytes:  # of another dtype
+            return None
+        self.marks = marks
+        return self
 
 
 def prepare(plain: Any, precision: str, parameters: list[Any]) -> Prepared:
     """Pack parameters, which may be infinite or NaN as PyTorch's may, for a layer like the plain one."""
     marks, dtype = _marks(parameters), parameters[0].dtype  # first, so that a change meanwhile is seen
-    for (name, value), parameter in zip(plain.state_dict().items(), parameters, strict=True):
-        if (tuple(parameter.shape), parameter.dtype) != (value.shape, dtype):
+    for (name, shape), parameter in zip(plain._shapes.items(), parameters, strict=True):
+        if (tuple(parameter.shape), parameter.dtype) != (shape, dtype):
             got = f"{tuple(parameter.shape)}, {parameter.dtype}"
-            raise RuntimeError(f"{name} must have shape {value.shape} and dtype {dtype}; got {got}")
-    bits = [as_bits(parameter) for parameter in parameters]
-    arrays = [as_array(parameter.float() if dtype in HALVES else parameter) for parameter in parameters]
-    layer = copy.copy(plain.with_precision(precision if plain.dtype == np.float32 else "highest"))
-    vector = np.concatenate([array.ravel() for array in arrays])
+            raise RuntimeError(f"{name} must have shape {shape} and dtype {dtype}; got {got}")
+    wanted = precision if plain.dtype == np.float32 else "highest"
+    if plain.matmul_precision != wanted:
+        plain = plain.with_precision(wanted)
+    bits = np.concatenate([as_bits(parameter).ravel() for parameter in parameters])
     if dtype in HALVES:
-        bits = [part.copy() for part in bits]
+        vector = np.concatenate([as_array(parameter.float()).ravel() for parameter in parameters])
     else:
-        bits = [part.view(np.int32) for part in layer.views(vector).values()]
-    layer._set(vector)  # which does not mind what is not finite
-    return Prepared(layer, layer._holder.version.made_by(engine.prepare, layer), precision, bits, marks)
+        vector = bits = bits.view(plain.dtype)
+    vector.flags.writeable = False
+    cell = plain.cell.with_factors(engine.factors_for(plain.matmul_precision, plain.dtype, plain.hidden_size))
+    weights = engine.prepare(cell, vector, plain._constants, plain._sizes)
+    few = None if dtype in HALVES or backend == "cuda" else Few(plain, weights)
+    return Prepared(plain, weights, precision, bits, marks, few)

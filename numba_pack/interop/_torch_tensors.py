@@ -49,13 +49,14 @@ def refuse_tracing(value: Any) -> None:
         raise RuntimeError(TRACED)
 
 
+_transforming = torch._C._are_functorch_transforms_active
+_tracing, _dispatching = torch._C._get_tracing_state, torch._C._len_torch_dispatch_stack
+
+
 def watched() -> bool:
     """Whether PyTorch does anything with tensors but compute: trace, transform, differentiate forward, or fake them."""
     return bool(
-        torch._C._are_functorch_transforms_active()
-        or torch._C._get_tracing_state() is not None
-        or torch._C._len_torch_dispatch_stack()
-        or getattr(forward_ad, "_current_level", -1) >= 0
+        _transforming() or _tracing() is not None or _dispatching() or getattr(forward_ad, "_current_level", -1) >= 0
     )
 
 

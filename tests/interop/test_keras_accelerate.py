@@ -205,6 +205,34 @@ def test_what_is_no_model_is_refused():
         nbp.interop.keras.accelerate([layers.LSTM(H)])
 
 
+def test_a_mask_of_all_steps_gives_the_bits_of_none(calls):
+    x = padded() + 1
+    plain, masked = model_of(layers.LSTM(H)), model_of(layers.LSTM(H), masked=True)
+    for model in (plain, masked):
+        nbp.interop.keras.accelerate(model)
+    np.testing.assert_array_equal(results(plain, x), results(masked, x))
+    assert len(calls) == 4
+
+
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="they are PyTorch's here")
+def test_weights_may_change_in_place_between_long_calls_and_short_ones(calls):
+    """Some of which look at marks, and some at all weights."""
+    model, x = model_of(layers.GRU(60)), padded()
+    nbp.interop.keras.accelerate(model)
+    import torch
+
+    kernel = model.layers[0].cell.recurrent_kernel.value
+    for rows in (x, np.tile(x, (8, 3, 1)), x):
+        before = results(model, rows)[0]
+        with torch.no_grad():
+            kernel.mul_(0.2)  # of which the first leaves nothing chaotic
+        after = results(model, rows)[0]
+        assert not np.allclose(before, after, atol=1e-3)
+        other = keras.models.clone_model(model)
+        other.set_weights(model.get_weights())
+        np.testing.assert_allclose(after, results(other, rows)[0], rtol=0, atol=1e-5)
+
+
 # -- jax ---------------------------------------------------------------------------------------------------------------
 
 
@@ -215,9 +243,9 @@ def test_with_jax_compiled_and_differentiated_calls_give_what_they_gave():
 
     pytest.importorskip("jax", reason="the backend of this test")
     script = """
-import numpy as np, jax, keras, numba_pack as nbp
+import gc, numpy as np, jax, keras, numba_pack as nbp
 from numba_pack.interop import _keras_accelerate, _keras_jax
-_keras_jax.is_worth_a_callback = lambda *_: True
+_keras_jax.is_worth_a_call = lambda *_: True
 calls, here = [], _keras_accelerate.Loop.here
 _keras_accelerate.Loop.here = lambda *arguments: calls.append(1) or here(*arguments)
 x = np.random.default_rng(0).standard_normal((4, 7, 3)).astype("f")
@@ -233,10 +261,43 @@ def found():
     gradients = jax.jit(jax.grad(loss, (0, 1)))(weights, x)
     return [np.asarray(one) for one in jax.tree.leaves((model(x), model.predict(x, verbose=0), gradients))]
 before = found()
-assert len(nbp.interop.keras.accelerate(model).taken) == 3
+accelerated = nbp.interop.keras.accelerate(model)
+assert len(accelerated.taken) == 3
 after = found()
 assert len(calls) == 6, calls
 for one, other in zip(before, after, strict=True):
     np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
+
+def predicted():
+    return model.predict(x, verbose=0)
+def assert_as_a_plain_model_predicts():
+    other = keras.models.clone_model(model)
+    other.set_weights(model.get_weights())
+    np.testing.assert_allclose(predicted(), other.predict(x, verbose=0), rtol=0, atol=1e-6)
+earlier = predicted()
+model.set_weights([2 * one for one in model.get_weights()])
+assert not np.allclose(earlier, predicted())
+assert_as_a_plain_model_predicts()
+model.compile("sgd", "mse")
+model.fit(x, np.ones((4, 3), "f"), epochs=2, verbose=0)  # which gives the memory of the weights away
+assert_as_a_plain_model_predicts()
+
+def function(weights, x):
+    return model.stateless_call(weights, [one.value for one in model.non_trainable_variables], x)[0]
+weights, count = [one.value for one in model.trainable_variables], len(calls)
+compiled = jax.jit(function)
+result, several = compiled(weights, x), jax.jit(jax.vmap(function, (None, 0)))(weights, np.stack([x, 0 * x]))
+np.testing.assert_allclose(several[0], result, rtol=0, atol=1e-6)
+assert len(calls) == count + 9
+accelerated.undo()
+gc.collect()
+np.testing.assert_array_equal(compiled(weights, x), result)  # what is compiled stays what it is
+_keras_accelerate.Loop.here = lambda *arguments: 1 / 0
+try:
+    np.asarray(compiled(weights, x))
+except (ValueError, RuntimeError) as error:  # which of them, jax has changed
+    assert "division by zero" in str(error)
+else:
+    raise AssertionError
 """
     subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "KERAS_BACKEND": "jax"})

@@ -1,5 +1,7 @@
 """Models around recurrent nodes: ONNX Runtime runs them, with and without this library, to equal results."""
 
+import threading
+
 import naive_onnx
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 @pytest.fixture(autouse=True)
 def _every_cut_is_worth_it(monkeypatch):
     """Or such small models would go to ONNX Runtime whole."""
-    monkeypatch.setattr(_onnx_session, "WORTH_A_CUT", 0)
+    monkeypatch.setattr(_onnx_session, "gain_of", lambda *_: 1.0)
 
 
 def normal(*shape, rng=0, dtype=np.float32):
@@ -435,7 +437,7 @@ def test_models_with_nothing_recurrent_say_so():
 def test_a_call_in_which_too_little_is_recurrent_goes_to_onnx_runtime_whole(monkeypatch):
     """From the first call on, so that equal inputs give equal bits."""
     model = one_node()
-    monkeypatch.setattr(_onnx_session, "WORTH_A_CUT", 10_000)
+    monkeypatch.setattr(_onnx_session, "gain_of", lambda kind, T, B, *_: T * B - 100)
     session = interop.session(model)
     runs = []
     monkeypatch.setattr(session, "_body", Counted(session._body, runs))
@@ -448,6 +450,39 @@ def test_a_call_in_which_too_little_is_recurrent_goes_to_onnx_runtime_whole(monk
     for _ in range(3):
         session.run(None, large)
     assert len(runs) == 4
+
+
+def test_what_is_worth_it_is_told_by_shapes_and_lengths_alone(monkeypatch):
+    """Or what ran before would decide on the bits of a result."""
+    monkeypatch.undo()
+    assert (
+        _onnx_session.gain_of("LSTM", 1, 1, 1, 8 * 64 * 64, False)
+        < 0
+        < _onnx_session.gain_of("LSTM", 100, 8, 1, 8 * 64 * 64, False)
+    )
+    assert (
+        _onnx_session.gain_of("GRU", 20, 8, 1, 6 * 64 * 64, True)
+        < 0
+        < _onnx_session.gain_of("GRU", 20, 8, 1, 6 * 64 * 64, False)
+    )
+    session = interop.session(one_node())
+    for lengths in ([30, 30, 1], [1, 1, 30], [30, 30, 30]):
+        session.run(None, fed(lengths))
+    assert len(session._shapes) == 1
+
+
+@pytest.mark.parametrize("lengths", [[4, 4, 4], [7, 7, 7], [0, 0, 0]])
+def test_equal_lengths_give_the_bits_of_others(lengths):
+    """Nothing is packed then."""
+    session = assert_equal(one_node("LSTM", direction="bidirectional"), fed(lengths, 2))
+    feed = fed([*lengths, 9], 2)
+    rows = {"x": (slice(0, max(lengths) + 1), slice(0, 3)), "lengths": slice(0, 3)}
+    alone = {name: np.ascontiguousarray(value[rows.get(name, (slice(None), slice(0, 3)))])
+             for name, value in feed.items()}  # fmt: skip
+    Y, h, c = session.run(None, alone)
+    all_Y, all_h, all_c = session.run(None, feed)
+    np.testing.assert_array_equal(Y, all_Y[: len(Y), :, :3])
+    np.testing.assert_array_equal((h, c), (all_h[:, :3], all_c[:, :3]))
 
 
 class Counted:
@@ -522,6 +557,86 @@ def test_the_outputs_that_are_named_come_in_their_order_and_belong_to_the_caller
     assert not (x == 7).any()
     np.testing.assert_array_equal(session.run(["W"], {"x": x})[0], weights()["W"])
     assert results[1] is not results[3]
+
+
+def test_what_runs_in_a_thread_is_told_to_a_callback():
+    session, feed = interop.session(one_node()), fed([4, 2])
+    told, done = [], threading.Event()
+
+    def callback(results, data, error):
+        told.append((results, data, error))
+        done.set()
+
+    session.run_async(["Y", "h"], feed, callback, "mine")
+    assert done.wait(60)
+    ((results, data, error),) = told
+    assert (data, error) == ("mine", "")
+    for got, expected in zip(results, session.run(["Y", "h"], feed), strict=True):
+        np.testing.assert_array_equal(got, expected)
+    done.clear()
+    session.run_async(["Z"], feed, callback)
+    assert done.wait(60)
+    assert told[1][0] == []
+    assert told[1][2].startswith("output_names must be of Y, h, c; got 'Z'")
+    with pytest.raises(ValueError, match="missing: lengths, h_0, c_0"):
+        session.run_async(None, {"x": feed["x"]}, callback)
+    with pytest.raises(TypeError, match="callback must be callable; got NoneType"):
+        session.run_async(None, feed, None)
+
+
+def bound_in(binding, feed, Y, h):
+    """Everything that may be bound, in each of the ways there are."""
+    binding.bind_cpu_input("x", feed["x"])
+    binding.bind_input("h_0", "cpu", 0, np.float32, feed["h_0"].shape, feed["h_0"].ctypes.data)
+    binding.bind_input("c_0", "cpu", 0, TensorProto.FLOAT, feed["c_0"].shape, feed["c_0"].ctypes.data)
+    binding.bind_ortvalue_input("lengths", onnxruntime.OrtValue.ortvalue_from_numpy(feed["lengths"]))
+    binding.bind_output("Y", "cpu", 0, np.float32, Y.shape, Y.ctypes.data)
+    binding.bind_ortvalue_output("h", h)
+    binding.bind_output("c")
+
+
+def test_bound_memory_is_read_and_written_as_by_onnx_runtime():
+    model, feed = one_node(), fed([4, 2])
+    reference = onnxruntime.InferenceSession(model.SerializeToString())
+    results = []
+    for session in (interop.session(model), reference):
+        Y = np.zeros((5, 1, 2, H), np.float32)
+        h = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros((1, 2, H), np.float32))
+        binding = session.io_binding()
+        bound_in(binding, feed, Y, h)
+        session.run_with_iobinding(binding)
+        copies = binding.copy_outputs_to_cpu()
+        np.testing.assert_array_equal(copies[0], Y)
+        np.testing.assert_array_equal(copies[1], h.numpy())
+        np.testing.assert_array_equal(copies[2], binding.get_outputs()[2].numpy())
+        results.append(copies)
+        binding.clear_binding_outputs()
+        binding.clear_binding_inputs()
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+    values = {name: onnxruntime.OrtValue.ortvalue_from_numpy(value) for name, value in feed.items()}
+    (again,) = interop.session(model).run_with_ort_values(["Y"], values)
+    np.testing.assert_array_equal(again.numpy(), results[0][0])
+
+
+def test_what_cannot_be_bound_is_refused():
+    session, feed = interop.session(one_node()), fed([4, 2])
+    binding = session.io_binding()
+    with pytest.raises(ValueError, match=r"device_type of x must be 'cpu'.*got 'cuda'"):
+        binding.bind_output("x", "cuda")
+    with pytest.raises(ValueError, match="element_type and shape of Y must be given with buffer_ptr"):
+        binding.bind_output("Y", buffer_ptr=1)
+    with pytest.raises(ValueError, match="must be made by io_binding"):
+        session.run_with_iobinding(interop.session(one_node()).io_binding())
+    with pytest.raises(ValueError, match="must have outputs that are bound"):
+        session.run_with_iobinding(binding)
+    Y = np.zeros((9, 1, 2, H), np.float32)
+    bound_in(binding, feed, Y, onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros((1, 2, H), np.float32)))
+    with pytest.raises(ValueError, match=r"output Y must be bound to memory of shape \(5, 1, 2, 5\); got \(9, 1"):
+        session.run_with_iobinding(binding)
+    with pytest.raises(AttributeError, match=r"no end_profiling; onnxruntime\.InferenceSession"):
+        session.end_profiling()
+    assert not hasattr(session, "nothing_of_the_kind")
 
 
 def test_inputs_with_a_default_need_not_be_given():

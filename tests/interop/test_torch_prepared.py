@@ -1,12 +1,18 @@
 """Parameters that are compared by marks, or never: what calls of few steps see of a change, and what they give."""
 
 import copy
+import gc
 import pickle
+import weakref
 
+import numpy as np
 import pytest
+
+import numba_pack as nbp
 
 torch = pytest.importorskip("torch", reason="what is tested here is the exchange with PyTorch")
 
+from numba_pack.interop import _torch_few  # noqa: E402
 from numba_pack.interop import _torch_prepared as prepared  # noqa: E402
 from numba_pack.interop import torch as interop  # noqa: E402
 
@@ -147,14 +153,27 @@ def test_what_is_the_same_again_is_not_packed_again():
     x, packed = torch.randn(1, 1, H), ours._prepared
     with torch.no_grad():
         ours(x)
+        marks = packed.marks
         assert ours._prepared is packed
         ours.load_state_dict(copy.deepcopy(ours.state_dict()))
         ours(x)
-        assert ours._prepared is not packed  # but its marks
-        assert ours._prepared.weights is packed.weights
+        assert ours._prepared is packed
+        assert packed.marks is not marks
         ours.weight_hh_l0.mul_(2)
         ours(x)
         assert ours._prepared.weights is not packed.weights
+
+
+def test_a_matrix_that_is_transposed_where_it_is_is_seen():
+    _, ours = twins("RNN")
+    x, h = torch.randn(1, 1, H), torch.randn(1, 1, H)
+    with torch.no_grad():
+        before = ours(x, h)
+        ours.weight_hh_l0.data = ours.weight_hh_l0.data.t()
+        theirs = torch.nn.RNN(H, H)
+        theirs.load_state_dict(ours.state_dict())
+        assert not equal(ours(x, h), before)
+        torch.testing.assert_close(ours(x, h), theirs(x, h))
 
 
 def test_parameters_without_a_count_of_changes_are_compared():
@@ -180,7 +199,7 @@ def test_numbers_alone_are_the_bits_that_a_call_with_gradients_gives(kind, optio
             expected = ours(x, *hx)
             assert expected[0].requires_grad
             with torch.no_grad():
-                assert ours._numbers(x, *hx or (None,)) is not None
+                assert ours._numbers(ours._prepared, x, *hx or (None,)) is not None
                 assert equal(ours(x, *hx), expected)
             with torch.inference_mode():
                 assert equal(ours(x, *hx), expected)
@@ -195,7 +214,7 @@ def test_numbers_alone_of_packed_input_are_those_bits_too(kind, sorted):
     hx = states(ours, 3)
     output, state = ours(packed, hx)
     with torch.no_grad():
-        got, last = ours._numbers(packed, hx)
+        got, last = ours._numbers(ours._prepared, packed, hx)
     assert type(got) is type(packed) and got[1:] == packed[1:]
     assert equal((got.data, last), (output.data, state))
 
@@ -295,3 +314,189 @@ def test_a_frozen_module_in_a_half_takes_and_gives_it():
     x = torch.randn(4, 2, H).bfloat16()
     assert (ours(x)[0] - theirs(x)[0]).abs().max() < 0.02
     assert ours(x)[0].dtype == torch.bfloat16
+
+
+# -- few rows ----------------------------------------------------------------------------------------------------------
+
+
+def apart(module, input, hx, monkeypatch):
+    """Results and gradients of a call that goes the way of all calls, and not that of those of few rows."""
+    with monkeypatch.context() as patch:
+        patch.setattr(interop.LSTM.__mro__[1], "_few", lambda *_: None)
+        return results_and_gradients(module, input, hx)
+
+
+def results_and_gradients(module, input, hx):
+    module.zero_grad()
+    leaves = [input] if hx is None else [input, *(hx if isinstance(hx, tuple) else (hx,))]
+    leaves = [leaf.detach().clone().requires_grad_() for leaf in leaves]
+    given = () if hx is None else (tuple(leaves[1:]) if isinstance(hx, tuple) else leaves[1],)
+    results = flat(module(leaves[0], *given))
+    loss = sum((result * torch.linspace(-1, 1, result.numel()).view_as(result)).sum() for result in results)
+    loss.backward()
+    return [result.detach() for result in results], [
+        leaf.grad for leaf in (*leaves, *module.parameters())
+    ]  # fmt: skip
+
+
+def few_calls_of(module, monkeypatch):
+    """A list that gets an entry for each call of few rows that can be differentiated."""
+    made = []
+    few = type(module._prepared.few)
+    call = few.call
+    monkeypatch.setattr(few, "call", lambda self, shape: made.append(shape) or call(self, shape))
+    return made
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}, {"batch_first": True}])
+@pytest.mark.parametrize("kind", KINDS)
+def test_few_rows_give_the_bits_of_the_way_of_all_calls(kind, options, dtype, monkeypatch):
+    _, ours = twins(kind, **options)
+    ours.to(dtype)(torch.randn(1, 1, H, dtype=dtype))
+    made = few_calls_of(ours, monkeypatch)
+    shapes = [(1, 1, H), (1, 3, H), (5, 1, H), (6, H)] + [(4, 3, H)] * (not ours.batch_first)
+    for shape in shapes:
+        x = torch.randn(shape, dtype=dtype)
+        batch = () if x.dim() == 2 else (shape[0 if ours.batch_first else 1],)
+        h = torch.randn(ours.num_layers * (1 + ours.bidirectional), *batch, H, dtype=dtype)
+        for hx in (None, (h, torch.randn_like(h)) if kind == "LSTM" else h):
+            expected = apart(ours, x, hx, monkeypatch)
+            before = len(made)
+            got = results_and_gradients(ours, x, hx)
+            assert len(made) == before + 1
+            for ones, others in zip(got, expected, strict=True):
+                assert all(torch.equal(one, other) for one, other in zip(ones, others, strict=True))
+                assert all(one.shape == other.shape for one, other in zip(ones, others, strict=True))
+
+
+@pytest.mark.parametrize("result", [0, 1, 2])
+def test_of_few_rows_any_result_alone_has_its_gradients(result):
+    theirs, ours = twins("LSTM")
+    for shape in ((1, 1, H), (3, 2, H)):
+        x = torch.randn(shape)
+        for module in (theirs, ours):
+            module.zero_grad()
+            flat(module(x))[result].sum().backward()
+        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_a_training_loop_of_single_steps_gives_the_gradients_of_the_sequence():
+    _, ours = twins("GRU")
+    x, h, outputs = torch.randn(7, 2, H), None, []
+    whole = results_and_gradients(ours, x, None)[1][1:]
+    ours.zero_grad()
+    for step in x:
+        output, h = ours(step[None], *(() if h is None else (h,)))
+        outputs.append(output)
+    results = torch.cat(outputs), h
+    sum((result * torch.linspace(-1, 1, result.numel()).view_as(result)).sum() for result in results).backward()
+    for parameter, expected in zip(ours.parameters(), whole, strict=True):
+        torch.testing.assert_close(parameter.grad, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_few_rows_are_recorded_with_the_parameters_of_their_call():
+    theirs, ours = twins("LSTM")
+    x = torch.randn(2, 1, H)
+    for module in (theirs, ours):
+        optimizer = torch.optim.SGD(module.parameters(), 0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            module(x)[0].square().sum().backward()
+            optimizer.step()
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_graph_of_few_rows_may_be_gone_through_twice_mapped_and_checkpointed():
+    _, ours = twins("GRU")
+    x = torch.randn(3, 2, H, requires_grad=True)
+    output, _ = ours(x)
+    leaves = [x, *ours.parameters()]
+    first = torch.autograd.grad(output.sum(), leaves, retain_graph=True)
+    again = torch.autograd.grad(output.sum(), leaves, retain_graph=True)
+    assert all(map(torch.equal, first, again))
+    ones = torch.ones_like(output)
+    mapped = torch.vmap(lambda d: torch.autograd.grad(output, leaves, d, retain_graph=True))(torch.stack([ones, ones]))
+    for one, other in zip(first, mapped, strict=True):
+        assert one.shape == other[1].shape
+        torch.testing.assert_close(one, other[1])
+    with pytest.raises(RuntimeError, match="cannot be differentiated again"):
+        (gradient,) = torch.autograd.grad(output.sum(), x, create_graph=True)
+        gradient.sum().backward()
+    checkpointed, _ = torch.utils.checkpoint.checkpoint(ours, x, use_reentrant=False)
+    assert all(map(torch.equal, first, torch.autograd.grad(checkpointed.sum(), leaves)))
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor.clone(), lambda tensor: tensor):
+        output, _ = ours(x)
+    assert all(map(torch.equal, first, torch.autograd.grad(output.sum(), leaves)))
+
+
+@pytest.mark.parametrize("case", ["transposed", "expanded", "negative", "offset"])
+def test_few_rows_may_lie_in_memory_as_they_like(case):
+    theirs, ours = twins("GRU")
+    x = {
+        "transposed": lambda: torch.randn(2, 3, H).transpose(0, 1),
+        "expanded": lambda: torch.randn(1, 1, H).expand(3, 2, H),
+        "negative": lambda: torch._neg_view(torch.randn(3, 2, H)),
+        "offset": lambda: torch.randn(6 * H + 1)[1:].view(3, 2, H),
+    }[case]()
+    torch.testing.assert_close(ours(x), theirs(x))
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_a_wrapper_of_a_transform_that_is_over_is_read_through():
+    theirs, ours = twins("GRU")
+    escaped = []
+    torch.func.grad(lambda x: escaped.append(x) or x.sum())(torch.randn(1, 1, H))
+    torch.testing.assert_close(ours(escaped[0]), theirs(escaped[0]))
+    with torch.no_grad():
+        torch.testing.assert_close(ours(escaped[0]), theirs(escaped[0]))
+
+
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, {"num_layers": 2}])
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_step_reads_nothing_that_was_not_written(kind, options, monkeypatch):
+    module = getattr(interop, kind)(8, 8, **options)
+    x = torch.randn(1, 2, 8)
+
+    def gradients():
+        module.zero_grad()
+        output, _ = module(x)
+        output.square().sum().backward()
+        return [output.detach(), *(parameter.grad.clone() for parameter in module.parameters())]
+
+    def poisoned(shape, dtype):
+        array = np.empty(shape, dtype)
+        array.view(np.uint8).fill(0xFF)  # which are no numbers
+        return array
+
+    expected = gradients()
+    monkeypatch.setattr(_torch_few, "_empty", poisoned)
+    assert all(map(torch.equal, gradients(), expected))
+
+
+def test_one_thread_takes_many_rows_as_it_takes_few(monkeypatch):
+    _, ours = twins("LSTM")
+    x = torch.randn(20, 32, H)
+    expected = apart(ours, x, None, monkeypatch)
+    made = few_calls_of(ours, monkeypatch)
+    assert x.shape[0] * x.shape[1] > ours._prepared.few.most
+    with nbp.threads(1):
+        got = results_and_gradients(ours, x, None)
+    assert len(made) == 1
+    for ones, others in zip(got, expected, strict=True):
+        assert all(map(torch.equal, ones, others))
+
+
+def test_weights_of_former_steps_are_kept_by_nobody():
+    _, ours = twins("GRU")
+    optimizer, former = torch.optim.SGD(ours.parameters(), 0.1), []
+    for steps in range(1, 6):
+        ours(torch.randn(steps, 1, H))[0].sum().backward()
+        former.append(weakref.ref(ours._prepared.weights.panels))
+        optimizer.step()
+    ours(torch.randn(1, 1, H))
+    gc.collect()
+    assert [panels() for panels in former] == [None] * 5
