@@ -101,50 +101,17 @@ def report_of(layer, data, batches):
 # ---- model -----------------------------------------------------------------------------------------------------------
 
 
-class Classifier:
-    """A recurrent layer, and a linear layer with a softmax, the head, on the last states of its directions."""
+class Classifier(nbp.Model):
+    """A recurrent layer, and a linear layer, the head, on the last states of its directions."""
 
     def __init__(self, layer, classes, rng):
-        features = layer.num_directions * layer.hidden_size
-        head = rng.uniform(-1, 1, (classes, features + 1)) / np.sqrt(features)  # the last column holds the biases
-        self.layer, self.head = layer, head.astype(layer.dtype)
-
-    @property
-    def parameters(self):
-        """Of both in one flat vector, so that one optimiser steps it and its gradient has one norm."""
-        return np.concatenate([self.layer.parameters, self.head.ravel()])
-
-    @parameters.setter
-    def parameters(self, vector):
-        self.layer.parameters, head = np.split(vector, [self.layer.parameters.size])
-        self.head = head.reshape(self.head.shape)
-
-    def predict(self, sequences):
-        _, state = self.layer(nbp.pack_sequence(sequences))
-        return logits_of(self.head, features_of(state)).argmax(axis=1)
+        head = nbp.Linear(layer.num_directions * layer.hidden_size, classes, dtype=layer.dtype, rng=rng)
+        super().__init__(layer=layer, head=head, last_state=True)
 
     def loss_and_gradient(self, sequences, labels):
-        _, state, tape = self.layer.forward(nbp.pack_sequence(sequences))
-        loss, d_features, d_head = head_loss(self.head, features_of(state), labels)
-        d_h = np.stack(np.split(d_features, self.layer.num_directions, axis=1))  # (D, B, H)
-        d_state = (d_h, None) if isinstance(state, tuple) else d_h
-        d_layer = self.layer.backward(tape, None, d_state, input_grad=False).parameters
-        return loss, np.concatenate([d_layer, d_head.ravel()])
-
-
-def features_of(state):
-    h_n = state[0] if isinstance(state, tuple) else state  # (D, B, H); the state of an LSTM is (h, c)
-    return np.concatenate(h_n, axis=1)  # (B, D * H)
-
-
-def logits_of(head, features):
-    return features @ head[:, :-1].T + head[:, -1]
-
-
-def head_loss(head, features, labels):
-    """The loss, and its gradients with respect to features and head."""
-    loss, d_logits = nbp.losses.softmax_cross_entropy(logits_of(head, features), labels)
-    return loss, d_logits @ head[:, :-1], np.column_stack([d_logits.T @ features, d_logits.sum(axis=0)])
+        logits, tape = self.forward(nbp.pack_sequence(sequences))
+        loss, d_logits = nbp.losses.softmax_cross_entropy(logits, labels)
+        return loss, self.backward(tape, d_logits).parameters
 
 
 # ---- training --------------------------------------------------------------------------------------------------------
@@ -155,12 +122,12 @@ def compile_all(model, data):
 
     def rest():
         _, gradient = model.loss_and_gradient(*data.select([0]))
-        gradient, _ = nbp.optim.clip_grad_norm(gradient, 1.0)
+        nbp.optim.clip_grad_norm(gradient, 1.0)
         nbp.optim.Adam().step(model.parameters, gradient)
 
     parts = {
-        "forward": lambda: nbp.warmup(model.layer),
-        "backward": lambda: nbp.warmup(model.layer, training=True),
+        "forward": lambda: nbp.warmup(model),
+        "backward": lambda: nbp.warmup(model, training=True),
         "the optimiser": rest,
     }
     print("What is not cached yet is compiled, which takes some ten seconds a part on an idle core:")
@@ -195,7 +162,7 @@ def train_epoch(model, optimizer, data, batches):
 
 
 def accuracy(model, data):
-    return (model.predict(data.sequences) == data.labels).mean()
+    return (model(nbp.pack_sequence(data.sequences)).argmax(axis=1) == data.labels).mean()
 
 
 # ---- packed against padded -------------------------------------------------------------------------------------------
@@ -212,11 +179,14 @@ class PaddedClassifier:
     def __init__(self, model):
         layer = model.layer
         self.directions = [type(layer)(layer.input_size, layer.hidden_size) for _ in range(layer.num_directions)]
+        self.head = nbp.Linear(model.head.in_features, model.head.out_features)
         self.parameters = model.parameters
 
     def loss_and_gradient(self, sequences, labels):
         # The vector of a bidirectional layer is that of its forward direction followed by that of its reverse.
-        *vectors, head = np.split(self.parameters, np.cumsum([layer.parameters.size for layer in self.directions]))
+        *vectors, self.head.parameters = np.split(
+            self.parameters, np.cumsum([layer.parameters.size for layer in self.directions])
+        )
         last = np.array([len(sequence) - 1 for sequence in sequences]), np.arange(len(sequences))
         runs, gradients = [], []
         for layer, vector, time in zip(self.directions, vectors, (1, -1), strict=False):
@@ -224,13 +194,15 @@ class PaddedClassifier:
             output, _, tape = layer.forward(nbp.pad_sequence([sequence[::time] for sequence in sequences]))  # (T, B, H)
             runs.append((output, tape))
         features = np.concatenate([output[last] for output, _ in runs], axis=1)  # (B, D * H)
-        loss, d_features, d_head = head_loss(head.reshape(SPEAKERS, -1), features, labels)
-        d_lasts = np.split(d_features, len(runs), axis=1)
+        logits, of_head = self.head.forward(features)
+        loss, d_logits = nbp.losses.softmax_cross_entropy(logits, labels)
+        head = self.head.backward(of_head, d_logits)
+        d_lasts = np.split(head.input, len(runs), axis=1)
         for layer, (output, tape), d_last in zip(self.directions, runs, d_lasts, strict=True):
             d_output = np.zeros_like(output)
             d_output[last] = d_last
             gradients.append(layer.backward(tape, d_output, input_grad=False).parameters)
-        return loss, np.concatenate([*gradients, d_head.ravel()])
+        return loss, np.concatenate([*gradients, head.parameters])
 
 
 def time_epochs(model, data, batches, rounds=15):

@@ -36,7 +36,8 @@ def main():
     for name, node in model.layers.items():
         print(f"node {name}: {node}")
 
-    found = net.linear(of_upper_layer(packed(model, test.sequences))).argmax(axis=1)
+    h_n = packed(model, test.sequences)
+    found = net.linear(np.concatenate(h_n[-2:], axis=1)).argmax(axis=1)  # of both directions of the last layer
     print(
         f"{(found == test.labels).mean():.1%} of {len(found)} speakers are told right by the states that the file gives"
     )
@@ -73,24 +74,17 @@ def parse_arguments():
 def trained(data, H):
     """A net that tells speakers apart: the GRU, and a linear layer on its last states."""
     net = nbp.Model(
-        gru=nbp.GRU(COLUMNS, H, num_layers=2, bidirectional=True, rng=0), linear=nbp.Linear(2 * H, SPEAKERS, rng=0)
+        gru=nbp.GRU(COLUMNS, H, num_layers=2, bidirectional=True, rng=0),
+        linear=nbp.Linear(2 * H, SPEAKERS, rng=0),
+        last_state=True,
     )
     adam, packed = nbp.optim.Adam(lr=0.01), nbp.pack_sequence(data.sequences)
     for _ in tqdm(range(40), unit="step"):
-        _, h_n, scanned = net.gru.forward(packed)
-        logits, multiplied = net.linear.forward(of_upper_layer(h_n))
+        logits, tape = net.forward(packed)
         _, d_logits = nbp.losses.softmax_cross_entropy(logits, data.labels)
-        linear, d_h_n = net.linear.backward(multiplied, d_logits), np.zeros_like(h_n)
-        d_h_n[-2:] = np.split(linear.input, 2, axis=1)
-        gru = net.gru.backward(scanned, None, d_h_n, input_grad=False)
-        gradient, _ = nbp.optim.clip_grad_norm(net.gradient(gru=gru, linear=linear), 1.0)
+        gradient, _ = nbp.optim.clip_grad_norm(net.backward(tape, d_logits).parameters, 1.0)
         net.parameters = adam.step(net.parameters, gradient)
     return net
-
-
-def of_upper_layer(h_n):
-    """Of the states (L * D, B, H) those of both directions of the last layer, side by side."""
-    return np.concatenate(h_n[-2:], axis=1)
 
 
 def make_requests(utterances, count):

@@ -79,12 +79,9 @@ def trained(rng, kernel, rate, H):
     model = nbp.Model(lstm=nbp.LSTM(FEATURES, H, rng=rng), linear=nbp.Linear(H, 1, rng=rng))
     adam = nbp.optim.Adam(lr=0.01)
     for _ in tqdm(range(40), desc=f"{rate} Hz", unit="step"):
-        h, _, scanned = model.lstm.forward(x)
-        scores, multiplied = model.linear.forward(h)
+        scores, tape = model.forward(x)
         _, d_scores = nbp.losses.binary_cross_entropy(scores, y)
-        linear = model.linear.backward(multiplied, d_scores)
-        lstm = model.lstm.backward(scanned, linear.input, input_grad=False)
-        gradient, _ = nbp.optim.clip_grad_norm(model.gradient(lstm=lstm, linear=linear), 1.0)
+        gradient, _ = nbp.optim.clip_grad_norm(model.backward(tape, d_scores).parameters, 1.0)
         model.parameters = adam.step(model.parameters, gradient)
     return model
 

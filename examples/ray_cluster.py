@@ -39,8 +39,8 @@ def main():
         ray.init(num_cpus=arguments.workers + 2, object_store_memory=200 << 20, include_dashboard=False,
                  log_to_driver=False)  # fmt: skip
     ray.data.DataContext.get_current().enable_progress_bars = False
-    model = nbp.Model(gru=nbp.GRU(COLUMNS, arguments.hidden_size, rng=0), linear=nbp.Linear(
-        arguments.hidden_size, SPEAKERS, rng=1))  # fmt: skip
+    gru, linear = nbp.GRU(COLUMNS, arguments.hidden_size, rng=0), nbp.Linear(arguments.hidden_size, SPEAKERS, rng=1)
+    model = nbp.Model(gru=gru, linear=linear, last_state=True)
     train(model, load("train"), arguments)
     predict(model, load("test"), arguments)
     asyncio.run(stream(model.gru, load("test").sequences))
@@ -66,12 +66,9 @@ def train(model, data, arguments):
     def loss_and_gradient(parameters, piece):
         model.parameters = parameters
         x, labels = piece
-        _, h_n, scanned = model.gru.forward(x)
-        logits, multiplied = model.linear.forward(h_n[-1])
+        logits, tape = model.forward(x)
         loss, d_logits = nbp.losses.softmax_cross_entropy(logits, labels, reduction="sum")
-        linear = model.linear.backward(multiplied, d_logits)
-        gru = model.gru.backward(scanned, None, linear.input[None])
-        return loss, model.gradient(gru=gru, linear=linear)
+        return loss, model.backward(tape, d_logits).parameters
 
     pieces = [
         (nbp.pack_sequence([data.sequences[i] for i in chosen]), data.labels[chosen])
@@ -112,7 +109,7 @@ def predict(model, data, arguments):
     """Who speaks in each utterance of a dataset."""
 
     def speakers(packed):
-        return model.linear(model.gru(packed)[1][-1]).argmax(axis=1)
+        return model(packed).argmax(axis=1)
 
     items = [{"x": x, "label": int(label)} for x, label in zip(data.sequences, data.labels, strict=True)]
     dataset = ray.data.from_items(items, override_num_blocks=8)

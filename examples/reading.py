@@ -30,7 +30,7 @@ def main():
         lstm=nbp.LSTM(ROWS, 32, bidirectional=True, rng=rng), linear=nbp.Linear(64, len(GLYPHS) + 1, rng=rng)
     )
     widths = [len(columns) for columns, _ in train]
-    print(f"{len(train)} lines of {min(widths)} to {max(widths)} columns. The first batch compiles what is not cached.")
+    print(f"{len(train)} lines of {min(widths)} to {max(widths)} columns")
     adam = nbp.optim.Adam()
     with tqdm(total=arguments.epochs, unit="epoch") as bar:
         while batches.epoch < arguments.epochs:
@@ -63,19 +63,16 @@ def line(rng, noise):
 
 def step(model, adam, columns, digits):
     """Train on a batch; return its loss."""
-    h, _, scanned = model.lstm.forward(columns)
-    logits, multiplied = model.linear.forward(h)
+    logits, tape = model.forward(columns)
     loss, d_logits = nbp.losses.ctc(logits, digits, blank=BLANK)
-    linear = model.linear.backward(multiplied, d_logits)
-    lstm = model.lstm.backward(scanned, linear.input, input_grad=False)
-    gradient, _ = nbp.optim.clip_grad_norm(model.gradient(lstm=lstm, linear=linear), 1.0)
+    gradient, _ = nbp.optim.clip_grad_norm(model.backward(tape, d_logits).parameters, 1.0)
     model.parameters = adam.step(model.parameters, gradient)
     return loss
 
 
 def read(model, lines):
     """The digits of each line: the likeliest class of each column, once where it stays the same, without blanks."""
-    logits = model.linear(model.lstm(nbp.pack_sequence(lines))[0])
+    logits = model(nbp.pack_sequence(lines))
     for classes in nbp.unpack_sequence(logits.map(lambda rows: rows.argmax(axis=1))):
         changes = np.flatnonzero(np.diff(classes, prepend=BLANK))
         yield classes[changes][classes[changes] != BLANK].tolist()

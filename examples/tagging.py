@@ -41,7 +41,7 @@ def main():
     adam, progress = nbp.optim.Adam(lr=3e-3), Progress()
     if arguments.resume:
         model.load(f"{arguments.output}.last", adam=adam, batches=batches, progress=progress)
-    print(f"{model}\n{model.parameters.size} parameters. The first batch compiles what is not cached yet.")
+    print(f"{model}\n{model.parameters.size} parameters")
 
     with tqdm(total=arguments.epochs, initial=batches.epoch, unit="epoch") as bar:
         while batches.epoch < arguments.epochs and progress.epochs_since_best < arguments.patience:
@@ -88,22 +88,15 @@ def sentence(rng):
 
 def step(model, adam, words, tags):
     """Train on a batch; return its loss."""
-    x, looked_up = model.embedding.forward(words)
-    h, _, scanned = model.lstm.forward(x)
-    logits, multiplied = model.linear.forward(h)
+    logits, tape = model.forward(words)
     loss, d_logits = nbp.losses.softmax_cross_entropy(logits, tags)
-    linear = model.linear.backward(multiplied, d_logits)
-    lstm = model.lstm.backward(scanned, linear.input)
-    embedding = model.embedding.backward(looked_up, lstm.input)
-    gradient = model.gradient(embedding=embedding, lstm=lstm, linear=linear)
-    gradient, _ = nbp.optim.clip_grad_norm(gradient, 1.0, out=gradient)
+    gradient, _ = nbp.optim.clip_grad_norm(model.backward(tape, d_logits).parameters, 1.0)
     model.parameters = adam.step(model.parameters, gradient)
     return loss
 
 
 def accuracy(model, words, tags):
-    output, _ = model.lstm(model.embedding(words))
-    return (model.linear(output).data.argmax(axis=1) == tags.data).mean()
+    return (model(words).data.argmax(axis=1) == tags.data).mean()
 
 
 class Progress:

@@ -12,12 +12,17 @@ from typing import Any
 import numpy as np
 
 from ._arguments import check_no_mask, dtype_of, kind_of
+from ._habits import advised
 from .packing.checks import NUMERIC, as_flag, as_integer, as_size
 from .packing.foreign import library_of
 from .packing.ragged import unpack_ragged
 from .packing.sequences import PackedSequence, pack_rows, pack_sequence, rows_of
 
 __all__ = ["Batches"]
+
+
+def __dir__() -> list[str]:
+    return [name for name in globals() if name.startswith("__")] + __all__
 
 
 class Batches:
@@ -71,6 +76,7 @@ class Batches:
     1
     """
 
+    @advised(batch_size="rows= tells the most rows of a batch, such as so many sequences times their mean length")
     def __init__(
         self,
         *columns: Any,

@@ -41,6 +41,11 @@ __all__ = [
     "step_lr",
 ]
 
+
+def __dir__() -> list[str]:
+    return [name for name in globals() if name.startswith("__")] + __all__
+
+
 Vector: TypeAlias = NDArray[np.floating[Any]]
 
 # ---- the passes ------------------------------------------------------------------------------------------------------

@@ -1786,6 +1786,8 @@ def compiled_layers():
 
 def kit():
     linear, embedding = nbp.Linear(2, 3, rng=0), nbp.Embedding(4, 3, rng=0)
+    linear_2 = nbp.Linear(2, 3, rng=1)
+    model = nbp.Model(gru=nbp.GRU(2, 5, rng=0), linear=nbp.Linear(5, 3), last_state=True)
     tape, looked_up = linear.forward(ROWS)[1], embedding.forward(index(0, 1))[1]
     masked = np.ma.array(ROWS)
     for what, call, error, words in (
@@ -1812,7 +1814,7 @@ def kit():
         ("Linear.backward, packed", lambda: linear.backward(tape, PACKED), TypeError, ("d_output", "PackedSequence")),
         ("Linear.backward, of other sequences",
          lambda: linear.backward(linear.forward(PACKED)[1], nbp.pack_sequence([ROWS])), ValueError,
-         ("d_output.batch_sizes", "those of input")),
+         ("d_output", "3 sequences, as input has", "got 1")),
         ("Linear.backward(input_grad)", lambda: linear.backward(tape, np.ones((6, 3), F4), 1), TypeError,
          ("input_grad", "bool")),
         ("Linear.parameters", lambda: setattr(linear, "parameters", np.zeros(8, F4)), ValueError,
@@ -1866,6 +1868,20 @@ def kit():
          ("'a'",)),
         ("Model.save, no state", lambda: nbp.Model(a=linear).save("x", b=3), TypeError,
          ("b must have state_dict", "int")),
+        ("Model(last_state)", lambda: nbp.Model(a=linear, last_state=1), TypeError, ("last_state", "bool", "1")),
+        ("Model, last state of none", lambda: nbp.Model(a=linear, last_state=True), ValueError,
+         ("last_state", "none among a")),
+        ("Model, input", lambda: model(ROWS[:, :1]), ValueError, ("gru: ", "input", "(6, 1)")),
+        ("Model, of a part", lambda: nbp.Model(a=linear, b=linear_2).forward(ROWS), ValueError,
+         ("b: ", "in_features", "(6, 3)")),
+        ("Model, of a cell", lambda: nbp.Model(a=CELLS["GRUCell"])(ROWS), TypeError, ("a must be", "cell")),
+        ("Model.backward(tape)", lambda: model.backward(tape, ROWS), TypeError, ("tape", "PartTape")),
+        ("Model.backward, of another", lambda: nbp.Model(a=linear).backward(model.forward(ROWS)[1], ROWS), ValueError,
+         ("tape", "another")),
+        ("Model.backward(d_output)", lambda: model.backward(model.forward(ROWS)[1], ROWS), ValueError,
+         ("d_output", "(3,)", "(6, 2)")),
+        ("Model.backward(input_grad)", lambda: model.backward(model.forward(ROWS)[1], ONE_STATE[0, :3], 1), TypeError,
+         ("input_grad", "bool")),
         ("Model.load(path)", lambda: nbp.Model(a=linear).load("a\0"), ValueError, ("path", "null")),
         ("Batches()", lambda: nbp.data.Batches(rows=1), ValueError, ("columns", "ragged")),
         ("Batches, numbers", lambda: nbp.data.Batches(VECTOR, rows=1), ValueError, ("columns", "ragged")),
@@ -1876,6 +1892,8 @@ def kit():
         ("Batches, dates", lambda: nbp.data.Batches([[1]], DATES, rows=1), TypeError, ("columns[1]", "datetime")),
         ("Batches, uneven", lambda: nbp.data.Batches([[1]], VECTOR, rows=1), ValueError, ("columns", "1, 4")),
         ("Batches(rows=0)", lambda: nbp.data.Batches([[1]], rows=0), ValueError, ("rows", "0")),
+        ("Batches(batch_size=)", lambda: nbp.data.Batches([[1]], batch_size=3), TypeError,
+         ("batch_size", "rows=", "got batch_size=3")),
         ("Batches(by_length=1)", lambda: nbp.data.Batches([[1]], rows=1, by_length=1), TypeError,
          ("by_length", "bool")),
         ("Batches(shuffle=1)", lambda: nbp.data.Batches([[1]], rows=1, shuffle=1), TypeError, ("shuffle", "bool")),
@@ -1971,7 +1989,27 @@ def losses():
             ("with another list", (numbers, [1]), {}, TypeError, (second, "list")),
             ("with another shape", (numbers, other[:2]), {}, ValueError, (second, "got (2,")),
             ("with a packed one", (numbers, packed), {}, TypeError, (second, "PackedSequence")),
-            ("of other sequences", (packed, nbp.pack_sequence([numbers])), {}, ValueError, (second, "batch_sizes")),
+            (
+                "of other sequences",
+                (packed, nbp.pack_sequence([numbers])),
+                {},
+                ValueError,
+                (second, "2 sequences", "1"),
+            ),
+            (
+                "in another order",
+                (packed, nbp.pack_sequence([numbers[:1], numbers[:2]])),
+                {},
+                ValueError,
+                (second, "in their order", "1 rows in sequence 0", "has 2"),
+            ),
+            (
+                "of rows in an order that nobody knows",
+                (packed, other),
+                {},
+                TypeError,
+                (second, "PackedSequence", "_replace(data=rows)"),
+            ),
             ("reduction", (numbers, other), {"reduction": "max"}, ValueError, ("reduction", "'mean'", "'max'")),
             ("reduction 3", (numbers, other), {"reduction": 3}, ValueError, ("reduction", "'mean'", "3")),
             (

@@ -54,6 +54,11 @@ if TYPE_CHECKING:
     assert_type(gradients.hx[1], Array)
     assert_type(gradients.parameters, Array)
 
+    model = nbp.Model(gru=gru, linear=nbp.Linear(5, 2), last_state=True)
+    logits, of_model = model.forward(packed)
+    assert_type(model.backward(of_model, logits).parameters, Array)
+    assert_type(model.backward(of_model, logits).hx, None)
+
     of_rows = gru.forward(rows)[2]
     assert_type(gru.backward(of_rows).input, Array)
     assert_type(gru.backward(of_rows).hx, Array)

@@ -159,6 +159,12 @@ class Embedding(Part):
         _sum_by_symbol(tape.rows, d_rows, gradient)
         return Gradients(None, None, gradient.reshape(-1))
 
+    def _warm(self, training: bool) -> None:
+        """Compile what runs: see `numba_pack.warmup`."""
+        output, tape = self.forward(np.zeros(1, np.int64))
+        if training:
+            self.backward(tape, output)
+
     def __repr__(self) -> str:
         dtype = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
         return f"{type(self).__name__}({self.num_embeddings}, {self.embedding_dim}{dtype})"

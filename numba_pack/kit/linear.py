@@ -174,6 +174,12 @@ class Linear(Part):
             d_input = tape.flat.back(d_x.reshape(*axes, self.in_features))
         return Gradients(d_input, None, d_parameters)
 
+    def _warm(self, training: bool) -> None:
+        """Compile what runs: see `numba_pack.warmup`."""
+        output, tape = self.forward(np.zeros((1, self.in_features), self.dtype))
+        if training:
+            self.backward(tape, output)
+
     def _packed(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The weight in panels, and what sums start from; made once for each assignment of parameters."""
         made = self._made

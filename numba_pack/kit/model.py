@@ -1,9 +1,10 @@
-"""Several parts as one: their parameters, their gradients, and a file."""
+"""Several parts as one: run one after another, and their parameters, their gradients, and a file."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,40 +12,55 @@ import numpy as np
 from .._arguments import kind_of
 from .._habits import check_new, instead_of
 from ..layers.forms import as_array
+from ..layers.layer import Layer
 from ..layers.module import Module
 from ..layers.parametrized import as_prefix
 from ..layers.storage import as_path, check_file, write
+from ..layers.tape import Gradients
 from ..layers.vectors import check_vector
+from ..layers.warm import warmup
+from ..packing.checks import as_flag
+from .embedding import Embedding
+from .last_state import d_state_of, rows_of_state
 from .part import Part
 
 __all__ = ["Model"]
 
 
 class Model:
-    """Several parts whose parameters are one flat vector, as an optimiser and `scipy.optimize` take it.
+    """Several parts as one: a call runs one after another, and their parameters are one flat vector.
 
-    It runs nothing: what comes after what is the caller's. ``forward`` of each part gives a tape, ``backward`` takes
-    it, and `gradient` joins what comes back.
+    Each part takes what the one before it gives. A net of another shape, such as one with attention, calls its parts by
+    themselves, as ``model.gru``: each has a ``forward`` and a ``backward``, and `gradient` joins what comes back.
 
     Parameters
     ----------
     **parts : layer, cell, Linear, Embedding, or another Model
-        By name. They are not copied, and are attributes of the model.
+        By name, in the order in which they are run. They are not copied, and are attributes of the model.
+    last_state : bool
+        Whether what goes on from the last recurrent layer is its last state, one row for each sequence, in the caller's
+        order, in place of its output, one for each step. Of several layers it is that of the last, and of both
+        directions the two side by side.
 
     Attributes
     ----------
     parts : dict of str to part
         All of them.
+    last_state : bool
+        As given.
     dtype : dtype
         Of all of them.
 
     Raises
     ------
     TypeError, ValueError
-        If there is no part, one is none of these or there twice, they differ in dtype, or a name is that of a method.
+        If there is no part, one is none of these or there twice, they differ in dtype, or a name is that of a method;
+        if the last state is asked for, and there is no layer.
 
     Examples
     --------
+    A label for each row:
+
     >>> import numpy as np
     >>> import numba_pack as nbp
     >>> model = nbp.Model(
@@ -56,25 +72,27 @@ class Model:
     (1200,)
     >>> adam = nbp.optim.Adam(lr=0.1)
     >>> text = nbp.pack_sequence([np.frombuffer(word, np.uint8) for word in (b"packed", b"rows")])
-    >>> labels = np.isin(text.data, list(b"aeiou")).astype(int)
+    >>> labels = text.map(lambda letters: np.isin(letters, list(b"aeiou")).astype(int))
     >>> for _ in range(40):
-    ...     x, looked_up = model.embedding.forward(text)
-    ...     h, _, scanned = model.gru.forward(x)
-    ...     logits, multiplied = model.linear.forward(h)
+    ...     logits, tape = model.forward(text)
     ...     loss, d_logits = nbp.losses.softmax_cross_entropy(logits, labels)
-    ...     of_linear = model.linear.backward(multiplied, d_logits)
-    ...     of_gru = model.gru.backward(scanned, of_linear.input)
-    ...     of_embedding = model.embedding.backward(looked_up, of_gru.input)
-    ...     gradient = model.gradient(embedding=of_embedding, gru=of_gru, linear=of_linear)
-    ...     model.parameters = adam.step(model.parameters, gradient)
+    ...     gradients = model.backward(tape, d_logits)
+    ...     model.parameters = adam.step(model.parameters, gradients.parameters)
     >>> loss < 0.1
     True
+
+    A label for each sequence:
+
+    >>> model = nbp.Model(gru=nbp.GRU(256, 3, rng=0), linear=nbp.Linear(3, 2, rng=0), last_state=True)
+    >>> model(text).shape
+    (2, 2)
     """
 
     parts: dict[str, Any]
     dtype: np.dtype[Any]
+    last_state: bool = False
 
-    def __init__(self, *unnamed: Any, **parts: Any) -> None:
+    def __init__(self, *unnamed: Any, last_state: bool = False, **parts: Any) -> None:
         if unnamed or not parts:
             got = f"{len(unnamed)} without a name" if unnamed else "none"
             raise TypeError(f"parts must be given by name, as in Model(gru=gru, linear=linear); got {got}")
@@ -94,6 +112,14 @@ class Model:
             told = ", ".join(f"{dtype} of {name}" for name, dtype in dtypes.items())
             raise TypeError(f"parts must have one dtype; got {told}")
         self.parts, self.dtype = parts, next(iter(dtypes.values()))
+        self.last_state = as_flag(last_state, "last_state")
+        if last_state and self._ending() is None:
+            raise ValueError(f"last_state must be that of a layer; got True, and none among {', '.join(parts)}")
+
+    def _ending(self) -> Any:
+        """The part whose last state goes on, if any."""
+        layers = [part for part in self.parts.values() if isinstance(part, Layer)]
+        return layers[-1] if self.last_state and layers else None
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.__dict__.get("parts", {}):
@@ -111,6 +137,130 @@ class Model:
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self.parts]
+
+    def __call__(self, input: Any) -> Any:
+        """Run the parts, one after another: inference, without dropout, and nothing is kept.
+
+        Parameters
+        ----------
+        input
+            What the first part takes.
+
+        Returns
+        -------
+        PackedSequence or array
+            What the last part gives: of a layer its output, or with ``last_state`` rows (B, D * P).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a part does not take what it is given; the error begins with its name. If one is a cell, which takes one
+            step.
+        """
+        ending = self._ending()
+        for name, part in self.parts.items():
+            with _told_of(name, part):
+                if isinstance(part, Layer):
+                    output, state = part(input)
+                    input = rows_of_state(part, state) if part is ending else output
+                else:
+                    input = part(input)
+        return input
+
+    def forward(self, input: Any) -> tuple[Any, ModelTape]:
+        """Run the parts for training: with dropout, and with a tape for `backward`.
+
+        Parameters
+        ----------
+        input
+            As for a plain call.
+
+        Returns
+        -------
+        output
+            As from a plain call.
+        tape
+            For `backward`. It holds those of the parts, and with them what they were given: do not change it before.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As a plain call.
+        """
+        ending, tapes, ended = self._ending(), [], None
+        for name, part in self.parts.items():
+            with _told_of(name, part):
+                if isinstance(part, Layer):
+                    output, state, tape = part.forward(input)
+                    if part is ending:
+                        output, ended = rows_of_state(part, state), state
+                else:
+                    output, tape = part.forward(input)
+            tapes.append(tape)
+            input = output
+        return input, ModelTape(self, tapes, ended)
+
+    def backward(self, tape: ModelTape, d_output: Any, input_grad: bool = False) -> Gradients[Any, None]:
+        """Differentiate a call of `forward`.
+
+        Parameters
+        ----------
+        tape
+            From that call. It is used up if there is a layer.
+        d_output : like the output
+            The gradient of the loss with respect to it; of a packed batch its data will do.
+        input_grad : bool
+            Whether the gradient of the input is wanted, which costs a product, and which symbols have not.
+
+        Returns
+        -------
+        Gradients
+            Of the input, or None, and of the parameters, laid out like `parameters`. ``hx`` is None.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the tape is not one of this model, or was used before, or the gradient has the wrong kind, dtype or
+            shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import numba_pack as nbp
+        >>> model = nbp.Model(lstm=nbp.LSTM(3, 2, rng=0), linear=nbp.Linear(2, 1, rng=0))
+        >>> output, tape = model.forward(np.ones((7, 3), np.float32))
+        >>> model.backward(tape, np.ones_like(output))
+        Gradients
+          input       None
+          hx          None
+          parameters  float32 (59,)
+        """
+        if not isinstance(tape, ModelTape):
+            raise TypeError(
+                f"tape must be what forward of this {type(self).__name__} returned second; got {kind_of(tape)}"
+            )
+        if tape.owner is not self:
+            raise ValueError(f"tape must come from a forward call of this {type(self).__name__}; got one of another")
+        as_flag(input_grad, "input_grad")
+        ending, found, d = self._ending(), [], d_output
+        first = next(iter(self.parts.values()))
+        for part, of_part in zip(reversed(self.parts.values()), reversed(tape.tapes), strict=True):
+            wanted = input_grad or part is not first
+            if isinstance(part, Embedding):
+                gradients = part.backward(of_part, d)
+            elif part is ending:
+                shape = rows_of_state(part, tape.state).shape
+                d_state = d_state_of(part, tape.state, as_array(d, "d_output", shape, self.dtype))
+                gradients = part.backward(of_part, None, d_state, input_grad=wanted)
+            else:
+                gradients = part.backward(of_part, d, input_grad=wanted)
+            d = gradients.input
+            found.append(gradients.parameters)
+        return Gradients(d, None, np.concatenate(found[::-1]))
+
+    def _warm(self, training: bool) -> None:
+        """Compile what the parts run: see `numba_pack.warmup`."""
+        warmup(*self.parts.values(), training=training)
 
     @property
     def parameters(self) -> np.ndarray:
@@ -179,7 +329,7 @@ class Model:
         }
 
     def gradient(self, **gradients: Any) -> np.ndarray:
-        """The gradients of all parts as one flat vector, laid out like `parameters`.
+        """The gradients of all parts as one flat vector, laid out like `parameters`, where `backward` is not called.
 
         Parameters
         ----------
@@ -377,7 +527,34 @@ class Model:
 
     def __repr__(self) -> str:
         lines = (f"    {name}={part!r},\n".replace("\n    ", "\n        ") for name, part in self.parts.items())
-        return f"{type(self).__name__}(\n{''.join(lines)})"
+        last = "    last_state=True,\n" * self.last_state
+        return f"{type(self).__name__}(\n{''.join(lines)}{last})"
+
+
+class ModelTape:
+    """What `forward` of a `Model` keeps for `backward`: what each of its parts keeps."""
+
+    def __init__(self, owner: Model, tapes: list[Any], state: Any) -> None:
+        self.owner, self.tapes = owner, tapes
+        #: the last state that went on in place of an output, if any
+        self.state = state
+
+    def __repr__(self) -> str:
+        return f"Tape of {type(self.owner).__name__}({', '.join(self.owner.parts)})"
+
+
+@contextmanager
+def _told_of(name: str, part: Any) -> Iterator[None]:
+    """Have errors begin with the name of the part that they are of."""
+    if isinstance(part, Module) and not isinstance(part, Layer):
+        raise TypeError(
+            f"{name} must be no cell where a Model is called: a cell takes one step, and is called by itself"
+        )
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: {error}") from None
 
 
 def _leaves(part: Any) -> list[Any]:

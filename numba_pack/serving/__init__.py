@@ -16,3 +16,7 @@ from .batcher import Batcher
 from .streams import Streams
 
 __all__ = ["Batcher", "Streams"]
+
+
+def __dir__() -> list[str]:
+    return [name for name in globals() if name.startswith("__")] + __all__

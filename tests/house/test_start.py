@@ -32,21 +32,46 @@ def test_after_warmup_a_call_compiles_nothing():
         "import numba_pack as nbp, numpy as np\n"
         "from numba.core import event\n"
         "layer = nbp.GRU(3, 2)\n"
-        "nbp.warmup(layer, training=True)\n"
+        "model = nbp.Model(embedding=nbp.Embedding(5, 3), gru=layer, linear=nbp.Linear(2, 4))\n"
+        "nbp.warmup(model, training=True)\n"
         "with event.install_recorder('numba:compile') as compiled:\n"
         "    for input in (np.ones((4, 2, 3), np.float32), nbp.symbols(np.ones((4, 2), np.int64))):\n"
         "        output, _, tape = layer.forward(input)\n"
         "        layer.backward(tape, output)\n"
         "    layer(np.ones((4, 2, 3), np.float32)), layer(np.ones((4, 3), np.float32))\n"
         "    layer.stepper(2)(np.ones((2, 3), np.float32))\n"
+        "    output, tape = model.forward(np.ones((4, 2), np.int64))\n"
+        "    model.backward(tape, output)\n"
         "print(len(compiled.buffer))\n"
     )
     result = run("-c", script)
     assert result.stdout.strip() == "0", result.stderr
 
 
+def test_what_a_layer_does_not_need_is_imported_when_it_is_asked_for():
+    script = (
+        "import sys, threading\n"
+        "import numba_pack as nbp\n"
+        "assert 'scipy.special' not in sys.modules\n"
+        "later = ['data', 'interop', 'losses', 'optim', 'serving']\n"
+        "assert not sys.modules.keys() & {f'numba_pack.{name}' for name in later}\n"
+        "assert set(later) <= set(dir(nbp))\n"
+        "found = []\n"
+        "def look(name): found.append(getattr(nbp, name))\n"
+        "threads = [threading.Thread(target=look, args=(name,)) for name in 2 * later]\n"
+        "for thread in threads: thread.start()\n"
+        "for thread in threads: thread.join()\n"
+        "assert sorted(module.__name__ for module in set(found)) == [f'numba_pack.{name}' for name in later]\n"
+        "assert nbp.optim is sys.modules['numba_pack.optim']\n"
+    )
+    result = run("-c", script)
+    assert result.returncode == 0, result.stderr
+
+
 def test_warmup_takes_layers_only():
-    with pytest.raises(TypeError, match=r"layers must be of RNN, LSTM, GRU or another cell; got int"):
+    with pytest.raises(
+        TypeError, match=r"layers must be of RNN, LSTM, GRU or another cell, or a Model of such; got int"
+    ):
         nbp.warmup(3)
 
 

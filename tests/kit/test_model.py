@@ -1,4 +1,4 @@
-"""Several parts as one vector, one gradient and one file."""
+"""Several parts as one: run one after another, with one vector, one gradient and one file."""
 
 import copy
 import math
@@ -9,6 +9,7 @@ import pytest
 from scipy.optimize import minimize
 
 import numba_pack as nbp
+from numba_pack.kit.last_state import rows_of_state
 
 
 def make(seed=0, dtype=np.float32):
@@ -21,6 +22,12 @@ def make(seed=0, dtype=np.float32):
 
 
 def loss_and_gradient(model, words, labels):
+    logits, tape = model.forward(words)
+    loss, d_logits = nbp.losses.softmax_cross_entropy(logits, labels)
+    return loss, model.backward(tape, d_logits).parameters
+
+
+def loss_and_gradient_by_hand(model, words, labels):
     x, looked_up = model.embedding.forward(words)
     h, _, scanned = model.gru.forward(x)
     logits, multiplied = model.linear.forward(h)
@@ -32,7 +39,14 @@ def loss_and_gradient(model, words, labels):
 
 
 WORDS = nbp.pack_sequence([np.array([1, 6, 2, 0]), np.array([3]), np.array([4, 5])])
-LABELS = np.array([0, 1, 2, 3, 4, 0, 1])
+LABELS = WORDS._replace(data=np.array([0, 1, 2, 3, 4, 0, 1]))
+#: layers of every kind of state: h alone or with c, of several layers, of two directions, of different widths
+LAYERS = {
+    "GRU": lambda: nbp.GRU(7, 2, bidirectional=True, rng=0),
+    "LSTM": lambda: nbp.LSTM(7, 2, num_layers=2, bidirectional=True, rng=0),
+    "widths": lambda: nbp.GRU(7, [3, 4], rng=0),
+    "LSTM, widths": lambda: nbp.LSTM(7, [3, 2], bidirectional=True, rng=0),
+}
 
 
 def test_the_vector_and_the_names_are_those_of_the_parts_in_turn():
@@ -49,6 +63,75 @@ def test_the_vector_and_the_names_are_those_of_the_parts_in_turn():
     model.parameters = vector
     np.testing.assert_array_equal(model.linear.bias, np.ones(5))
     assert not model.parameters.flags.writeable
+
+
+def test_a_call_of_a_model_is_a_call_of_one_part_after_another():
+    model = make()
+    expected = model.linear(model.gru(model.embedding(WORDS))[0])
+    for output in (model(WORDS), model.forward(WORDS)[0]):
+        np.testing.assert_array_equal(output.data, expected.data)
+        np.testing.assert_array_equal(output.lengths, WORDS.lengths)
+
+
+def test_the_gradient_of_a_model_is_that_of_its_parts():
+    model = make()
+    loss, gradient = loss_and_gradient(model, WORDS, LABELS)
+    expected_loss, expected = loss_and_gradient_by_hand(model, WORDS, LABELS)
+    assert loss == expected_loss
+    np.testing.assert_array_equal(gradient, expected)
+
+
+def test_the_gradient_of_the_input_is_there_where_it_is_asked_for():
+    gru, linear = nbp.GRU(3, 2, bidirectional=True, rng=0), nbp.Linear(4, 5, rng=0)
+    model, x = nbp.Model(gru=gru, linear=linear), WORDS._replace(data=np.ones((7, 3), np.float32))
+    output, tape = model.forward(x)
+    assert model.backward(tape, output).input is None
+    output, tape = model.forward(x)
+    found = model.backward(tape, output, input_grad=True)
+    h, _, scanned = gru.forward(x)
+    expected = gru.backward(scanned, linear.backward(linear.forward(h)[1], output).input).input
+    np.testing.assert_array_equal(found.input.data, expected.data)
+    with pytest.raises(ValueError, match="tape must not have been used"):
+        model.backward(tape, output)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_the_last_state_goes_on_in_place_of_the_output(kind):
+    layer, linear = LAYERS[kind](), nbp.Linear(4, 5, rng=1)
+    model = nbp.Model(layer=layer, linear=linear, last_state=True)
+    output, tape = model.forward(WORDS)
+    assert output.shape == (3, 5)
+    np.testing.assert_array_equal(model(WORDS), output)
+    for i, words in enumerate(nbp.unpack_sequence(WORDS)):  # in the caller's order, and a sequence alone
+        forward, *backward = np.split(layer(words)[0], layer.num_directions, axis=1)
+        last = np.concatenate([forward[-1], *(each[0] for each in backward)])
+        np.testing.assert_array_equal(output[i], linear(last))
+        np.testing.assert_array_equal(model(words), output[i])
+
+    gradient = model.backward(tape, output).parameters
+    h, _, scanned = layer.forward(WORDS)
+    ends = h._replace(data=np.zeros_like(h.data))  # that of the output, whose rows at the ends the last states are
+    of_linear = linear.backward(linear.forward(rows_of_state(layer, layer(WORDS)[1]))[1], output)
+    H = layer.output_size
+    for i, rows in enumerate(nbp.unpack_sequence(ends._replace(data=np.arange(len(h.data))))):
+        ends.data[rows[-1], :H] = of_linear.input[i, :H]
+        ends.data[rows[0], H:] = of_linear.input[i, H:]
+    expected = np.concatenate([layer.backward(scanned, ends).parameters, of_linear.parameters])
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=16 * np.finfo(np.float32).eps * np.abs(expected).max())
+
+
+def test_a_model_that_ends_with_a_layer_gives_its_last_state():
+    model = nbp.Model(gru=nbp.GRU(7, 2, bidirectional=True, rng=0), last_state=True)
+    output, tape = model.forward(WORDS)
+    np.testing.assert_array_equal(output, np.concatenate(model.gru(WORDS)[1], axis=1))
+    assert model.backward(tape, output).parameters.any()
+
+
+def test_an_error_begins_with_the_part_that_it_is_of():
+    model = nbp.Model(gru=nbp.GRU(7, 2, rng=0), linear=nbp.Linear(3, 5, rng=0))
+    for call in (model, model.forward):
+        with pytest.raises(ValueError, match=r"^linear: input\.data must have shape .*; got \(7, 2\)$"):
+            call(WORDS)
 
 
 def test_the_gradient_is_that_of_finite_differences():
@@ -114,6 +197,9 @@ def test_a_part_without_a_gradient_stays_as_it_is():
 def test_models_are_parts_of_models():
     inner = make()
     outer = nbp.Model(encoder=inner, head=nbp.Linear(5, 2, rng=0))
+    np.testing.assert_array_equal(outer(WORDS).data, outer.head(inner(WORDS)).data)
+    output, tape = outer.forward(WORDS)
+    assert outer.backward(tape, output).parameters.shape == outer.parameters.shape
     assert "encoder.gru.weight_hh_l0_reverse" in outer.state_dict()
     np.testing.assert_array_equal(outer.parameters[: inner.parameters.size], inner.parameters)
     gradient = outer.gradient(encoder=np.ones_like(inner.parameters), head=None)
@@ -127,7 +213,7 @@ def trained(model, adam, batches, steps):
     losses = []
     while len(losses) < steps:
         for words, labels in batches:
-            loss, gradient = loss_and_gradient(model, words, labels.data)
+            loss, gradient = loss_and_gradient(model, words, labels)
             model.parameters = adam.step(model.parameters, gradient)
             losses.append(loss)
             if len(losses) == steps:
@@ -187,6 +273,9 @@ def test_a_model_shows_its_parts():
     assert repr(make()) == (
         "Model(\n    embedding=Embedding(7, 3),\n    gru=GRU(3, 2, bidirectional=True),\n    linear=Linear(4, 5),\n)"
     )
+    last = nbp.Model(gru=nbp.GRU(3, 2), last_state=True)
+    assert repr(last) == "Model(\n    gru=GRU(3, 2),\n    last_state=True,\n)"
+    assert repr(make().forward(WORDS)[1]) == "Tape of Model(embedding, gru, linear)"
     assert {"gru", "parameters"} <= set(dir(make()))
     with pytest.raises(AttributeError, match=r"no part 'lstm'; its parts are embedding, gru, linear"):
         make().lstm  # noqa: B018
