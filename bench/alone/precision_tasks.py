@@ -48,8 +48,8 @@ def main():
     for kind, seed in tqdm(cases):
         highest, medium = (trained(example, kind, seed, name, arguments.epochs) for name in ("highest", "medium"))
         found = [example.accuracy(model, test) for model in (highest, medium)]
-        highest.layer = highest.layer.quantize("int8")
-        rows.append((kind, seed, *found, example.accuracy(highest, test)))
+        small = example.nbp.Model(layer=highest.layer.quantize("int8"), head=highest.head, last_state=True)
+        rows.append((kind, seed, *found, example.accuracy(small, test)))
     shown = [[f"Bi{kind.upper()}", seed, *(f"{100 * x:.2f}" for x in found)] for kind, seed, *found in rows]
     for kind in ("lstm", "gru"):
         mean = 100 * np.mean([found for of, _, *found in rows if of == kind], axis=0)

@@ -3,7 +3,8 @@
     python -m bench.compare.scaling
 
 Each measurement is a process of its own, so that no other pool of threads is there. BLAS and OpenMP have one thread
-where numba_pack is compared with itself.
+where numba_pack is compared with itself. `held` needs processes for the same reason: what a library computes with, it
+chooses once.
 """
 
 import json
@@ -25,6 +26,21 @@ def measure(seconds, contenders=True, shapes=None):
         for contender in LAYERS:
             runs = {n: child("bench.compare.scaling", "alone", seconds, contender.__name__, n) for n in counts}
             found["all"][contender.name] = {n: time for n, time in runs.items() if time is not None}
+    return found
+
+
+def held(isa, seconds):
+    """How many times as long each contender takes when it is held to some instructions; 1 if it cannot be held."""
+    from bench.compare.contenders import LAYERS
+    from bench.tools.environment import child
+    from bench.tools.isa import variables
+
+    free, found = dict.fromkeys(variables(isa)), {}
+    for contender in LAYERS:
+        arguments = "bench.compare.scaling", "alone", seconds, contender.__name__, 1
+        times = [child(*arguments, **chosen) for chosen in ({}, free)]
+        if None not in times:
+            found[contender.name] = times[0] / times[1]
     return found
 
 

@@ -2,8 +2,37 @@
 
 import math
 
-from bench.compare.targets import OURS, PEERS, against, against_best, against_gemm, judge, rate
+from bench.compare import scaling
+from bench.compare.targets import (
+    NOISE,
+    OURS,
+    PARTS,
+    PEERS,
+    against,
+    against_best,
+    against_gemm,
+    judge,
+    lead,
+    noise,
+    rate,
+    too_noisy,
+)
+from bench.tools.isa import LOOSE
 from bench.tools.markdown import of_machine, of_versions, table
+
+
+def machines(found):
+    """What the reports of several machines come to; ``found`` are their results by the name of their folder."""
+    parts = (("forward", "forward"), ("training", "forward and backward"), ("cold", "forward, cold"))
+    rows = []
+    for folder, results in sorted(found.items()):
+        cells = [f"[{folder}]({folder}/report.md)", results["machine"]["cpu"], results["date"]]
+        for part, _ in parts:
+            count, ahead, mean, least = lead(results[part]) or (0, 0, 0, 0)
+            cells.append(f"{mean:.2f}, {ahead} of {count}, {least:.2f}" if count else "-")
+        rows.append(cells)
+    header = ("report", "CPU", "measured", *[title for _, title in parts])
+    return "\n\n".join(("# Machine by machine", _MACHINES_TEXT, table(header, rows, left=(0, 1, 2)))) + "\n"
 
 
 def markdown(results, figures):
@@ -12,7 +41,9 @@ def markdown(results, figures):
     parts += [f"![{caption}]({name})\n\n{caption}" for name, caption in figures.items()]
     for part, title in (("forward", "## Forward"), ("training", "## Forward and backward")):
         if results[part]:
-            parts += [title, _LAYERS_TEXT[part], _layers(results[part])]
+            parts += [title, _LAYERS_TEXT[part], _layers(results, part)]
+    if results["cold"]:
+        parts += ["## Forward, cold", _COLD_TEXT, _cold(results)]
     if results["packing"]:
         parts += ["## Packing", _PACKING_TEXT, _packing(results["packing"])]
     if results["streaming"]:
@@ -31,6 +62,11 @@ def markdown(results, figures):
     return "\n\n".join(parts) + "\n"
 
 
+_MACHINES_TEXT = (
+    "Time of the fastest peer over that of numba_pack, one thread: the geometric mean of all rows, in how many of them"
+    " numba_pack is ahead, and the least. A folder is named by the CPU and by the vectors that kernels are made of; on"
+    " one CPU a second report may hold all contenders to fewer instructions than it has (`--isa`)."
+)
 _LAYERS_TEXT = {
     "forward": (
         "One thread. Milliseconds a call: median of the rounds, and the least in brackets. *against best*: the fastest"
@@ -39,6 +75,10 @@ _LAYERS_TEXT = {
     ),
     "training": "As above, with the gradients of all parameters; numba_pack packs its weights anew in each call.",
 }
+_COLD_TEXT = (
+    "One thread, float32. As forward, but before each call an array of four times the second-level cache is read, as"
+    " a service does other work between two requests. *cold / warm*: numba_pack's time over that of calls in a row."
+)
 _PACKING_TEXT = "float32, lengths log-normal up to 50 steps. Microseconds: median, and the least in brackets."
 _STREAMING_TEXT = (
     "A call is one step, B = 1, I = H, with the state carried over: numba_pack by `layer.stepper()`, its cell, and "
@@ -70,6 +110,12 @@ def _machine(results):
     lines = [f"{results['date']}{kind}. {of_machine(results['machine'])}", of_versions(results["versions"])]
     missing = [name for name, version in results["versions"].items() if not version]
     lines += [f"**Not installed, so not compared: {name}.**" for name in missing]
+    if results["isa"]:
+        ratios = ", ".join(f"{name} {ratio:.2f}" for name, ratio in results["held"].items())
+        lines.append(
+            f"All are held to {results['isa'].upper()} but {' and '.join(LOOSE)}, which looks at the CPU itself and has"
+            f" whatever this one has. {scaling.SHAPE} takes so many times as long as when nobody is held: {ratios}."
+        )
     return "\n\n".join(lines)
 
 
@@ -90,26 +136,53 @@ def _targets(results):
         return []
     header = ("what", "limit", "worst row", "which", "rows that reach it", "reached")
     parts = ["## Targets", table(header, rows, left=(0, 3, 5))]
-    return [*parts, "Rows beyond a limit:", "\n".join(missing)] if missing else parts
+    if missing:
+        parts += ["Rows beyond a limit:", "\n".join(missing)]
+    noisy = too_noisy(results)
+    if noisy:
+        text = f"Not judged, since rounds differed by more than {NOISE:.0%} from quartile to quartile, time and again:"
+        parts.append(f"{text} {', '.join(noisy)}.")
+    return parts
 
 
-def _layers(rows):
-    peers = [peer for peer in PEERS if any(peer in row["median"] for row in rows)]
+def _peers(results, part):
+    """The peers that took part, and how the table calls them."""
+    found = [peer for peer in PEERS if any(peer in row["median"] for row in results[part])]
+    return found, [f"{peer}, not held" if results["isa"] and peer in LOOSE else peer for peer in found]
+
+
+def _layers(results, part):
+    rows, (peers, titles) = results[part], _peers(results, part)
     body = []
     for row in rows:
-        ratio, peer = against_best(row) or (None, "")
         body.append(
             (
                 row["id"],
                 row["N"],
                 f"{row['N'] / (row['B'] * row['T']):.2f}",
                 *[_time(row, name, 1e-3) for name in (OURS, *peers)],
-                f"{ratio:.2f} {peer}" if ratio else "-",
+                _best(row),
                 f"{rate(row) / 1e9:.0f}",
                 f"{against_gemm(row):.2f}",
             )
         )
-    return table(("shape", "N", "fill", OURS, *peers, "against best", "GFLOP/s", "of gemm"), body)
+    return table(("shape", "N", "fill", OURS, *titles, "against best", "GFLOP/s", "of gemm"), body)
+
+
+def _best(row):
+    ratio, peer = against_best(row) or (None, "")
+    if noise(row) > NOISE:
+        return "not judged"
+    return f"{ratio:.2f} {peer}" if ratio else "-"
+
+
+def _cold(results):
+    rows, (peers, titles) = results["cold"], _peers(results, "cold")
+    body = []
+    for row in rows:
+        times = [_time(row, name, 1e-3) for name in (OURS, *peers)]
+        body.append((row["id"], row["N"], *times, _best(row), f"{row['median'][OURS] / row['warm']:.2f}"))
+    return table(("shape", "N", OURS, *titles, "against best", "cold / warm"), body)
 
 
 def _packing(rows):
@@ -169,7 +242,7 @@ def _ceilings(ceilings):
 def _left_out(results):
     """Who took no part, why, and where."""
     where = {}
-    for part in ("forward", "training", "packing", "streaming", "symbols"):
+    for part in PARTS:
         for row in results[part]:
             for name, reason in row["left_out"].items():
                 where.setdefault((name, reason), {})[row["id"]] = None

@@ -61,7 +61,9 @@ def versions():
 
 
 def machine():
-    """The processor's name, what Numba compiles for, cores and caches."""
+    """The processor's name, LLVM's for it, what Numba compiles for, cores and caches."""
+    import llvmlite.binding as llvm
+
     from numba_pack.simd.machine import MACHINE
 
     name = platform.processor() or platform.machine()
@@ -73,11 +75,18 @@ def machine():
         name = lines[0] if lines else name
     return {
         "cpu": name,
+        "host": llvm.get_host_cpu_name(),
         "target": MACHINE.cpu,
         "register_bits": MACHINE.register_bytes * 8,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "caches": caches(),
     }
+
+
+def folder_of(machine):
+    """The name of a folder for what was measured on a machine: its CPU, and the vectors that kernels were made of."""
+    vectors = {512: "avx512", 256: "avx2"}.get(machine["register_bits"], f"{machine['register_bits']}bit")
+    return f"{machine['host'].replace('znver', 'zen')}-{vectors}"
 
 
 def caches():
@@ -91,12 +100,12 @@ def caches():
 
 
 def child(module, *arguments, **variables):
-    """Run a module in a process of its own; what it prints last is JSON."""
+    """Run a module in a process of its own; what it prints last is JSON. A variable that is None is not set there."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     python_path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    result = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": python_path, **variables}, capture_output=True, text=True, check=False
-    )
+    wanted = {**os.environ, "PYTHONPATH": python_path, **variables}
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    result = subprocess.run(command, env=wanted, capture_output=True, text=True, check=False)
     if result.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{result.stderr}")
     return json.loads(result.stdout.splitlines()[-1])

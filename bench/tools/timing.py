@@ -19,7 +19,7 @@ def once(function, repeats):
     return (perf_counter() - start) / repeats
 
 
-def interleave(functions, seconds):
+def interleave(functions, seconds, before=None):
     """Time functions round after round, in a new random order each round.
 
     Parameters
@@ -28,13 +28,18 @@ def interleave(functions, seconds):
         Called without arguments; all have been called before.
     seconds : float
         How long to go on, in all. A function that has used up a third of it sits out after three rounds.
+    before : callable, optional
+        Called before each call, and not timed. A short call is not repeated in a row then: it takes turns, and those
+        of several rounds make a sample.
 
     Returns
     -------
     dict of str to ndarray
-        Seconds a call, one for each round.
+        Seconds a call, one for each sample.
     """
-    repeats = {name: max(1, math.ceil(SAMPLE / max(once(f, 1), 1e-9))) for name, f in functions.items()}
+    repeats = dict.fromkeys(functions, 1)
+    if before is None:
+        repeats = {name: max(1, math.ceil(SAMPLE / max(once(f, 1), 1e-9))) for name, f in functions.items()}
     times = {name: [] for name in functions}
     spent = dict.fromkeys(functions, 0.0)
     order, shuffle = list(functions), random.Random(0).shuffle
@@ -48,19 +53,41 @@ def interleave(functions, seconds):
             for name in order:
                 if len(times[name]) >= 3 and spent[name] > seconds / 3:
                     continue
+                if before is not None:
+                    before()
                 times[name].append(once(functions[name], repeats[name]))
                 spent[name] += times[name][-1] * repeats[name]
             rounds += 1
     finally:
         if was_enabled:
             gc.enable()
-    return {name: np.array(values) for name, values in times.items()}
+    return {name: np.array(values if before is None else samples(values)) for name, values in times.items()}
+
+
+def samples(times):
+    """Means of as many times in a row as make `SAMPLE` seconds, or of all if they are fewer."""
+    together = min(len(times), math.ceil(SAMPLE / np.mean(times)))
+    whole = times[: len(times) // together * together]
+    return np.mean(np.reshape(whole, (-1, together)), axis=1)
+
+
+def sweeper(nbytes):
+    """A function that reads so many bytes: what lay in a smaller cache does not any more."""
+    array = np.ones(nbytes // 8)
+    return array.sum
+
+
+def spread(values):
+    """From the first quartile to the third, as a part of the median."""
+    low, median, high = np.percentile(values, (25, 50, 75))
+    return (high - low) / median
 
 
 def summary(times):
-    """What is kept of `interleave`: the median and the least of each function's rounds, and how many there were."""
+    """What is kept of `interleave`: of each function's rounds the median, the least, the `spread`, and the number."""
     return {
         "median": {name: float(np.median(values)) for name, values in times.items()},
         "min": {name: float(values.min()) for name, values in times.items()},
+        "spread": {name: float(spread(values)) for name, values in times.items()},
         "rounds": {name: len(values) for name, values in times.items()},
     }

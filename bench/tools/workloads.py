@@ -225,6 +225,13 @@ QUICK = {
     "LSTM-B8-H64-near-equal-T800",
 }  # fmt: skip
 
+#: forward, with other work before each call
+COLD = [
+    *[Workload("LSTM", 1, H, "equal") for H in (64, 128)],
+    *[Workload(cell, 1, 128, "equal") for cell in ("GRU", "RNN")],
+    *[Workload("LSTM", B, 128) for B in (8, 32)],
+]
+
 #: packed against padded in one library, from full to nearly empty
 FILL = [Workload("LSTM", 32, 128, str(fill), T=100) for fill in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)]
 
