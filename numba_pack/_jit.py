@@ -34,6 +34,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 import numba.extending
+import numpy.ma  # noqa: F401  Numba asks for it in a first call; an import that is interrupted may leave a lock locked
 from numba.core import config, sigutils
 from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
@@ -63,6 +64,7 @@ def _compiling() -> Iterator[None]:
         finally:
             config.DISABLE_JIT = before
             if collects:
+                gc.collect(0)
                 if not gc.get_freeze_count():
                     gc.freeze()
                     gc.unfreeze()
@@ -130,6 +132,9 @@ class _Entry(CPUDispatcher):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._cache = Cache(self.py_func)
+
+    def _compilation_chain_init_hook(self) -> None:
+        """Nothing: what extends Numba is imported where it compiles, and so is not interrupted either."""
 
     def compile(self, sig: Any) -> Any:
         def compile() -> Any:
