@@ -501,6 +501,22 @@ with concurrent.futures.ThreadPoolExecutor(1) as executor:
     assert process.returncode == 0
 
 
+def test_a_first_call_imports_nothing_in_the_thread_that_may_be_interrupted(script):
+    """Ctrl-C within an import may leave Python's lock of imports locked, for which all other threads would wait."""
+    body = """
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if threading.current_thread() is threading.main_thread():
+            print(name)
+
+sys.meta_path.insert(0, Finder())
+digest()
+print("done")
+"""
+    process = script(body)
+    assert process.stdout.split() == ["done"], process.stderr
+
+
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers that signal")
 def test_a_signal_handler_may_call_layers_while_layers_are_called(script):
     body = """
