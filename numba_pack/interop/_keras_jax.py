@@ -17,11 +17,11 @@ __all__ = ["is_worth_a_call", "run"]
 
 _TARGET = "numba_pack_keras_loop"
 #: µs that are gained by each step, by each product of a weight, and by each if there is a mask, which saves steps here
-GAINS = {"SimpleRNN": (0.15, 3e-6, 1.5e-6), "GRU": (0.9, 6e-6, 3e-6), "LSTM": (0.6, 0.5e-6, 3e-6)}
-#: the second of an LSTM with so many weights, of which XLA reads all at each step
+GAINS = {"SimpleRNN": (0.15, 0.7e-6, 1.5e-6), "GRU": (0.45, 6e-6, 3e-6), "LSTM": (0.6, 0.5e-6, 3e-6)}
+#: the second of an LSTM with so many weights, or of one sequence: XLA reads all at each step
 LARGE_LSTM, OUT_OF_CACHE = 8e-6, 2**19
-#: µs that a call costs: of one sequence, of several, and of those with a mask
-CALL_OF_ONE, CALL, MASKED_CALL = 20.0, 45.0, 170.0
+#: µs that a call costs, and one with a mask
+CALL, MASKED_CALL = 45.0, 170.0
 
 
 def run(loop: Loop, call: Call, x: Any, mask: Any, states: list[Any], weights: list[Any]) -> Any:
@@ -48,10 +48,9 @@ def is_worth_a_call(kind: str, T: int, B: int, weights: int, masked: bool) -> bo
     As measured by bench/compare/keras_accelerate.py: XLA's own loop is as quick where steps are few and products small.
     """
     step, product, masked_product = GAINS[kind]
-    if kind == "LSTM" and weights >= OUT_OF_CACHE:
+    if kind == "LSTM" and (weights >= OUT_OF_CACHE or B == 1):
         product = LARGE_LSTM
-    cost = MASKED_CALL if masked else CALL if B > 1 else CALL_OF_ONE
-    return T * step + T * B * weights * (masked_product if masked else product) > cost
+    return T * step + T * B * weights * (masked_product if masked else product) > (MASKED_CALL if masked else CALL)
 
 
 # -- whether weights have changed --------------------------------------------------------------------------------------
