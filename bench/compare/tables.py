@@ -11,6 +11,7 @@ from bench.compare.targets import (
     against,
     against_best,
     against_gemm,
+    at_the_peak,
     judge,
     lead,
     noise,
@@ -30,8 +31,10 @@ def machines(found):
         for part, _ in parts:
             count, ahead, mean, least = lead(results[part]) or (0, 0, 0, 0)
             cells.append(f"{mean:.2f}, {ahead} of {count}, {least:.2f}" if count else "-")
+        peaks = [at_the_peak(results, part) for part in ("forward", "training")]
+        cells.append(", ".join(f"{peak:.2f}" for peak in peaks if peak) or "-")
         rows.append(cells)
-    header = ("report", "CPU", "measured", *[title for _, title in parts])
+    header = ("report", "CPU", "measured", *[title for _, title in parts], "at the peak")
     return "\n\n".join(("# Machine by machine", _MACHINES_TEXT, table(header, rows, left=(0, 1, 2)))) + "\n"
 
 
@@ -64,8 +67,10 @@ def markdown(results, figures):
 
 _MACHINES_TEXT = (
     "Time of the fastest peer over that of numba_pack, one thread: the geometric mean of all rows, in how many of them"
-    " numba_pack is ahead, and the least. A folder is named by the CPU and by the vectors that kernels are made of; on"
-    " one CPU a second report may hold all contenders to fewer instructions than it has (`--isa`)."
+    " numba_pack is ahead, and the least. *At the peak*: both means, forward and with backward, if numba_pack's"
+    " operations ran at the peak of fused multiply-adds: nothing gets beyond. A folder is named by the CPU and by the"
+    " vectors that kernels are made of; on one CPU a second report may hold all contenders to fewer instructions than"
+    " it has (`--isa`)."
 )
 _LAYERS_TEXT = {
     "forward": (

@@ -145,6 +145,20 @@ def lead(rows):
     return len(ratios), ahead, *_geometric_mean(ratios).values(), min(ratios.values())
 
 
+def at_the_peak(results, part):
+    """What the mean of `lead` would be if this library's operations ran at the peak of multiply-adds; None if unknown.
+
+    No library gets beyond it, whose products are of all rows that there are: where the peers are nearer to the peak, or
+    the CPU can do less between two loads, there is less to be ahead by.
+    """
+    peaks = results.get("ceilings", {}).get("operations")
+    rows = [row for row in results[part] if noise(row) <= NOISE and against_best(row)]
+    if not peaks or not rows:
+        return None
+    ratios = {row["id"]: against_best(row)[0] * peaks[f"peak {row['dtype']}"] / rate(row) for row in rows}
+    return next(iter(_geometric_mean(ratios).values()))
+
+
 def _against_best(rows):
     return {row["id"]: against_best(row)[0] for row in rows if against_best(row)}
 

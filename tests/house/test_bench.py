@@ -92,6 +92,16 @@ def test_a_noisy_row_is_not_judged_and_the_report_says_so():
     assert "| noisy | 50 | 1000 (1000) | 500 (500) | not judged | 4.00 |" in text
 
 
+def test_the_mean_at_the_peak_is_what_the_operations_allow():
+    """1e9 operations, a peak of 4e9 a second: no less than 0.25 s, in which the fastest peer takes 0.75 s."""
+    one = row("a") | {"operations": 1e9, "dtype": "float32"}
+    one["median"] |= {"numba_pack": 0.5, "OpenVINO": 0.75}
+    ceilings = {"operations": {"peak float32": 4e9}}
+    assert targets.at_the_peak(results(forward=[one], ceilings=ceilings), "forward") == pytest.approx(3.0)
+    assert targets.at_the_peak(results(forward=[one]), "forward") is None
+    assert targets.at_the_peak(results(ceilings=ceilings), "forward") is None
+
+
 def test_the_report_names_who_cannot_be_held():
     loose = row("a")
     loose["median"]["ONNX Runtime"] = 1.5
