@@ -18,6 +18,7 @@ from numba_pack.simd.machine import MACHINE
 sys.path += [str(Path(__file__).with_name(room)) for room in ("cells", "cpu", "interop")]
 
 import test_activations
+import test_factors
 import test_matrix_tile
 import test_noise
 import test_onnx_cells
@@ -57,6 +58,14 @@ def check_onnx():
         test_onnx_cells.test_outputs_and_states_are_those_of_the_definition(of, np.float32)
 
 
+def check_factors():
+    """Short ones: each processor rounds to bfloat16 in its own way."""
+    for kind in test_factors.PARTS.keys() & test_factors.KINDS:
+        test_factors.test_a_row_is_the_words_of_its_numbers_in_bfloat16_part_after_part(kind)
+        test_factors.test_a_product_with_a_matrix_as_it_lies_is_that_of_its_factors(kind)
+        test_factors.test_the_columns_of_a_block_become_rows_of_words(kind)
+
+
 def check_tiles():
     """The matrix unit's plain loops, with vectors that are shorter than its own."""
     for factors in test_matrix_tile.PARTS:
@@ -91,6 +100,8 @@ if __name__ == "__main__":
         check_noise()
     elif sys.argv[1] == "onnx":
         check_onnx()
+    elif sys.argv[1] == "factors":
+        check_factors()
     elif sys.argv[1] == "tiles":
         check_tiles()
     else:

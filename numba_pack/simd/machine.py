@@ -22,7 +22,7 @@ from numba.core.registry import cpu_target
 
 from .._cache import MADE_FOR
 
-__all__ = ["ARCHITECTURE", "DOTS", "MACHINE", "Dots", "Machine"]
+__all__ = ["ARCHITECTURE", "DOTS", "MACHINE", "ROUNDS_TO_BFLOAT16", "Dots", "Machine"]
 
 _PROBE = """
 define <{n} x float> @probe(<{n} x float> %x, <{n} x float> %y) {{
@@ -30,6 +30,13 @@ define <{n} x float> @probe(<{n} x float> %x, <{n} x float> %y) {{
   ret <{n} x float> %z
 }}
 declare <{n} x float> @llvm.fma.v{n}f32(<{n} x float>, <{n} x float>, <{n} x float>)
+"""
+
+_ROUNDING = """
+define <{n} x bfloat> @probe(<{n} x float> %x) {{
+  %y = fptrunc <{n} x float> %x to <{n} x bfloat>
+  ret <{n} x bfloat> %y
+}}
 """
 
 #: a function that is compiled for a feature becomes part of one that is not, unless the CPU lacks that feature
@@ -82,8 +89,8 @@ def _machine() -> llvm.TargetMachine:
     return llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features, opt=2)
 
 
-def _assembly(lanes: int) -> str:
-    return _machine().emit_assembly(llvm.parse_assembly(_PROBE.format(n=lanes)))
+def _assembly(lanes: int, probe: str = _PROBE) -> str:
+    return _machine().emit_assembly(llvm.parse_assembly(probe.format(n=lanes)))
 
 
 def _probe() -> Machine:
@@ -99,6 +106,8 @@ def _probe() -> Machine:
 
 
 MACHINE = _probe()
+#: whether a vector of floats is rounded to bfloat16 by instructions, and not by calls of a function that may be nowhere
+ROUNDS_TO_BFLOAT16 = "truncsfbf2" not in _assembly(MACHINE.register_bytes // 4, _ROUNDING)
 #: as in LLVM's triples: "x86_64", "aarch64", ...
 ARCHITECTURE = _target()[0].partition("-")[0]
 

@@ -13,6 +13,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .lanes import I32, LANES, Lanes, llvm_call, splat
+from .machine import ROUNDS_TO_BFLOAT16
 
 __all__ = ["BFLOAT16", "bytes_of", "even_half", "largest_of", "odd_half", "pairs_across", "pairs_along", "rest_of"]
 
@@ -44,8 +45,22 @@ def _every(kind, value):
 
 
 def _rounded(builder, value):
-    """A vector of floats in bfloat16."""
-    return builder.fptrunc(value, ir.VectorType(BFLOAT16, value.type.count))
+    """The bits (i16) of a vector of floats in bfloat16."""
+    count = value.type.count
+    shorts, words = ir.VectorType(I16, count), ir.VectorType(I32, count)
+    if ROUNDS_TO_BFLOAT16:
+        return builder.bitcast(builder.fptrunc(value, ir.VectorType(BFLOAT16, count)), shorts)
+    bits = builder.bitcast(value, words)
+    odd = builder.and_(builder.lshr(bits, _every(words, 16)), _every(words, 1))
+    near = builder.add(bits, builder.add(odd, _every(words, 0x7FFF)))
+    quiet = builder.or_(bits, _every(words, 0x400000))  # a NaN must not become infinite
+    chosen = builder.select(builder.fcmp_unordered("uno", value, value), quiet, near)
+    return builder.trunc(builder.lshr(chosen, _every(words, 16)), shorts)
+
+
+def _widened(builder, shorts):
+    """Words whose low halves are the given bits, and whose high halves are 0."""
+    return builder.zext(shorts, ir.VectorType(I32, shorts.type.count))
 
 
 def _beside(builder, vectors):
@@ -73,9 +88,7 @@ def pairs_across(typingctx, first, second):
 
     def codegen(context, builder, sig, args):
         words = ir.VectorType(I32, FLOAT.count)
-        low, high = (
-            builder.zext(builder.bitcast(_rounded(builder, x), ir.VectorType(I16, FLOAT.count)), words) for x in args
-        )
+        low, high = (_widened(builder, _rounded(builder, x)) for x in args)
         return builder.bitcast(builder.or_(low, builder.shl(high, _every(words, 16))), FLOAT.vector)
 
     return FLOAT(first, second), codegen
@@ -86,7 +99,7 @@ def rest_of(typingctx, value):
     """What is left of each number beyond its bfloat16: nothing where that is infinite."""
 
     def codegen(context, builder, sig, args):
-        near = builder.fpext(_rounded(builder, args[0]), value.vector)
+        near = even_half(builder, _widened(builder, _rounded(builder, args[0])))
         size = llvm_call(builder, f"llvm.fabs.v{value.count}f32", value.vector, [near])
         endless = builder.fcmp_ordered("==", size, _every(value.vector, float("inf")))
         return builder.select(endless, _every(value.vector, 0.0), builder.fsub(args[0], near))

@@ -26,7 +26,7 @@ MACHINES = {
     "portable": ("generic", "", 16),
 }
 #: what `check_machine.py` knows to check
-CHECKS = ["layers", "noise", "onnx", "activations", "tiles"]
+CHECKS = ["layers", "noise", "onnx", "activations", "factors", "tiles"]
 
 
 def runs_here(name):
