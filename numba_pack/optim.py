@@ -264,6 +264,7 @@ class _Optimizer:
         Examples
         --------
         >>> import numpy as np
+        >>> from numba_pack.optim import SGD
         >>> x = np.array([1.0, -2.0])
         >>> SGD(lr=0.5).step(x, np.array([2.0, 2.0]), out=x) is x
         True
@@ -302,6 +303,7 @@ class _Optimizer:
         Examples
         --------
         >>> import numpy as np
+        >>> from numba_pack.optim import SGD
         >>> sgd = SGD(lr=0.5, momentum=0.9)
         >>> x = sgd.step(np.array([1.0, -2.0]), np.array([2.0, 2.0]))
         >>> sgd.state_dict()["lr"], sgd.state_dict()["momentum_buffer"]
@@ -333,6 +335,7 @@ class _Optimizer:
         Examples
         --------
         >>> import numpy as np
+        >>> from numba_pack.optim import Adam
         >>> adam, other, x = Adam(lr=0.25), Adam(), np.array([1.0, -2.0])
         >>> x = adam.step(x, x)
         >>> other.load_state_dict(adam.state_dict())
@@ -410,6 +413,7 @@ class SGD(_Optimizer):
     Examples
     --------
     >>> import numpy as np
+    >>> from numba_pack.optim import SGD
     >>> sgd = SGD(lr=0.5, momentum=0.9)
     >>> x = np.array([1.0, -2.0])
     >>> for _ in range(100):
@@ -485,6 +489,7 @@ class RMSprop(_Optimizer):
     Examples
     --------
     >>> import numpy as np
+    >>> from numba_pack.optim import RMSprop
     >>> rmsprop = RMSprop(lr=0.25, alpha=0.75)
     >>> rmsprop.step(np.array([1.0, -2.0]), np.array([2.0, -4.0])).round(6)  # at first, lr / sqrt(1 - alpha) for all
     array([ 0.5, -1.5])
@@ -551,6 +556,7 @@ class Adam(_Optimizer):
     Examples
     --------
     >>> import numpy as np
+    >>> from numba_pack.optim import Adam
     >>> adam = Adam(lr=0.25)
     >>> adam.step(np.array([1.0, -2.0]), np.array([2.0, -4.0]))  # the first step is lr for every entry
     array([ 0.75, -1.75])
@@ -620,6 +626,7 @@ class AdamW(Adam):
     Examples
     --------
     >>> import numpy as np
+    >>> from numba_pack.optim import AdamW
     >>> adamw = AdamW(lr=0.25, weight_decay=0.5)
     >>> adamw.step(np.array([1.0, -2.0]), np.array([2.0, -4.0]))
     array([ 0.625, -1.5  ])
@@ -673,6 +680,7 @@ def clip_grad_norm(gradient: Vector, max_norm: float, out: Vector | None = None)
     Examples
     --------
     >>> import numpy as np
+    >>> from numba_pack.optim import clip_grad_norm
     >>> clipped, norm = clip_grad_norm(np.array([3.0, 4.0]), max_norm=1.0)
     >>> clipped.round(4), norm
     (array([0.6, 0.8]), 5.0)
@@ -723,6 +731,7 @@ def step_lr(step: float, lr: float, step_size: float, gamma: float = 0.1) -> flo
 
     Examples
     --------
+    >>> from numba_pack.optim import step_lr
     >>> [step_lr(step, lr=1.0, step_size=2, gamma=0.5) for step in range(6)]
     [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
     """
@@ -756,6 +765,7 @@ def cosine_lr(step: float, lr: float, total_steps: float, min_lr: float = 0.0) -
 
     Examples
     --------
+    >>> from numba_pack.optim import cosine_lr
     >>> [round(cosine_lr(step, lr=1.0, total_steps=4), 3) for step in range(6)]
     [1.0, 0.854, 0.5, 0.146, 0.0, 0.0]
     """
@@ -805,6 +815,7 @@ def one_cycle_lr(
 
     Examples
     --------
+    >>> from numba_pack.optim import one_cycle_lr
     >>> [round(one_cycle_lr(step, max_lr=1.0, total_steps=10), 3) for step in range(0, 10, 3)]
     [0.04, 0.95, 0.389, 0.0]
     """
@@ -856,6 +867,7 @@ def plateau_lr(
 
     Examples
     --------
+    >>> from numba_pack.optim import plateau_lr
     >>> losses = [3.0, 2.0, 2.5, 2.1, 1.9]
     >>> [plateau_lr(losses[:epoch], lr=1.0, factor=0.5, patience=1) for epoch in range(6)]
     [1.0, 1.0, 1.0, 1.0, 0.5, 0.5]

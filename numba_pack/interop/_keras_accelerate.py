@@ -51,6 +51,9 @@ class Accelerated:
         lines += [f"{name or 'the model itself'}: left, {reason}" for name, reason in self.left.items()]
         return "\n".join(lines) or "no recurrent layers"
 
+    def __repr__(self) -> str:
+        return str(self)
+
 
 def accelerate(model: Any) -> Accelerated:
     """Let the recurrent layers of a Keras model run on this library, in inference.

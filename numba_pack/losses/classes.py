@@ -99,6 +99,7 @@ def softmax_cross_entropy(
     Examples
     --------
     >>> import numpy as np
+    >>> from numba_pack.losses import softmax_cross_entropy
     >>> loss, d_logits = softmax_cross_entropy(np.zeros((2, 4)), np.array([3, 0]))
     >>> round(loss, 6)  # log(4): the guess is even
     1.386294
@@ -239,6 +240,7 @@ def binary_cross_entropy(
     Examples
     --------
     >>> import numpy as np
+    >>> from numba_pack.losses import binary_cross_entropy
     >>> loss, d_logits = binary_cross_entropy(np.zeros((1, 2)), np.array([[1, 0]]))
     >>> round(loss, 6), d_logits  # log(2)
     (0.693147, array([[-0.25,  0.25]]))

@@ -86,6 +86,7 @@ def ctc(
     --------
     >>> import numpy as np
     >>> import numba_pack as nbp
+    >>> from numba_pack.losses import ctc
     >>> logits = nbp.pack_sequence([np.zeros((2, 3)), np.zeros((3, 3))])
     >>> loss, d_logits = ctc(logits, [np.array([2]), np.array([1, 1])], reduction="none")
     >>> np.exp(-loss).round(6)  # three paths of nine: 2 2, 2 blank, blank 2; and one of 27: 1 blank 1

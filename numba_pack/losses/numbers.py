@@ -56,6 +56,7 @@ def mse(
     Examples
     --------
     >>> import numpy as np
+    >>> from numba_pack.losses import mse
     >>> mse(np.array([[1.0, 2.0]]), np.array([[1.0, 0.0]]))
     (2.0, array([[0., 2.]]))
 
@@ -116,6 +117,7 @@ def huber(
     Examples
     --------
     >>> import numpy as np
+    >>> from numba_pack.losses import huber
     >>> loss, d_output = huber(np.array([[0.5, -9.0]]), np.zeros((1, 2)), reduction="sum")
     >>> loss, d_output
     (8.625, array([[ 0.5, -1. ]]))

@@ -106,8 +106,7 @@ def _probe() -> Machine:
 
 
 MACHINE = _probe()
-#: whether a vector of floats is rounded to bfloat16 by instructions, and not by calls of a function that may be nowhere
-ROUNDS_TO_BFLOAT16 = "truncsfbf2" not in _assembly(MACHINE.register_bytes // 4, _ROUNDING)
+
 #: as in LLVM's triples: "x86_64", "aarch64", ...
 ARCHITECTURE = _target()[0].partition("-")[0]
 
@@ -118,6 +117,14 @@ def _has(feature: str) -> bool:
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
     builder.getModulePassManager().run(module, builder)
     return "call" not in str(module.get_function("probe"))
+
+
+def _rounds_to_bfloat16() -> bool:
+    """Whether LLVM rounds floats to bfloat16 by instructions.
+
+    On an x86-64 without one for it, it calls a function of the compiler's library, which a process need not have.
+    """
+    return "__truncsfbf2" not in _assembly(MACHINE.register_bytes // 4, _ROUNDING)
 
 
 def _vectors_of(size: int) -> bool:
@@ -163,3 +170,4 @@ def _dots(asked: str | None) -> Dots:
 DOTS = _dots(os.environ.get("NUMBA_PACK_DOTS"))
 # other code is compiled for other instructions, of which the name of the processor does not tell
 MADE_FOR.append(repr(DOTS))
+ROUNDS_TO_BFLOAT16 = _rounds_to_bfloat16()

@@ -1,6 +1,9 @@
 """Every public name has a docstring; that of a cell has equations and a source, and a guide lists them all."""
 
+import ast
+import builtins
 import inspect
+from doctest import DocTestParser
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,9 @@ import numba_pack as nbp
 from numba_pack import cells, data, losses, optim, serving
 from numba_pack.cells import Cell
 
-GUIDE = (Path(__file__).resolve().parents[2] / "examples/guides/cells.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+GUIDE = (ROOT / "examples/guides/cells.md").read_text(encoding="utf-8")
+MODULES = sorted((ROOT / "numba_pack").rglob("*.py"))
 PUBLIC = {
     f"{module.__name__}.{name}": getattr(module, name)
     for module in (nbp, cells, data, losses, optim, serving)
@@ -33,6 +38,25 @@ def test_every_cell_is_exported_under_its_own_name():
     assert PUBLISHED
     assert {name: value.name for name, value in PUBLISHED.items()} == {name: name for name in PUBLISHED}
     assert PUBLISHED.keys() <= set(cells.__all__)
+
+
+def unknown_names(code):
+    """The names that code reads and nothing in it gives."""
+    nodes = list(ast.walk(ast.parse(code)))
+    given = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    given |= {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
+    given |= {node.asname or node.name.partition(".")[0] for node in nodes if isinstance(node, ast.alias)}
+    given |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    return {node.id for node in nodes if isinstance(node, ast.Name)} - given - set(dir(builtins))
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_an_example_runs_where_it_is_copied_to(module):
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            examples = DocTestParser().get_examples(ast.get_docstring(node) or "")
+            unknown = unknown_names("".join(example.source for example in examples))
+            assert not unknown, f"{getattr(node, 'name', 'the module')}: {unknown}"
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

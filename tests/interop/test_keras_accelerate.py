@@ -192,6 +192,7 @@ def test_the_report_tells_what_is_left_and_why():
     for name, words in (("own", "with its own call"), ("gelu", "got gelu"), ("short", "bfloat16")):
         assert words in accelerated.left[name]
     assert str(accelerated).startswith("encoder/reader: taken\nown: left, it must compute what Keras's LSTM does")
+    assert repr(accelerated) == str(accelerated)
     again = nbp.interop.keras.accelerate(model)
     assert (again.taken, again.left["encoder/reader"]) == ((), "runs on numba_pack already")
     assert nbp.interop.keras.accelerate(layers.LSTMCell(H)).left == {

@@ -108,6 +108,13 @@ def test_short_numbers_are_multiplied_by_the_best_that_a_vector_unit_has(process
 
 
 @on_x86_64
+@pytest.mark.parametrize("name", VECTOR_UNITS)
+def test_floats_are_rounded_to_bfloat16_by_an_instruction_where_there_is_one(processor, name):
+    processor(name, permitted=False)
+    assert machine._rounds_to_bfloat16() == (VECTOR_UNITS[name][0] == "avx512_bf16")
+
+
+@on_x86_64
 @pytest.mark.parametrize("name", [*VECTOR_UNITS, *WITH_TILES])
 def test_the_matrix_unit_comes_first_where_there_is_one_that_may_be_used(processor, name):
     processor(name, permitted=True)
