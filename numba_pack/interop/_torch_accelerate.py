@@ -90,6 +90,13 @@ def accelerate(model: Any, *, matmul_precision: str | None = None, frozen: bool 
     Modules in bfloat16 and float16 take and return tensors of that dtype, and compute in float32 in between, with
     products in "medium" where nothing else is asked for.
 
+    Calls of few steps that keep something for a backward pass, which PyTorch computes in less time, are left to it: an
+    RNN of one step, and of two with 256 units; a GRU of one step from 64 units on, of three with 256; packed sequences
+    of at most 7 steps of an RNN and 4 of the others, all layers and directions counted. Their results are PyTorch's,
+    equal to those of this library but for rounding, and can be differentiated twice. Inference is never left, nor are
+    modules that are frozen, that drop units, or that compute in halves: there a step alone has the bits that it has in
+    a sequence.
+
     LSTM and GRU that `torch.ao.quantization.quantize_dynamic` has made run in integers, as `numba_pack.LSTM.quantize`
     makes them, and if a precision is given, in float32, with the numbers that their integers stand for; so do those in
     halves.

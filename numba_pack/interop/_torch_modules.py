@@ -1,8 +1,8 @@
 """RNN, LSTM and GRU: PyTorch's modules with another `forward`.
 
 It turns padded, packed or single input into rows, packs the parameters if they have changed, and calls the functions
-of ``_torch_autograd.py``; where numbers alone are wanted, that of ``_torch_numbers.py``. All else, such as names,
-options, checks and pickling, is inherited.
+of ``_torch_autograd.py``; where numbers alone are wanted, that of ``_torch_numbers.py``; and what ``_torch_left.py``
+says is left to PyTorch. All else, such as names, options, checks and pickling, is inherited.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ..layers.precision import as_precision, get_float32_matmul_precision
 from ..packing.sequences import PackedSequence, check_packed
 from ._torch_autograd import Call, Plan, Planned, Scan, engine_threads_count, refuse_derivatives, scan
 from ._torch_few import Few
+from ._torch_left import is_left
 from ._torch_numbers import numbers
 from ._torch_prepared import ALL_ROWS, Prepared, prepare
 from ._torch_tensors import DTYPES, HALVES, TRACED, as_array, refuse_tracing, watched
@@ -91,15 +92,20 @@ class Recurrent(torch.nn.RNNBase):
         """
         if compiling():
             return called_uncompiled(Recurrent._forward, self, input, hx)
+        if (self.training and self._drops) or watched():
+            return self._forward(input, hx)
+        if _grad_enabled() and is_left(self, input, hx):
+            theirs: tuple[Any, Any] = super().forward(input, hx)
+            return theirs
         found, prepared = None, self._prepared
-        if prepared is not None and not (self.training and self._drops) and not watched():
+        if prepared is not None:
             if prepared.few is not None:
-                found = self._few(prepared, prepared.few, input, hx)
+                found = self._few(prepared, prepared.few, input, hx, self.batch_first)
             if found is None:
                 found = self._numbers(prepared, input, hx)
         return self._forward(input, hx) if found is None else found
 
-    def _few(self, prepared: Prepared, few: Few, input: Any, hx: Any) -> tuple[Any, Any] | None:
+    def _few(self, prepared: Prepared, few: Few, input: Any, hx: Any, batch_first: bool) -> tuple[Any, Any] | None:
         """The result of a call of few rows, of parameters that are packed; None where it is not so simple.
 
         What is asked here costs as much as a step, so all stands in a row.
@@ -116,7 +122,7 @@ class Recurrent(torch.nn.RNNBase):
             ):
                 return None
             if hx is None:
-                key = self.batch_first, input.shape
+                key = batch_first, input.shape
             else:
                 if few.pair:
                     if type(hx) is not tuple or len(hx) != 2:
@@ -140,7 +146,7 @@ class Recurrent(torch.nn.RNNBase):
                     and not h_0.is_neg()
                 ):
                     return None
-                key = self.batch_first, input.shape, h_0.shape, None if c_0 is None else c_0.shape
+                key = batch_first, input.shape, h_0.shape, None if c_0 is None else c_0.shape
             shape = few.shapes.get(key) or few.shape_of(key)
             if shape is None:
                 return None
@@ -213,8 +219,22 @@ class Recurrent(torch.nn.RNNBase):
             order, inverse = _integers(packed.sorted_indices), _integers(packed.unsorted_indices)
         rows = np.broadcast_to(np.float32(0), tuple(data.shape))  # whose number alone is checked
         check_packed(PackedSequence(rows, sizes, order, inverse), "input")
-        out, state = self._run(data, sizes, order, self._first_states(hx, len(order)))
-        return type(packed)(out, *packed[1:]), state
+        states = self._first_states(hx, len(order))
+        found = self._as_padded(data, sizes, order, states) or self._run(data, sizes, order, states)
+        return type(packed)(found[0], *packed[1:]), found[1]
+
+    def _as_padded(
+        self, data: Any, sizes: np.ndarray, order: np.ndarray, states: tuple[Any, Any]
+    ) -> tuple[Any, Any] | None:
+        """What `_run` gives of few rows of sequences that are equally long and in order, which are as if padded."""
+        prepared, B = self._prepared, len(order)
+        if prepared is None or prepared.few is None or not len(sizes) or self._drops or watched():
+            return None
+        if sizes[-1] != B or (order != np.arange(B)).any():
+            return None
+        hx = None if states[0] is None else states if self._has_c else states[0]
+        found = self._few(prepared, prepared.few, data.view(len(sizes), B, -1), hx, False)
+        return None if found is None else (found[0].view(len(data), -1), found[1])
 
     def _forward_padded(self, input: Any, hx: Any) -> tuple[Any, Any]:
         if input.dim() not in (2, 3):
@@ -464,7 +484,8 @@ class LSTM(Recurrent, torch.nn.LSTM):
     It is one, too, with its names of parameters, its options and its checks. What differs: it runs on the CPU alone;
     gradients cannot be differentiated again, nor results in forward mode; it cannot be traced,
     scripted, exported or quantized, and `torch.compile` leaves it as it is. `torch.func.grad`, `torch.vmap` and what is
-    made of them go through it, one example after the other. Dropout draws from PyTorch's generator, but other numbers.
+    made of them go through it, one example after the other. Training calls of few steps are left to PyTorch, which is
+    quicker there, as `accelerate` tells. Dropout draws from PyTorch's generator, but other numbers.
     In a scope of `torch.autocast` it computes in the dtype of its parameters. Sequences of length 0 are allowed. It
     uses no more threads than both `torch.get_num_threads` and `numba_pack.get_num_threads` tell.
 
