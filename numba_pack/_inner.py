@@ -8,21 +8,30 @@ And making machine code would do harm. The last passes before it compute address
 what callers would take in: ``null + address``, where an argument that is added to an address is the constant 0 in the
 caller. Its optimisation then removes whatever is read or written there, since nothing lies at a null pointer. (So the
 gradients of a peephole LSTM with a projection once were not computed.)
+
+What the type of an argument tells, as how many unit weights a cell has, is a `fact`: a number, put in before branches
+are pruned and functions typed. So what a cell does not have is not compiled.
 """
 
 from __future__ import annotations
 
 import dis
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import CodeType
 from typing import Any
 
 from llvmlite import binding
-from numba import _dynfunc
+from numba import _dynfunc, types
+from numba.core import ir
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, Flags
+from numba.core.compiler_machinery import FunctionPass, register_pass
+from numba.core.extending import _Intrinsic
+from numba.core.ir_utils import get_definition, guard
+from numba.core.untyped_passes import RewriteSemanticConstants
+from numba.extending import intrinsic
 
-__all__ = ["EntryCompiler", "InnerCompiler"]
+__all__ = ["EntryCompiler", "InnerCompiler", "fact"]
 
 
 class _Library(JITCodeLibrary):
@@ -96,8 +105,16 @@ class _EntryLibrary(_Library):
         super().finalize()
 
 
+#: of the flags that a function is compiled with, those that Numba hands on to the functions that it calls
+_HANDED_ON = ("error_model", "fastmath", "forceinline", "nrt")
+
+
 class _Flags(Flags):
-    """Numba's flags, which are compared for each call in a function, faster than Numba's own."""
+    """Numba's flags, equal where what a function calls is compiled alike.
+
+    Numba compiles what is called once more for callers of other flags, such as whether they release the GIL. And it
+    compares the flags for each call in a function: these four sooner than all thirty.
+    """
 
     __slots__ = ()
 
@@ -105,8 +122,8 @@ class _Flags(Flags):
         return _HASH
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, _Flags) and self._values == other._values:
-            return True
+        if isinstance(other, _Flags):
+            return all(getattr(self, name) == getattr(other, name) for name in _HANDED_ON)
         return super().__eq__(other)
 
 
@@ -123,6 +140,53 @@ class EntryCompiler(Compiler):
         state.library = _EntryLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.enable_object_caching()
         return super()._compile_bytecode()
+
+
+#: what facts tell of the type of their argument
+_FACTS: dict[Any, Callable[[Any], int]] = {}
+
+
+def fact(of: Callable[[Any], int]) -> Any:
+    """Make a function for compiled code: a number that the type of its argument tells, by the function given."""
+
+    @intrinsic
+    def number(typingctx: Any, argument: Any) -> Any:
+        value = int(of(argument))
+        return types.IntegerLiteral(value)(argument), lambda context, *_: context.get_constant(types.intp, value)
+
+    _FACTS[number] = of
+    return number
+
+
+@register_pass(mutates_CFG=False, analysis_only=False)
+class _PutInFacts(FunctionPass):
+    """Numbers in place of the facts of a function's arguments, for branches to be pruned by."""
+
+    _name = "put_in_facts"
+
+    def __init__(self) -> None:
+        FunctionPass.__init__(self)
+
+    def run_pass(self, state: Any) -> bool:
+        """Numba's name for it."""
+        for block in state.func_ir.blocks.values():
+            for assign in block.find_insts(ir.Assign):
+                value = _number_of(state, assign.value)
+                if value is not None:
+                    assign.value = ir.Const(value, assign.loc)
+                    state.func_ir._definitions[assign.target.name] = [assign.value]
+        return True
+
+
+def _number_of(state: Any, call: Any) -> int | None:
+    """The number, if this is the fact of an argument."""
+    if not (isinstance(call, ir.Expr) and call.op == "call" and len(call.args) == 1):
+        return None
+    function, argument = (guard(get_definition, state.func_ir, one) for one in (call.func, call.args[0]))
+    if not (isinstance(function, ir.Global | ir.FreeVar) and isinstance(function.value, _Intrinsic)):
+        return None
+    of = _FACTS.get(function.value)
+    return int(of(state.args[argument.index])) if of and isinstance(argument, ir.Arg) else None
 
 
 #: passes for what inner functions do not have: arrays in expressions, functions to be put in as Python, and, but for
@@ -145,6 +209,9 @@ class InnerCompiler(Compiler):
 
     def define_pipelines(self) -> Any:
         pipelines = super().define_pipelines()
+        for pipeline in pipelines:
+            pipeline.add_pass_after(_PutInFacts, RewriteSemanticConstants)
+            pipeline.finalize()
         code = self.state.func_id.code
         if "literal_unroll" in code.co_names or any(isinstance(constant, CodeType) for constant in code.co_consts):
             return pipelines

@@ -43,9 +43,9 @@ from numba.extending import register_jitable
 
 from ._cache import SOURCES, Cache, tell, tell_of_wait
 from ._forks import starting
-from ._inner import EntryCompiler, InnerCompiler
+from ._inner import EntryCompiler, InnerCompiler, fact
 
-__all__ = ["SOURCES", "by_address", "inner", "jit", "overload"]
+__all__ = ["SOURCES", "by_address", "fact", "inner", "jit", "overload"]
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from numba.core import cgutils
 from numba.core.imputils import lower_constant
 from numba.extending import intrinsic, models, register_model, typeof_impl
 
-from .._jit import SOURCES, inner, overload
+from .._jit import SOURCES, fact, inner, overload
 from .cell import Cell, variant_of
 from .gru import GRU
 from .lstm import LSTM
@@ -201,13 +201,7 @@ def _constant_weights(context, builder, kind, weights):
 
 
 def _of_cell(name):
-    @intrinsic
-    def constant(typingctx, weights):
-        value = int(getattr(weights.instance_class.cell, name))
-        ty = types.IntegerLiteral(value)
-        return ty(weights), lambda context, builder, sig, args: context.get_constant(types.intp, value)
-
-    return constant
+    return fact(lambda weights: getattr(weights.instance_class.cell, name))
 
 
 gates_of, gates_ih_of, gates_hh_of, has_product, _turn_of, normed, products_of_tape = map(

@@ -21,20 +21,19 @@ from . import threads
 from .drop import drop_of, drop_rows
 from .factors import Factors
 from .kernels import (
+    Pass,
     address_of,
-    call_backward,
+    backward_pass,
     call_few,
-    call_forward,
-    call_gradients,
-    call_inference,
-    kernel,
+    forward_pass,
+    gradients_pass,
     packed_weights,
     weights_block,
 )
 from .panels import back_panels_size, pack_back
 from .precision import factors_for
 from .scan import BLOCK_BYTES
-from .scan_back import in_one_span
+from .scan_back import Sums, in_one_span
 from .shapes import back_shapes, record_shapes, result_shapes
 from .workspace import WORKSPACE
 
@@ -145,24 +144,17 @@ def new_results(weights: Weights, batch: Batch, show: bool) -> Results:
     )
 
 
-def _arrays(weights: Weights) -> tuple[np.ndarray, ...]:
-    """What of the weights kernels are called with."""
-    return weights.parameters, weights.panels, weights.sizes
-
-
 def infer(weights: Weights, batch: Batch, states: States, show: bool = False) -> Results:
     """The output and the last states of a batch, and with ``show`` all states besides h; nothing is kept."""
     results = new_results(weights, batch, show)
-    out, h_n, others_n, _ = results
-    shown = address_of(results.shown)
     parts = workers = 1
     if len(batch.order) > 1:  # one sequence is not divided
         workers = _workers(weights, batch)
         scratch = _scratch(weights, batch)
         cached = min(-(-scratch // PART_BYTES), len(batch.order) // PART_SEQUENCES)
         parts = max(workers, -(-scratch * workers // SCRATCH_BYTES), cached)
-    given = (kernel("forward", weights, batch.symbols), *_arrays(weights), *batch[:3], *states)
-    divide(batch, parts, workers, lambda first, last: call_inference(*given, first, last, out, shown, h_n, others_n))
+    given = Pass(weights, batch, states, None, None, results.out, results.shown)
+    divide(batch, parts, workers, forward_pass(given, results.h_n, results.others_n))
     return results
 
 
@@ -194,12 +186,11 @@ def record(
 ) -> tuple[Results, Saved]:
     """As `infer`, with dropout, and what the backward pass needs."""
     results = new_results(weights, batch, show)
-    out, h_n, others_n, _ = results
-    shown = address_of(results.shown)
-    saved = Saved(weights, batch, states, dropout, new_record(weights, batch.rows), out)
+    saved = Saved(weights, batch, states, dropout, new_record(weights, batch.rows), results.out)
     workers = _workers(weights, batch)
-    given = _given("forward", saved)
-    divide(batch, workers, workers, lambda first, last: call_forward(*given, first, last, out, shown, h_n, others_n))
+    drop = drop_of(dropout, weights.parameters.dtype)
+    given = Pass(weights, batch, states, drop, saved.record, results.out, results.shown)
+    divide(batch, workers, workers, forward_pass(given, results.h_n, results.others_n))
     return results, saved
 
 
@@ -208,13 +199,6 @@ def drop(batch: Batch, dropout: Dropout, layer: int, source: np.ndarray, target:
     workers = max(1, min(threads.get_num_threads(), int(OF_A_DROP * source.size / WORTH_A_THREAD)))
     divide(batch, workers, workers, lambda first, last: drop_rows(dropout, layer, batch, first, last, source, target))
     return target
-
-
-def _given(name: str, saved: Saved) -> tuple[Any, ...]:
-    """The arguments that all passes of training begin with."""
-    weights, batch, states, dropout, kept, _ = saved
-    drop = drop_of(dropout, weights.parameters.dtype)
-    return (kernel(name, weights, batch.symbols), *_arrays(weights), *batch[:3], batch.since, *states, drop, *kept)
 
 
 def divide(batch: Batch, parts: int, workers: int, task: Callable[[int, int], object]) -> None:
@@ -270,19 +254,18 @@ def piece_back(
     Writes d_x (N, I), or adds to it: see `backward_stack`. ``blocks`` are those before it in the batch; ``last`` tells
     whether it is the last that the pass goes over.
     """
-    weights, batch, out = saved.weights, saved.batch, saved.out
+    weights, batch, states, dropout, kept, out = saved
     shapes, dtype = back_shapes(weights, batch.rows, len(batch.order), False), out.dtype
     d_between, d_projected = _room(shapes[0], dtype), _room(shapes[4], dtype)
     d_first = States(np.empty(shapes[2], dtype), np.empty(shapes[3], dtype), True)
-    workers, shown, d_units = _workers(weights, batch), address_of(d_shown), going.d_units
+    panels, d_units, total, of_span = going
+    workers = _workers(weights, batch)
+    given = Pass(weights, batch, states, drop_of(dropout, dtype), kept, out, d_shown)
 
-    given = _given("backward", saved)
-    rest = (going.panels, d_out, *d_states, d_between, input_grad, d_x, *d_first[:2], d_projected, d_units)
-    divide(batch, workers, workers, lambda first, last: call_backward(*given, out, shown, first, last, *rest))
-
-    given = _given("gradients", saved)
-    product = partial(call_gradients, *given, out, shown, d_projected, d_units, last, *going[2:], blocks)
-    threads.run([partial(product, part, workers) for part in range(workers)], workers)
+    back = backward_pass(given, panels, d_out, d_states, d_between, input_grad, d_x, d_first, d_projected, d_units)
+    divide(batch, workers, workers, back)
+    gradients = gradients_pass(given, d_projected, d_units, last, Sums(total, of_span, blocks))
+    threads.run([partial(gradients, part, workers) for part in range(workers)], workers)
     for array in (*saved.record, d_between, d_projected):
         WORKSPACE.give(array)
     return d_first

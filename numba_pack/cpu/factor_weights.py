@@ -18,7 +18,7 @@ from ..simd.lanes import (
     splat,
     width,
 )
-from ..simd.memory import address
+from ..simd.memory import address, clear, copy
 from ..simd.short import even_half, odd_half
 from .factor_rows import as_factors, magnitude_of, put_integers_of_row
 from .factors import HEAD, TILE, parts_of, place_of_word, row_words, words_of
@@ -28,7 +28,7 @@ __all__ = ["as_words", "plus_row", "put_heads"]
 
 
 def as_words(factors, source, first, rows, k):
-    """The matrix (rows, k) at ``source[first:]`` in words: an array, where in it they begin, and the step of rows.
+    """The matrix (rows, k) at ``source[first:]`` in words: what has them, where in it they begin, and the step of rows.
 
     Of floats it is the source itself. Of int8 the scale of a row stands after its words, and then the sum of its whole
     numbers.
@@ -96,9 +96,9 @@ def _put_heads_of_bytes(factors, words, row, step, k, left, target, at, j, vecto
     for unit in range(lanes):
         for head in range(HEAD):
             here = at + (head * vectors + j) * lanes + unit
-            target[here] = 0
+            clear(address(target, here), size_of(target))
             if unit < left:
-                target[here] = words[row + (unit + 1) * step - HEAD + head]
+                copy(address(target, here), address(words, row + (unit + 1) * step - HEAD + head), size_of(target))
     return at + HEAD * vectors * lanes
 
 

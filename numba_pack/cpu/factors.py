@@ -24,7 +24,7 @@ from numba import types
 from numba.core.imputils import lower_constant
 from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
 
-from .._jit import inner, overload
+from .._jit import fact, inner, overload
 from ..simd.machine import DOTS
 
 __all__ = [
@@ -105,21 +105,10 @@ def factors_of(typingctx, weights):
 # -- facts of the factors, constants in compiled code ------------------------------------------------------------------
 
 
-def _fact(fact):
-    @intrinsic
-    def constant(typingctx, factors):
-        value = int(fact(factors))
-        return types.IntegerLiteral(value)(factors), lambda context, builder, sig, args: context.get_constant(
-            types.intp, value
-        )
-
-    return constant
-
-
-is_float = _fact(lambda factors: factors.kind == "float")
-is_int8 = _fact(lambda factors: factors.kind == "int8")
-on_tiles = _fact(lambda factors: factors.on_tiles)
-parts_of = _fact(lambda factors: factors.parts)
+is_float = fact(lambda factors: factors.kind == "float")
+is_int8 = fact(lambda factors: factors.kind == "int8")
+on_tiles = fact(lambda factors: factors.on_tiles)
+parts_of = fact(lambda factors: factors.parts)
 
 
 def words_of(factors, k):

@@ -1,14 +1,15 @@
 """The three passes as functions with an address, one for each kind of weights and dtype, and how they are called.
 
 A kernel takes one argument: the address of a block of integers, which are sizes and the addresses of arrays. So it
-is compiled once for all callers: Python, by way of the functions ``call_...`` below, whose plain arguments cost
-little to unbox; or a user's ``@njit`` function, which need not compile it anew. The caller keeps the arrays alive, and
-raises what a kernel raises: MemoryError, as a rule.
+is compiled once for all callers: Python, which fills the block itself, as `forward_pass` and the like do below; or a
+user's ``@njit`` function, by way of the functions ``call_...``. The caller keeps the arrays alive, and raises what a
+kernel raises: MemoryError, as a rule.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,25 +22,30 @@ from ..cells.parameters import Weights, layout_numbers, weights_of
 from ..packing.checks import INT64, is_index_at, outside_of
 from ..packing.objects import address_of as data_of
 from ..packing.objects import data_at, dtype_at, is_array, is_array_like, length_at, pointer_at
-from ..simd.memory import address, integers_at, keep_alive, memory, pointer, put_integers
+from ..simd.memory import address, integer_at, integers_at, keep_alive, memory, pointer, put_integers
 from ..simd.modes import call_kernel
 from .factors import Factors, factors_of
 from .panels import pack_forward
 from .products import begin_products, end_products
 from .scan import forward_stack
-from .scan_back import Sums, backward_stack, weight_gradients
+from .scan_back import Sums, backward_stack, scatter_of, weight_gradients
 from .symbols import gather_of
 from .table import PASSES, enter
 from .tile import tile_of
 
 __all__ = [
     "FORWARD_BLOCK",
+    "Pass",
     "address_of",
+    "backward_pass",
     "call_backward",
+    "call_block",
     "call_few",
     "call_forward",
     "call_gradients",
     "call_inference",
+    "forward_pass",
+    "gradients_pass",
     "inference_block",
     "kernel",
     "make_all",
@@ -252,8 +258,10 @@ def _compiled(name: str, kind: Any, itemsize: int) -> Any:
 def kernel(name: str, weights: Weights, symbols: bool = False) -> int:
     """The address of a pass for these weights: "forward", "backward" or "gradients"; ready for symbols, too."""
     kind: Any = type(weights)
-    if symbols:
+    if symbols and name == "forward":
         gather_of(Factors(kind.cell.factors, weights.parameters.dtype.name))
+    if symbols and name == "gradients":
+        scatter_of(weights.parameters.dtype)
     return _compiled(name, kind, weights.parameters.itemsize).native
 
 
@@ -343,7 +351,7 @@ def _head(
     )
 
 
-# Arguments are plain arrays and numbers: a named tuple costs as much to unbox as ten arrays. In all of them
+# For compiled code. Arguments are plain arrays and numbers; in all of them
 
 # - weights:  parameters, panels, sizes
 # - batch:    data (N, I) or symbols (N,), batch_sizes (T,), order (B,); in training, the steps before these
@@ -570,19 +578,115 @@ def address_of(array: np.ndarray | None) -> int:
     return data_of(array) if array is not None and array.size else 0
 
 
+def _head_of(
+    place: Callable[[np.ndarray], int], weights: Weights, batch: Batch, states: States, drop: np.ndarray | None,
+    record: Record | None, out: np.ndarray, shown: np.ndarray | None,
+) -> tuple[int, ...]:  # fmt: skip
+    """The fields of a `_Header`, with what ``place`` gives for arrays; without a record nothing is kept."""
+    parameters, panels, _, _, *sizes = weights
+    data, batch_sizes, order, rows, symbols, since = batch
+    dropping = 0 if drop is None or not drop.size else place(drop)
+    kept = (0, 0, 0, 0, 0) if record is None else (1, *map(place, record))
+    return (
+        place(parameters), place(panels), *sizes,
+        place(data), rows, symbols, place(batch_sizes), len(batch_sizes), place(order), len(order), since,
+        place(states.h), place(states.others), states.given,
+        dropping, *kept, place(out), 0 if shown is None else place(shown),
+    )  # fmt: skip
+
+
 def inference_block(
     weights: Weights, batch: Batch, states: States, out: np.ndarray, shown: np.ndarray | None, last: States, turn: int
 ) -> tuple[int, ...]:
     """The block of a forward pass over a whole batch, as `call_inference` makes it; ``last`` is for the last states."""
-    B = len(batch.order)
-    parameters, panels, _, _, *sizes = weights
-    of_weights = address_of(parameters), address_of(panels), *sizes
-    of_batch = (
-        address_of(batch.data), batch.rows, int(batch.symbols), address_of(batch.batch_sizes), len(batch.batch_sizes),
-        address_of(batch.order), B, batch.since,
+    head = _head_of(address_of, weights, batch, states, None, None, out, shown)
+    return *head, 0, len(batch.order), address_of(last.h), address_of(last.others), turn
+
+
+# Or for one call: then arrays stand in it as objects, whose data compiled code finds in a tenth of the time.
+
+#: fields of blocks that are numbers; all others are arrays
+_NUMBERS = {
+    "input_size", "hidden_size", "output_size", "num_layers", "num_directions", "bias", "heads", "reverse", "rows",
+    "symbols", "steps", "sequences", "since", "given", "keep", "first", "last", "turn", "input_grad", "part", "parts",
+    "blocks",
+}  # fmt: skip
+
+
+def _arrays_of(call: Any) -> np.ndarray:
+    """How many fields of a block are arrays, and which."""
+    fields = (*_Header._fields, *call._fields)
+    found = [place for place, name in enumerate(fields) if name not in _NUMBERS]
+    return np.array([len(found), *found], np.int64)
+
+
+_ARRAYS = [_arrays_of(call) for call in (_Forward, _Backward, _Gradients)]
+_IN_FORWARD, _IN_BACKWARD, _IN_GRADIENTS = map(address_of, _ARRAYS)
+
+
+@jit
+def call_block(kernel, block, arrays):
+    """Call a kernel with a block in which arrays, those that `_arrays_of` tells, are objects or 0; all by address."""
+    for i in range(integer_at(arrays, 0)):
+        place = block + 8 * integer_at(arrays, 1 + i)
+        array = integer_at(place, 0)
+        if array != 0:
+            put_integers(place, (data_at(array),))
+    call_kernel(kernel, block)
+
+
+def _call(kernel: int, arrays: int, numbers: tuple[int, ...], kept: object) -> None:
+    """Call a kernel with a block of these numbers; ``kept`` has the arrays that are among them as objects."""
+    block = np.array(numbers, np.int64)
+    call_block(kernel, address_of(block), arrays)
+
+
+class Pass(NamedTuple):
+    """What all passes over a batch begin with; it keeps what it names."""
+
+    weights: Weights
+    batch: Batch
+    states: States
+    #: see `drop_of`
+    drop: np.ndarray | None
+    #: none in inference
+    record: Record | None
+    out: np.ndarray
+    shown: np.ndarray | None
+
+    def kernel(self, name: str) -> int:
+        """The address of a pass of that name."""
+        return kernel(name, self.weights, self.batch.symbols)
+
+
+def forward_pass(given: Pass, h_n: np.ndarray, others_n: np.ndarray) -> Callable[[int, int], None]:
+    """The forward pass, to be called for sequences from a first to a last.
+
+    Writes their part of the output, of the last states and, in training, of the record.
+    """
+    at, head, kept = given.kernel("forward"), _head_of(id, *given), (given, h_n, others_n)
+    last_states = id(h_n), id(others_n), 0
+    return lambda first, last: _call(at, _IN_FORWARD, (*head, first, last, *last_states), kept)
+
+
+def backward_pass(
+    given: Pass, panels: np.ndarray, d_out: np.ndarray, d_last: States, d_between: np.ndarray, input_grad: int,
+    d_x: np.ndarray, d_first: States, d_projected: np.ndarray, d_units: np.ndarray,
+) -> Callable[[int, int], None]:  # fmt: skip
+    """The backward pass, to be called for sequences from a first to a last: see `backward_stack`."""
+    at, head = given.kernel("backward"), _head_of(id, *given)
+    kept = given, panels, d_out, d_last, d_between, d_x, d_first, d_projected, d_units
+    rest = (
+        id(panels), id(d_out), id(d_last.h), id(d_last.others), d_last.given, id(d_between), input_grad, id(d_x),
+        id(d_first.h), id(d_first.others), id(d_projected), id(d_units),
     )  # fmt: skip
-    of_states = address_of(states.h), address_of(states.others), int(states.given)
-    no_drop, no_tape = (0,), (0,) * (1 + len(Record._fields))
-    last_of_head = address_of(out), address_of(shown)
-    head = _Header._make((*of_weights, *of_batch, *of_states, *no_drop, *no_tape, *last_of_head))
-    return *head, *_Forward(0, B, address_of(last.h), address_of(last.others), turn)
+    return lambda first, last: _call(at, _IN_BACKWARD, (*head, first, last, *rest), kept)
+
+
+def gradients_pass(
+    given: Pass, d_projected: np.ndarray, d_units: np.ndarray, last: bool, into: Sums
+) -> Callable[[int, int], None]:
+    """The gradients of the weights, to be called for a part of so many: see `weight_gradients`."""
+    at, head, kept = given.kernel("gradients"), _head_of(id, *given), (given, d_projected, d_units, into)
+    rest = id(d_projected), id(d_units), last, id(into.total), id(into.of_span), into.blocks
+    return lambda part, parts: _call(at, _IN_GRADIENTS, (*head, part, parts, *rest), kept)

@@ -15,7 +15,7 @@ import numpy as np
 from .._jit import inner, jit, overload
 from ..cells.parameters import layout, layout_from, places
 from ..simd.lanes import load_first, size_of, store, transpose_block, width
-from ..simd.memory import address, clear, copy
+from ..simd.memory import address, clear, copy, keep_alive, memory
 from ..simd.modes import put_back_mode, take_mode
 from .factor_rows import put_across
 from .factor_weights import as_words, put_heads
@@ -80,7 +80,7 @@ def aligned(dtype, count):
 @inner
 def _put(source, first, count, target, to):
     """target[to : to + count] = source[first : first + count]; Numba takes seconds to compile it so written."""
-    copy(address(target, to), address(source, first), count * source.itemsize)
+    copy(address(target, to), address(source, first), count * size_of(source))
 
 
 @inner
@@ -207,10 +207,14 @@ def _pack_transposed(factors, source, first, k, columns, target, at):
 
 @inner
 def _dense(parameters, first, of):
-    """weight_hh (., P) of parts (., P / heads) at ``parameters[first:]``, with zeros where a unit does not see h."""
+    """weight_hh (., P) of parts (., P / heads) at ``parameters[first:]``, with zeros where a unit does not see h.
+
+    Empty where there is one part, which is all.
+    """
     units, part = of.hidden_size, of.output_size // of.heads
-    rows = (of.gates_hh + of.product) * units
-    dense = np.zeros(rows * of.output_size, parameters.dtype)
+    rows = (of.gates_hh + of.product) * units if of.heads > 1 else 0
+    dense = aligned(parameters.dtype, rows * of.output_size)
+    clear(address(dense, 0), dense.size * size_of(parameters))
     for row in range(rows):
         to = row * of.output_size + row % units // (units // of.heads) * part
         _put(parameters, first + row * part, part, dense, to)
@@ -223,12 +227,12 @@ def _pack_state(factors, source, first, of, target, at, product):
     gates, units, k = of.gates_hh, of.hidden_size, of.output_size
     if of.product:
         own = first + gates * units * k
-        _pack_transposed(factors, source, own, k, plain_columns(source.dtype, units), target, product)
+        _pack_transposed(factors, source, own, k, plain_columns(factors, units), target, product)
     words, own, step = as_words(factors, source, first, gates * units, k)
     begin = 0
     for group in range(groups_of(gates)):
         number = group_size(gates, group)
-        columns = state_columns(source.dtype, units, number)
+        columns = state_columns(factors, units, number)
         for p in range(panel_count(columns)):
             for j in range(number if number > 1 else panel_vectors(columns, p, width(source))):
                 column = j * columns.between
@@ -245,7 +249,7 @@ def _pack_vector(factors, source, first, step, k, columns, p, j, column, target,
 
     ``source[first:]`` are words, ``step`` from row to row.
     """
-    lanes, size = width(source), source.itemsize
+    lanes, size = width(source), size_of(source)
     vectors, words = panel_vectors(columns, p, lanes), words_of(factors, k)
     at += p * columns.vectors * lanes * deep(factors, k)
     row = first + (p * columns.per_panel + column) * step
@@ -290,7 +294,7 @@ def _pack_rows_of_floats(factors, source, first, k, n, left, turn, vectors, targ
 
 def _pack_rows_of_pairs(factors, source, first, k, n, left, turn, vectors, target, at):
     wide, parts = vectors * width(source), parts_of(factors)
-    clear(address(target, at), deep(factors, k) * wide * source.itemsize)
+    clear(address(target, at), deep(factors, k) * wide * size_of(source))
     for kk in range(0, k, 2):
         upper = address(source, first + (kk + k - turn) % k * n)
         lower = address(source, first + (kk + 1 + k - turn) % k * n) if kk + 1 < k else 0
@@ -302,7 +306,7 @@ def _pack_rows_of_pairs(factors, source, first, k, n, left, turn, vectors, targe
 @inner
 def _pack_state_back(factors, source, first, of, target, at, product):
     """Panels of weight_hh (., P) at ``source[first:]``, its row blocks in the order of a row of sums."""
-    units, columns = of.hidden_size, plain_columns(source.dtype, of.output_size)
+    units, columns = of.hidden_size, plain_columns(factors, of.output_size)
     _pack_plain(factors, source, first, of.gates_hh * units, columns, of.turn * units, target, at)
     if of.product:
         own = first + of.gates_hh * units * of.output_size
@@ -355,30 +359,31 @@ def pack_forward(factors, parameters, constants, numbers):
     dtype, units, outputs = parameters.dtype, of.hidden_size, of.output_size
     end = _lay_out(factors, of, of.num_layers - 1, of.num_directions - 1)[-2]
     panels = aligned(dtype, end + constants.size)
-    _put(constants, 0, constants.size, panels, end)
+    source, target = memory(address(parameters, 0), dtype), memory(address(panels, 0), dtype)
+    _put(memory(address(constants, 0), dtype), 0, constants.size, target, end)
     for layer in range(of.num_layers):
         for direction in range(of.num_directions):
             place = places(of, layer, direction)
             at, weight_hh, product, weight_hr, bias, gains, unit_weights, _, inputs = _lay_out(
                 factors, of, layer, direction
             )
-            rows = plain_columns(dtype, of.gates_ih * units)
-            _pack_transposed(factors, parameters, place.weight_ih, inputs, rows, panels, at)
-            if of.heads == 1:
-                _pack_state(factors, parameters, place.weight_hh, of, panels, weight_hh, product)
-            else:
-                _pack_state(factors, _dense(parameters, place.weight_hh, of), 0, of, panels, weight_hh, product)
+            rows = plain_columns(factors, of.gates_ih * units)
+            _pack_transposed(factors, source, place.weight_ih, inputs, rows, target, at)
+            state, first, dense = source, place.weight_hh, _dense(source, place.weight_hh, of)
+            if of.heads > 1:
+                state, first = memory(address(dense, 0), dtype), 0
+            _pack_state(factors, state, first, of, target, weight_hh, product)
             if outputs != units:
-                _pack_transposed(
-                    factors, parameters, place.weight_hr, units, plain_columns(dtype, outputs), panels, weight_hr
-                )
+                columns = plain_columns(factors, outputs)
+                _pack_transposed(factors, source, place.weight_hr, units, columns, target, weight_hr)
             _pack_bias(parameters, of, place, panels, bias)
             if of.normed:
-                _pack_gains(parameters, of, place, panels, gains)
+                _pack_gains(source, of, place, target, gains)
             for unit_weight in range(of.units):
-                row, to = place.units + unit_weight * units, unit_weights + unit_weight * padded(dtype, units)
-                clear(address(panels, to), padded(dtype, units) * parameters.itemsize)
-                _put(parameters, row, units, panels, to)
+                row, to = place.units + unit_weight * units, unit_weights + unit_weight * padded(factors, units)
+                clear(address(target, to), padded(factors, units) * size_of(dtype))
+                _put(source, row, units, target, to)
+            keep_alive((dense,))
     return panels
 
 
@@ -394,26 +399,19 @@ def pack_back(factors, parameters, numbers, panels, input_grad):
     """Fill the panels of the backward scans; without ``input_grad`` not those that the input's gradient takes."""
     of = layout_from(numbers)
     dtype, units, outputs = parameters.dtype, of.hidden_size, of.output_size
+    source, target = memory(address(parameters, 0), dtype), memory(address(panels, 0), dtype)
     for layer in range(of.num_layers):
         for direction in range(of.num_directions):
             place = places(of, layer, direction)
             at, weight_hh, product, weight_hr, _, inputs = _lay_out_back(factors, of, layer, direction)
             if layer > 0 or input_grad:
-                _pack_plain(
-                    factors,
-                    parameters,
-                    place.weight_ih,
-                    of.gates_ih * units,
-                    plain_columns(dtype, inputs),
-                    0,
-                    panels,
-                    at,
-                )
-            if of.heads == 1:
-                _pack_state_back(factors, parameters, place.weight_hh, of, panels, weight_hh, product)
-            else:
-                _pack_state_back(factors, _dense(parameters, place.weight_hh, of), 0, of, panels, weight_hh, product)
+                columns = plain_columns(factors, inputs)
+                _pack_plain(factors, source, place.weight_ih, of.gates_ih * units, columns, 0, target, at)
+            state, first, dense = source, place.weight_hh, _dense(source, place.weight_hh, of)
+            if of.heads > 1:
+                state, first = memory(address(dense, 0), dtype), 0
+            _pack_state_back(factors, state, first, of, target, weight_hh, product)
             if outputs != units:
-                _pack_plain(
-                    factors, parameters, place.weight_hr, outputs, plain_columns(dtype, units), 0, panels, weight_hr
-                )
+                columns = plain_columns(factors, units)
+                _pack_plain(factors, source, place.weight_hr, outputs, columns, 0, target, weight_hr)
+            keep_alive((dense,))

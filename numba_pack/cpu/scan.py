@@ -542,7 +542,7 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
     )
     clear(noise, one_step - noise)
     clear(zeros, made - zeros)
-    if not keep:
+    if noises_of(weights) and not keep:
         set_noises(weights, constants_at(weights), noise, H_padded * size)
     h = carray(pointer(h_at, dtype), mine * P_padded)
     others = carray(pointer(others_at, dtype), others_count * mine * H_padded)

@@ -13,11 +13,14 @@ the rows of the batch. So a batch may be gone over piece by piece, each with a c
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import numpy as np
+from numba import carray, types
+from numba.extending import intrinsic
 
-from .._jit import inner
+from .._jit import by_address, inner
 from ..cells.parameters import (
     constants_of,
     fixed_of,
@@ -60,7 +63,7 @@ from ..simd.lanes import (
     width,
     without_first,
 )
-from ..simd.memory import address, clear, keep_alive
+from ..simd.memory import address, call_address, clear, integers_at, keep_alive, memory, pointer, put_integers
 from .drop import drop_layer, drops
 from .factor_rows import as_factors, columns_as_factors, columns_of, columns_size, put_panel
 from .factors import deep, factors_of, is_float, room_size
@@ -79,8 +82,17 @@ from .products import add_product, multiply_panels, multiply_rows, panels_at_onc
 from .scan import Rows, fix, give_states, row_at, steps_of, take_states
 from .shapes import row_width
 from .symbols import scatter, scatter_scratch
+from .table import SHARED, enter, entry
 
-__all__ = ["PIECE_ROWS", "SPAN_BLOCKS", "Sums", "backward_stack", "in_one_span", "weight_gradients"]
+__all__ = [
+    "PIECE_ROWS",
+    "SPAN_BLOCKS",
+    "Sums",
+    "backward_stack",
+    "in_one_span",
+    "scatter_of",
+    "weight_gradients",
+]
 
 # A gradient of the weights is a sum over all rows of the batch, which would lose its digits as one running sum. It is a
 # sum of spans, each a sum of blocks, whose order and ends do not depend on threads.
@@ -331,7 +343,7 @@ def _scan_back(weights, d, steps, drop, index, order, first):
         ready = min(sizes[t], sizes[following]) if 0 <= following < T else 0  # rows whose next step has been done
         going_on = min(sizes[t], sizes[before]) if 0 <= before < T else 0  # rows that have a step before
         number, number_after = steps.since + t, steps.since + following
-        if number // BLOCK_ROWS != number_after // BLOCK_ROWS:
+        if (units_of(weights) or products_of_tape(weights)) and number // BLOCK_ROWS != number_after // BLOCK_ROWS:
             _close_block(weights, d, number // SPAN_ROWS != number_after // SPAN_ROWS)
         if noises_of(weights):
             draw_noises(weights, drop, d.constants, index, number, order, first, sizes[t], d.noise, d.noise_apart)
@@ -583,19 +595,19 @@ def _add_products(factors, gates, factor, blocks, reverse, K, gate_count, units,
     first: they read it row by row, which brings it into the cache sooner than the products would, along its columns.
     """
     columns = plain_columns(factors, K)
-    lanes, size, count = width(factors), size_of(factors), high - low
-    panel = aligned(into.total.dtype, deep(factors, BLOCK_ROWS) * columns.vectors * lanes)
+    dtype, lanes, size, count = into.total.dtype, width(factors), size_of(factors), high - low
+    panel = aligned(dtype, deep(factors, BLOCK_ROWS) * columns.vectors * lanes)
     of_columns = columns_size(factors, BLOCK_ROWS, count)  # of one gate
-    made = aligned(into.total.dtype, gate_count * of_columns)
+    made = aligned(dtype, gate_count * of_columns)
     for i in range(len(blocks)):
         number = i if reverse else len(blocks) - 1 - i
         block, rows = blocks[number, 0], blocks[number, 1]
         of_block = Matrix(gates.at + block * gates.step * size, gates.step)
         for gate in range(gate_count):
             column = ((gate + turn) % gate_count) * units + low
-            d_gates = shifted(factors, of_block, column)
+            d_gates = shifted(dtype, of_block, column)
             if sums != NONE:
-                _add_sums(factors, d_gates, rows, count, address(into.of_span, sums + gate * units + low))
+                _add_sums(dtype, d_gates, rows, count, address(into.of_span, sums + gate * units + low))
             columns_as_factors(factors, d_gates, rows, count, address(made, gate * of_columns))
         for p in range(panel_count(columns)):
             vectors, first = panel_vectors(columns, p, lanes), p * columns.per_panel
@@ -603,12 +615,12 @@ def _add_products(factors, gates, factor, blocks, reverse, K, gate_count, units,
             left = plain_columns(factors, K - first if p == panel_count(columns) - 1 else columns.per_panel)
             for gate in range(gate_count):
                 column = ((gate + turn) % gate_count) * units + low
-                d_gates = shifted(factors, of_block, column)
+                d_gates = shifted(dtype, of_block, column)
                 a, along = columns_of(factors, d_gates, rows, address(made, gate * of_columns))
                 c = Matrix(address(into.of_span, at + (gate * units + low) * K + first), K)
                 add_product(factors, a, along, count, rows, address(panel, 0), left, c)
         if _closes(into, number, reverse):
-            _close_span(factors, into, K, gate_count, units, low, high, at, sums)
+            _close_span(dtype, into, K, gate_count, units, low, high, at, sums)
     keep_alive((panel, made))
 
 
@@ -709,6 +721,60 @@ def _add_by_symbols(dtype, gates, symbols, blocks, reverse, K, gate_count, units
         if _closes(into, number, reverse):
             _close_span(dtype, into, K, gate_count, units, low, high, at, sums)
     keep_alive((scratch,))
+
+
+class _Scatter(NamedTuple):
+    """What `_add_by_symbols` takes: the block of a function of its own, which only those compile who have symbols."""
+
+    gates: int
+    gates_step: int
+    symbols: int
+    #: the address of (., 2) blocks, and how many they are
+    blocks: int
+    number: int
+    reverse: int
+    K: int
+    gate_count: int
+    units: int
+    low: int
+    high: int
+    #: `Sums`
+    total: int
+    of_span: int
+    before: int
+    at: int
+    sums: int
+
+
+_SCATTER = len(_Scatter._fields)
+
+
+def _scatter_kernel(number):
+    def scatter(block):
+        b = _Scatter(*integers_at(block, _SCATTER))
+        into = Sums(memory(b.total, number), memory(b.of_span, number), b.before)
+        blocks = carray(pointer(b.blocks, np.int64(0)), (b.number, 2))
+        _add_by_symbols(
+            into.total.dtype, Matrix(b.gates, b.gates_step), b.symbols, blocks, b.reverse != 0, b.K, b.gate_count,
+            b.units, b.low, b.high, into, b.at, b.sums,
+        )  # fmt: skip
+
+    return scatter
+
+
+@functools.cache
+def scatter_of(dtype: np.dtype[Any]) -> Any:
+    """That function; compiled, or loaded, when first asked for. `weight_gradients` of symbols need it."""
+    made = by_address(types.void(types.intp))(_scatter_kernel(dtype.type(0)))
+    enter(SHARED, "scatter", dtype.name, made.native)
+    return made
+
+
+@intrinsic
+def _scatter_entry(typingctx, dtype):
+    """Its address, in compiled code."""
+    name = dtype.dtype.name
+    return types.int64(dtype), lambda context, builder, sig, args: entry(builder, SHARED, "scatter", name)
 
 
 @inner
@@ -826,18 +892,22 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_uni
                 of_product = products_of(weights, d_gates, kept * H, OF_PRODUCT, True)
                 of_state = products_of(weights, d_gates, kept * H, OF_STATE, True)
             if batch.symbols and layer == 0:
-                symbols = address(batch.data, 0)
-                _add_by_symbols(
-                    dtype, of_input, symbols, blocks, reverse, place.inputs, of.gates_ih, H, low, high, into,
-                    place.weight_ih, bias_ih,
+                fields = (
+                    of_input.at, of_input.step, address(batch.data, 0), address(blocks, 0), len(blocks), reverse,
+                    place.inputs, of.gates_ih, H, low, high, address(into.total, 0), address(into.of_span, 0),
+                    into.blocks, place.weight_ih, bias_ih,
                 )  # fmt: skip
+                block = np.empty(len(fields), np.int64)
+                put_integers(address(block, 0), fields)
+                call_address(_scatter_entry(dtype), address(block, 0))
+                keep_alive((block,))
             else:
                 x = _rows_of(dtype, source.at, source.step, N)
                 _add_products(
                     factors, of_input, x, blocks, reverse, place.inputs, of.gates_ih, H, 0, low, high, into,
                     place.weight_ih, bias_ih,
                 )  # fmt: skip
-            if of.gates_hh:
+            if gates_hh_of(weights):
                 h = _states_before(weights, batch, states, index, Matrix(at, D * P), address(zeros, 0), reverse)
                 if mask.size:
                     clear(address(mask, 0), mask.size * size_of(dtype))
@@ -848,7 +918,7 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_uni
                     factors, of, of_state, h, blocks, reverse, of.gates_hh, of.turn, low, high, into,
                     place.weight_hh, bias_hh,
                 )  # fmt: skip
-            if of.product:
+            if has_product(weights):
                 factor = shifted(dtype, d_gates, (kept - 1) * H)
                 inputs = _rows_of(dtype, factor.at, factor.step, N)
                 own = place.weight_hh + of.gates_hh * H * (P // of.heads)
@@ -856,7 +926,7 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_uni
                 _add_by_heads(
                     factors, of, of_product, inputs, blocks, reverse, 1, 0, low, high, into, own, own_bias
                 )  # fmt: skip
-            if last:
+            if (units_of(weights) or products_of_tape(weights)) and last:
                 _add_units(weights, index, d_units, B, low, high, into.total)
             if P != H:
                 d_h = Matrix(address(d_projected, index * N * P), P)

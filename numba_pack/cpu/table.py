@@ -29,7 +29,7 @@ PASSES = ("forward", "backward", "gradients")
 SHARED = ""
 _DTYPES = ("float32", "float64")
 #: what all cells share, for each kind of factors
-_OF_ALL = [f"{name} {factors}" for name in ("tile", "gather") for factors in FACTORS]
+_OF_ALL = [*(f"{name} {factors}" for name in ("tile", "gather") for factors in FACTORS), "scatter"]
 _PLACES = {key: place for names in (PASSES, _OF_ALL) for place, key in enumerate(product(names, _DTYPES))}
 _ENTRIES = len(_OF_ALL) * len(_DTYPES)
 
@@ -50,7 +50,7 @@ _table(SHARED)
 
 
 def enter(table: str, name: str, dtype: str, address: int) -> None:
-    """Tell compiled code an address: of a pass of a cell, or of ``tile`` or ``gather`` with the kind of factors."""
+    """Tell compiled code an address: of a pass of a cell, or of what all cells share."""
     _table(table)[_PLACES[name, dtype]] = address
 
 

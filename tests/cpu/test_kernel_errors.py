@@ -5,11 +5,15 @@ import numpy as np
 import pytest
 
 import numba_pack as nbp
+from numba_pack.batch import Batch, States
 from numba_pack.cpu import kernels
+from numba_pack.simd.machine import MACHINE
 
 WEIGHTS = nbp.GRU(1, 1, rng=0).weights
 ROWS, H_0, OTHERS = np.zeros((2, 1), np.float32), np.zeros((1, 2, 1), np.float32), np.empty((0, 1, 2, 1), np.float32)
 NOWHERE = 0
+#: of whose states, a vector each, the bytes are more than an integer counts
+TOO_MANY = (1 << 63) // MACHINE.register_bytes
 
 
 @numba.njit
@@ -21,10 +25,17 @@ def scan(address, weights, sequences):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("call", [scan, scan.py_func], ids=["njit", "Python"])
+def scan_from_python(address, weights, sequences):
+    """The same as the engine calls it."""
+    batch, states = Batch(ROWS, np.array([2]), np.array([0, 1]), rows=2), States(H_0, OTHERS, False)
+    given = kernels.Pass(weights, batch, states, None, None, ROWS.copy(), None)
+    kernels.forward_pass(given, H_0.copy(), OTHERS.copy())(0, sequences)
+
+
+@pytest.mark.parametrize("call", [scan, scan_from_python], ids=["njit", "Python"])
 @pytest.mark.parametrize(
     ("sequences", "error", "words"),
-    [(1 << 50, MemoryError, "Allocation failed"), (1 << 57, ValueError, "too big|negative dimensions")],
+    [(1 << 50, MemoryError, "Allocation failed"), (TOO_MANY, ValueError, "too big|negative dimensions")],
     ids=["memory", "another"],
 )
 def test_an_error_in_a_kernel_reaches_its_caller_as_it_is(call, sequences, error, words, recwarn, capfd):

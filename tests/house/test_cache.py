@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numba
@@ -109,6 +110,23 @@ def test_what_is_in_the_folder_compiled_of_the_package_is_found_with_no_setting_
     shutil.copytree(package.parent, tmp_path / "image" / "site")
     shutil.rmtree(package.parent)
     told = run(tmp_path / "image" / "site", None)
+    assert (told["compiled"], told["warnings"]) == (0, [])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not all(map(find_spec, ("pip", "setuptools"))), reason="nothing is here that builds a wheel")
+@pytest.mark.skipif(not (PACKAGE.parent / "setup.cfg").exists(), reason="the package is not in its repository")
+def test_a_wheel_brings_what_is_in_the_folder_compiled(tmp_path):
+    tree = tmp_path / "tree"
+    package = copy_package(tree) / "numba_pack"
+    for file in filter(Path.is_file, PACKAGE.parent.iterdir()):
+        shutil.copy(file, tree)
+    assert run(tree, package / "compiled")["compiled"] > 0
+    build = [sys.executable, "-m", "pip", "wheel", str(tree), "--no-deps", "--no-build-isolation"]
+    subprocess.run([*build, "--wheel-dir", str(tmp_path / "made")], check=True, capture_output=True)
+    (wheel,) = (tmp_path / "made").glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    told = run(tmp_path / "site", None)
     assert (told["compiled"], told["warnings"]) == (0, [])
 
 

@@ -8,9 +8,12 @@ import sys
 
 import numpy as np
 import pytest
-from numba import njit
+from numba import njit, types
+from numba.core.errors import TypingError
 
 import numba_pack as nbp
+from numba_pack import _cache
+from numba_pack._jit import fact, inner, jit, overload
 
 PACKAGE = os.path.dirname(nbp.__file__)
 
@@ -112,3 +115,57 @@ def test_weights_that_are_a_constant_live_as_long_as_the_code_that_has_them():
     others = [np.full(2**20, np.nan, np.float32) for _ in range(20)]  # where memory was given back
     np.testing.assert_array_equal(of_global(packed), expected)
     assert len(others) == 20
+
+
+# -- what is compiled --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nothing_kept(monkeypatch, tmp_path):
+    """An empty cache."""
+    monkeypatch.setattr(_cache, "PLACES", [str(tmp_path)])
+
+
+def test_a_branch_that_a_fact_decides_is_compiled_only_where_it_is_taken(nothing_kept):
+    is_float = fact(lambda kind: isinstance(kind, types.Float))
+
+    @inner
+    def in_words(x):
+        return x.nothing_has_this
+
+    @inner
+    def chosen(x):
+        if is_float(x) == 0 or not is_float(x):
+            return in_words(x)
+        return x + is_float(x)
+
+    @jit
+    def entry(x):
+        return chosen(x)
+
+    assert entry(1.5) == 2.5
+    with pytest.raises(TypingError, match="nothing_has_this"):
+        entry(1)
+
+
+def test_what_an_entry_and_an_inner_function_call_is_compiled_once(nothing_kept):
+    made = []
+
+    def doubled(x):
+        raise NotImplementedError
+
+    @overload(doubled)
+    def of_type(x):
+        made.append(x)
+        return lambda x: 2 * x
+
+    @inner
+    def within(x):
+        return doubled(x)
+
+    @jit
+    def entry(x):
+        return doubled(x) + within(x)
+
+    assert entry(1.5) == 6.0
+    assert made == [types.float64]

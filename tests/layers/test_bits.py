@@ -291,7 +291,7 @@ def test_no_form_of_the_input_has_a_kernel_compiled_anew(cell):
     case = make_case(layer, (3, 2))
     train(layer, case)
     infer(layer, case)
-    calls = kernels.call_inference, kernels.call_forward, kernels.call_backward, kernels.call_gradients
+    calls = kernels.call_block, kernels.call_few
 
     def compiled():
         return [len(call.signatures) for call in calls], kernels._compiled.cache_info().currsize
