@@ -9,14 +9,19 @@ from pathlib import Path
 
 from numba.core import config
 
-__all__ = ["available_cpus"]
+__all__ = ["available_cpus", "cpus_there"]
 
 
 def available_cpus() -> int:
-    """The CPUs that the process is bound to, and no more than its quota and the environment allow."""
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The CPUs that are there, and no more than the environment allows."""
     # NUMBA_NUM_THREADS or, if that is not set, the CPUs that Numba sees
-    return max(1, min([bound, config.NUMBA_NUM_THREADS, *_openmp(), *_quotas(Path("/"))]))
+    return max(1, min([cpus_there(), config.NUMBA_NUM_THREADS, *_openmp()]))
+
+
+def cpus_there() -> int:
+    """The CPUs that the process is bound to, and no more than its quota."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([bound, *_quotas(Path("/"))]))
 
 
 def _openmp() -> Iterator[int]:

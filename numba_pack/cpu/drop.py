@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from .._jit import by_address, inner, jit
+from .._jit import by_address, inner
 from ..batch import Batch
 from ..cells.dropout import Dropout, drop_row
+from ..packing.objects import address_of
 from ..simd.memory import address, call_address, float_of, integer_at, integers_at, keep_alive
-from ..simd.modes import call_kernel
 from .noise import noise_kernel
+from .team import Division, share_blocks
 
 __all__ = ["drop_layer", "drop_of", "drop_rows", "drops"]
 
@@ -79,25 +80,25 @@ def drop_of(dropout: Dropout, dtype: np.dtype[Any]) -> np.ndarray:
     ])  # fmt: skip
 
 
-@jit
-def _call(kernel, block):
-    call_kernel(kernel, address(block, 0))
-    keep_alive((block,))
-
-
 def drop_rows(
-    dropout: Dropout, layer: int, batch: Batch, first: int, last: int, source: np.ndarray, target: np.ndarray
+    dropout: Dropout, layer: int, batch: Batch, division: Division, source: np.ndarray, target: np.ndarray
 ) -> None:
-    """target = source with units dropped: the output (N, C) of ``layer``, for the sequences ``first`` to ``last``."""
+    """target = source with units dropped: the output (N, C) of ``layer``, its sequences divided."""
+    cuts, *team = division
+    first, last = cuts[:-1, None], cuts[1:, None]
     sizes = np.clip(batch.batch_sizes - first, 0, last - first)
     begins = np.cumsum(batch.batch_sizes) - batch.batch_sizes + first
     columns = source.shape[1]
-    block = _Block(
-        int(np.float64(dropout.rate).view(np.int64)), int(dropout.seed), int(dropout.call), layer, batch.since,
-        len(sizes), sizes.ctypes.data, batch.order.ctypes.data + first * batch.order.itemsize, source.ctypes.data,
-        columns, begins.ctypes.data, target.ctypes.data, columns, begins.ctypes.data,
-    )  # fmt: skip
-    _call(_kernel(source.dtype).native, np.array(block, np.int64))
+    blocks = [
+        _Block(
+            int(np.float64(dropout.rate).view(np.int64)), int(dropout.seed), int(dropout.call), layer, batch.since,
+            sizes.shape[1], address_of(sizes[part]), address_of(batch.order[cuts[part]:]), address_of(source),
+            columns, address_of(begins[part]), address_of(target), columns, address_of(begins[part]),
+        )
+        for part in range(len(sizes))
+    ]  # fmt: skip
+    share_blocks(_kernel(source.dtype).native, np.array(blocks, np.int64), *team)
+    del sizes, begins  # which have been read
 
 
 @inner

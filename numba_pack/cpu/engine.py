@@ -6,9 +6,6 @@ What is passed is checked by the caller: arrays are C-contiguous, of the dtype o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +22,7 @@ from .kernels import (
     address_of,
     backward_pass,
     call_few,
+    cuts_of,
     forward_pass,
     gradients_pass,
     packed_weights,
@@ -35,6 +33,7 @@ from .precision import factors_for
 from .scan import BLOCK_BYTES
 from .scan_back import Sums, in_one_span
 from .shapes import back_shapes, record_shapes, result_shapes
+from .team import Division
 from .workspace import WORKSPACE
 
 __all__ = [
@@ -106,19 +105,8 @@ def _operations(weights: Weights, batch: Batch) -> float:
     return 2.0 * batch.rows * D * H * (products + OF_A_CELL * weights.num_layers)
 
 
-def _bounds(batch_sizes: np.ndarray, sequences: int, parts: int) -> list[int]:
-    """Divide the sorted sequences into ``parts`` runs of about equal rows."""
-    if parts <= 1 or sequences == 0:
-        return [0, sequences]
-    # the length of a sequence is the number of steps with more rows than its number
-    lengths = len(batch_sizes) - np.searchsorted(batch_sizes[::-1], np.arange(sequences), side="right")
-    ends = np.cumsum(lengths)
-    cuts = np.searchsorted(ends - lengths / 2, ends[-1] * np.arange(1, parts) / parts)
-    # not np.unique, whose C++ aborts the process if the interpreter ends while it is without the GIL
-    return [0, *(cut for cut in sorted(set(cuts.tolist())) if 0 < cut < sequences), sequences]
-
-
 def _workers(weights: Weights, batch: Batch) -> int:
+    """How many threads a pass is worth."""
     return max(1, min(threads.get_num_threads(), int(_operations(weights, batch) / WORTH_A_THREAD)))
 
 
@@ -144,17 +132,25 @@ def new_results(weights: Weights, batch: Batch, show: bool) -> Results:
     )
 
 
+def _divided(batch: Batch, parts: int, team: tuple[int, int]) -> Division:
+    """The sequences of a batch in so many parts, or fewer."""
+    B = len(batch.order)
+    return Division(cuts_of(batch.batch_sizes, B, parts) if parts > 1 else np.array((0, B)), *team)
+
+
 def infer(weights: Weights, batch: Batch, states: States, show: bool = False) -> Results:
     """The output and the last states of a batch, and with ``show`` all states besides h; nothing is kept."""
-    results = new_results(weights, batch, show)
     parts = workers = 1
     if len(batch.order) > 1:  # one sequence is not divided
         workers = _workers(weights, batch)
+    team = threads.team(workers)
+    results = new_results(weights, batch, show)
+    if len(batch.order) > 1:
         scratch = _scratch(weights, batch)
         cached = min(-(-scratch // PART_BYTES), len(batch.order) // PART_SEQUENCES)
         parts = max(workers, -(-scratch * workers // SCRATCH_BYTES), cached)
     given = Pass(weights, batch, states, None, None, results.out, results.shown)
-    divide(batch, parts, workers, forward_pass(given, results.h_n, results.others_n))
+    forward_pass(given, results.h_n, results.others_n, _divided(batch, parts, team))
     return results
 
 
@@ -185,29 +181,21 @@ def record(
     weights: Weights, batch: Batch, states: States, dropout: Dropout, show: bool = False
 ) -> tuple[Results, Saved]:
     """As `infer`, with dropout, and what the backward pass needs."""
+    workers = _workers(weights, batch)
+    team = threads.team(workers)
     results = new_results(weights, batch, show)
     saved = Saved(weights, batch, states, dropout, new_record(weights, batch.rows), results.out)
-    workers = _workers(weights, batch)
     drop = drop_of(dropout, weights.parameters.dtype)
     given = Pass(weights, batch, states, drop, saved.record, results.out, results.shown)
-    divide(batch, workers, workers, forward_pass(given, results.h_n, results.others_n))
+    forward_pass(given, results.h_n, results.others_n, _divided(batch, workers, team))
     return results, saved
 
 
 def drop(batch: Batch, dropout: Dropout, layer: int, source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The target, made the source (N, C) with units dropped as those of the output of ``layer`` are; it may be that."""
     workers = max(1, min(threads.get_num_threads(), int(OF_A_DROP * source.size / WORTH_A_THREAD)))
-    divide(batch, workers, workers, lambda first, last: drop_rows(dropout, layer, batch, first, last, source, target))
+    drop_rows(dropout, layer, batch, _divided(batch, workers, threads.team(workers)), source, target)
     return target
-
-
-def divide(batch: Batch, parts: int, workers: int, task: Callable[[int, int], object]) -> None:
-    """Call the task for runs of sequences that together are the batch, on ``workers`` threads."""
-    if parts == 1:
-        task(0, len(batch.order))
-    else:
-        bounds = _bounds(batch.batch_sizes, len(batch.order), parts)
-        threads.run([partial(task, first, last) for first, last in pairwise(bounds)], workers)
 
 
 def new_record(weights: Weights, N: int) -> Record:
@@ -235,6 +223,7 @@ class Going(NamedTuple):
 
 def begin_back(weights: Weights, batch: Batch, input_grad: bool) -> Going:
     """What a backward pass begins with."""
+    threads.team(_workers(weights, batch))  # which wakes up meanwhile
     dtype, cell = weights.parameters.dtype, cell_of(weights)
     numbers, factors = layout_numbers(cell, weights[4:]), Factors(cell.factors, dtype.name)
     panels = WORKSPACE.take(back_panels_size(factors, numbers), dtype)
@@ -255,17 +244,20 @@ def piece_back(
     whether it is the last that the pass goes over.
     """
     weights, batch, states, dropout, kept, out = saved
+    workers = _workers(weights, batch)
+    team = threads.team(workers)
     shapes, dtype = back_shapes(weights, batch.rows, len(batch.order), False), out.dtype
     d_between, d_projected = _room(shapes[0], dtype), _room(shapes[4], dtype)
     d_first = States(np.empty(shapes[2], dtype), np.empty(shapes[3], dtype), True)
     panels, d_units, total, of_span = going
-    workers = _workers(weights, batch)
     given = Pass(weights, batch, states, drop_of(dropout, dtype), kept, out, d_shown)
 
-    back = backward_pass(given, panels, d_out, d_states, d_between, input_grad, d_x, d_first, d_projected, d_units)
-    divide(batch, workers, workers, back)
-    gradients = gradients_pass(given, d_projected, d_units, last, Sums(total, of_span, blocks))
-    threads.run([partial(gradients, part, workers) for part in range(workers)], workers)
+    backward_pass(
+        given, panels, d_out, d_states, d_between, input_grad, d_x, d_first, d_projected, d_units,
+        _divided(batch, workers, team),
+    )  # fmt: skip
+    division = Division(np.arange(workers + 1), *team)
+    gradients_pass(given, d_projected, d_units, last, Sums(total, of_span, blocks), division)
     for array in (*saved.record, d_between, d_projected):
         WORKSPACE.give(array)
     return d_first

@@ -31,6 +31,7 @@ from .scan import forward_stack
 from .scan_back import Sums, backward_stack, scatter_of, weight_gradients
 from .symbols import gather_of
 from .table import PASSES, enter
+from .team import Division, share
 from .tile import tile_of
 
 __all__ = [
@@ -39,11 +40,12 @@ __all__ = [
     "address_of",
     "backward_pass",
     "call_backward",
-    "call_block",
+    "call_blocks",
     "call_few",
     "call_forward",
     "call_gradients",
     "call_inference",
+    "cuts_of",
     "forward_pass",
     "gradients_pass",
     "inference_block",
@@ -131,7 +133,9 @@ class _Backward(NamedTuple):
 class _Gradients(NamedTuple):
     """What the gradients of the weights need besides."""
 
-    part: int
+    #: which parts of how many: see `weight_gradients`
+    first: int
+    last_part: int
     parts: int
     d_projected: int
     d_units: int
@@ -232,7 +236,7 @@ def _gradients_kernel(kind, number):
         weight_gradients(
             weights, _batch(head, number), _states(head.h_0, head.others_0, head.given, number),
             head.drop, _record(head, number), memory(head.out, number),
-            memory(call.d_projected, number), memory(call.d_units, number), call.part,
+            memory(call.d_projected, number), memory(call.d_units, number), call.first, call.last_part,
             call.parts, call.last != 0,
             Sums(memory(call.total, number), memory(call.of_span, number), call.blocks),
         )  # fmt: skip
@@ -428,7 +432,8 @@ def call_gradients(
         (gates, cells, outputs, unprojected), out, shown,
     )  # fmt: skip
     call = _Gradients(
-        part=part,
+        first=part,
+        last_part=part + 1,
         parts=parts,
         d_projected=address(d_projected, 0),
         d_units=address(d_units, 0),
@@ -608,8 +613,8 @@ def inference_block(
 #: fields of blocks that are numbers; all others are arrays
 _NUMBERS = {
     "input_size", "hidden_size", "output_size", "num_layers", "num_directions", "bias", "heads", "reverse", "rows",
-    "symbols", "steps", "sequences", "since", "given", "keep", "first", "last", "turn", "input_grad", "part", "parts",
-    "blocks",
+    "symbols", "steps", "sequences", "since", "given", "keep", "first", "last", "last_part", "turn", "input_grad",
+    "parts", "blocks",
 }  # fmt: skip
 
 
@@ -625,20 +630,52 @@ _IN_FORWARD, _IN_BACKWARD, _IN_GRADIENTS = map(address_of, _ARRAYS)
 
 
 @jit
-def call_block(kernel, block, arrays):
-    """Call a kernel with a block in which arrays, those that `_arrays_of` tells, are objects or 0; all by address."""
-    for i in range(integer_at(arrays, 0)):
-        place = block + 8 * integer_at(arrays, 1 + i)
-        array = integer_at(place, 0)
-        if array != 0:
-            put_integers(place, (data_at(array),))
-    call_kernel(kernel, block)
+def call_blocks(kernel, blocks, apart, parts, arrays, board, workers):
+    """Call a kernel with blocks in which arrays, those that `_arrays_of` tells, are objects or 0; all by address.
+
+    From one block to the next are ``apart`` bytes; for board and workers see `share`.
+    """
+    for part in range(parts):
+        for i in range(integer_at(arrays, 0)):
+            place = blocks + part * apart + 8 * integer_at(arrays, 1 + i)
+            array = integer_at(place, 0)
+            if array != 0:
+                put_integers(place, (data_at(array),))
+    if parts == 1:
+        call_kernel(kernel, blocks)
+    else:
+        share(kernel, blocks, apart, parts, board, workers)
 
 
-def _call(kernel: int, arrays: int, numbers: tuple[int, ...], kept: object) -> None:
-    """Call a kernel with a block of these numbers; ``kept`` has the arrays that are among them as objects."""
-    block = np.array(numbers, np.int64)
-    call_block(kernel, address_of(block), arrays)
+@jit
+def cuts_of(batch_sizes, sequences, parts):
+    """Where runs of the sorted sequences begin, of about equally many rows, and where the last one ends.
+
+    There are so many runs, or fewer if there are not as many sequences.
+    """
+    rows, cuts = batch_sizes.sum(), np.zeros(parts + 1, np.int64)
+    found, part, length, before = 1, 1, batch_sizes.size, 0
+    for sequence in range(sequences):
+        while length > 0 and batch_sizes[length - 1] <= sequence:
+            length -= 1
+        while part < parts and (2 * before + length) * parts >= 2 * rows * part:  # its middle is in the next
+            if cuts[found - 1] < sequence:
+                cuts[found] = sequence
+                found += 1
+            part += 1
+        before += length
+    cuts[found] = sequences
+    return cuts[: found + 1].copy()
+
+
+def _call(kernel: int, arrays: int, head: tuple[int, ...], call: tuple[int, ...], division: Division) -> None:
+    """Call a kernel for each part; what ``call`` begins with is the first of a part, and where it ends."""
+    cuts, board, workers = division
+    parts = len(cuts) - 1
+    blocks = np.array(((*head, cuts[0], cuts[-1], *call),) * parts, np.int64)  # (parts, fields)
+    if parts > 1:
+        blocks[:, len(head)], blocks[:, len(head) + 1] = cuts[:-1], cuts[1:]
+    call_blocks(kernel, address_of(blocks), blocks.strides[0], parts, arrays, board, workers)
 
 
 class Pass(NamedTuple):
@@ -659,34 +696,28 @@ class Pass(NamedTuple):
         return kernel(name, self.weights, self.batch.symbols)
 
 
-def forward_pass(given: Pass, h_n: np.ndarray, others_n: np.ndarray) -> Callable[[int, int], None]:
-    """The forward pass, to be called for sequences from a first to a last.
-
-    Writes their part of the output, of the last states and, in training, of the record.
-    """
-    at, head, kept = given.kernel("forward"), _head_of(id, *given), (given, h_n, others_n)
-    last_states = id(h_n), id(others_n), 0
-    return lambda first, last: _call(at, _IN_FORWARD, (*head, first, last, *last_states), kept)
+def forward_pass(given: Pass, h_n: np.ndarray, others_n: np.ndarray, division: Division) -> None:
+    """Run the forward pass, its sequences divided; writes the output, the last states and, in training, the record."""
+    _call(given.kernel("forward"), _IN_FORWARD, _head_of(id, *given), (id(h_n), id(others_n), 0), division)
 
 
 def backward_pass(
     given: Pass, panels: np.ndarray, d_out: np.ndarray, d_last: States, d_between: np.ndarray, input_grad: int,
-    d_x: np.ndarray, d_first: States, d_projected: np.ndarray, d_units: np.ndarray,
-) -> Callable[[int, int], None]:  # fmt: skip
-    """The backward pass, to be called for sequences from a first to a last: see `backward_stack`."""
-    at, head = given.kernel("backward"), _head_of(id, *given)
-    kept = given, panels, d_out, d_last, d_between, d_x, d_first, d_projected, d_units
+    d_x: np.ndarray, d_first: States, d_projected: np.ndarray, d_units: np.ndarray, division: Division,
+) -> None:  # fmt: skip
+    """Run the backward pass, its sequences divided: see `backward_stack`."""
     rest = (
         id(panels), id(d_out), id(d_last.h), id(d_last.others), d_last.given, id(d_between), input_grad, id(d_x),
         id(d_first.h), id(d_first.others), id(d_projected), id(d_units),
     )  # fmt: skip
-    return lambda first, last: _call(at, _IN_BACKWARD, (*head, first, last, *rest), kept)
+    _call(given.kernel("backward"), _IN_BACKWARD, _head_of(id, *given), rest, division)
 
 
 def gradients_pass(
-    given: Pass, d_projected: np.ndarray, d_units: np.ndarray, last: bool, into: Sums
-) -> Callable[[int, int], None]:
-    """The gradients of the weights, to be called for a part of so many: see `weight_gradients`."""
-    at, head, kept = given.kernel("gradients"), _head_of(id, *given), (given, d_projected, d_units, into)
-    rest = id(d_projected), id(d_units), last, id(into.total), id(into.of_span), into.blocks
-    return lambda part, parts: _call(at, _IN_GRADIENTS, (*head, part, parts, *rest), kept)
+    given: Pass, d_projected: np.ndarray, d_units: np.ndarray, last: bool, into: Sums, division: Division
+) -> None:
+    """Sum the gradients of the weights: see `weight_gradients`; the cuts are 0, 1 ... to the number of parts."""
+    rest = (
+        len(division.cuts) - 1, id(d_projected), id(d_units), last, id(into.total), id(into.of_span), into.blocks,
+    )  # fmt: skip
+    _call(given.kernel("gradients"), _IN_GRADIENTS, _head_of(id, *given), rest, division)

@@ -848,8 +848,8 @@ def _place_of_vector(of, place, vector):
 
 
 @inner
-def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_units, part, parts, last, into):
-    """Part ``part`` of ``parts`` of the gradient of the parameters, after `backward_stack` has done all sequences.
+def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_units, first, end, parts, last, into):
+    """Parts ``first`` to ``end`` of ``parts`` of the gradient of the parameters, after `backward_stack` has done all.
 
     What is ``into``, the `Sums`, begins as zeros. Of the pieces of a batch, which are gone over in the order in which
     the backward scan comes to them, ``last`` tells the last: then those of ``d_units`` are added, too.
@@ -859,7 +859,7 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_uni
     N, B = batch.rows, batch.order.size
     kept = kept_of(weights)
     W, H_padded = row_width(weights, True), padded(dtype, H)
-    low, high = H * part // parts, H * (part + 1) // parts
+    low, high = H * first // parts, H * end // parts
     zeros = aligned(dtype, P)
     clear(address(zeros, 0), zeros.size * size_of(dtype))
     steps, blocks = steps_of(batch, 0, B), _blocks_of(batch.batch_sizes)
@@ -931,7 +931,7 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_uni
             if P != H:
                 d_h = Matrix(address(d_projected, index * N * P), P)
                 unprojected = _rows_of(dtype, address(tape.unprojected, index * N * H_padded), H_padded, N)
-                low_out, high_out = P * part // parts, P * (part + 1) // parts
+                low_out, high_out = P * first // parts, P * end // parts
                 _add_products(
                     factors, d_h, unprojected, blocks, reverse, H, 1, P, 0, low_out, high_out, into,
                     place.weight_hr, NONE,

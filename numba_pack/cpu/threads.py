@@ -1,37 +1,47 @@
 """How many threads work on a call, and the pool they come from.
 
-Kernels are serial and release the GIL; a call with enough work is divided into parts, each of some of the sequences,
-which run on a pool of Python threads. The pool is made when first needed, and made anew in a forked process, where
-the threads of the parent do not exist. Any number of Python threads may share it: a job of the pool never waits for
-another job.
+Kernels are serial; a call with enough work is divided into parts, each of some of the sequences, which are shared with
+the workers of a pool (``team.py``). The pool is made when first needed, and made anew in a forked process, where the
+threads of the parent do not exist. Any number of Python threads may share it: a worker that is at another's job is not
+waited for.
 
-Ctrl-C may be raised between any two instructions of the main thread, so the pool must be in order between any two.
-Nothing here takes a lock: work is handed over by a ``SimpleQueue``, claimed by ``deque.popleft`` and
-``dict.setdefault``, and threads are started by ``_thread``, each of which is one step.
+Ctrl-C may be raised between any two instructions of the main thread, so the pool must be in order between any two. A
+job is posted, done and taken back in one call of compiled code. Nothing in Python takes a lock: a thread is started by
+``_thread``, and has its number by ``dict.setdefault``, each of which is one step.
 """
 
 from __future__ import annotations
 
 import _thread
 import atexit
+import ctypes
+import math
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from queue import SimpleQueue
 from typing import Any
 
-from ..packing.checks import as_integer
-from .available import available_cpus
+import numpy as np
 
-__all__ = ["get_num_threads", "run", "set_num_threads", "threads"]
+from ..packing.checks import as_integer
+from ..packing.objects import address_of
+from .available import available_cpus, cpus_there
+from .team import LINE, Head, Line, pauses, serve, wake
+
+__all__ = ["get_num_threads", "set_num_threads", "team", "threads", "warm"]
+
+#: threads of a call, at most
+MOST = 4096
+#: seconds for which a worker looks for a job before it sleeps; to wake it takes about half of that
+LOOKS = 1e-4
 
 
 def _count(value: Any, name: str) -> int:
     count = as_integer(value, name)
-    if not 1 <= count <= 4096:
-        raise ValueError(f"{name} must be between 1 and 4096; got {value!r}")
+    if not 1 <= count <= MOST:
+        raise ValueError(f"{name} must be between 1 and {MOST}; got {value!r}")
     return count
 
 
@@ -110,44 +120,78 @@ def threads(n: int) -> Iterator[None]:
 
 
 class _Pool:
-    """Threads that wait for jobs; there are as many as were ever asked for at once."""
+    """Workers of a team, and the board that they look at; there are as many as were ever asked for at once."""
 
     def __init__(self) -> None:
-        self.jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self.board = np.zeros((1 + MOST, LINE), np.int64)
+        self.at = address_of(self.board)
         #: the threads by their numbers: of two that were started with the same number, one finds it taken and ends
         self.members: dict[int, int] = {}
-        self.gone: SimpleQueue[int] = SimpleQueue()
-        self.open = True
 
-    def submit(self, job: Callable[[], object], count: int) -> None:
-        """Have ``count`` threads do the job, or fewer if no more can be started."""
+    @property
+    def closed(self) -> bool:
+        return bool(self.board[0, 0])
+
+    def grow(self, count: int) -> None:
+        """Have ``count`` workers, or fewer if no more threads can be started."""
+        if not self.board[0].any():
+            warm()
+            self.board[0, : len(Head._fields)] = Head(0, _pauses(), cpus_there(), _taken_lock())
         for number in range(count):
-            if self.open and number not in self.members:
+            if number not in self.members and not self.closed:
                 try:
                     _thread.start_new_thread(self.serve, (number,))
                 except RuntimeError:  # the system has no thread left, or the interpreter is ending
                     return
-            self.jobs.put(job)
 
     def serve(self, number: int) -> None:
         """What a thread does, from its start to the end of the pool."""
         if self.members.setdefault(number, _thread.get_ident()) != _thread.get_ident():
             return
         try:
-            while self.open and (job := self.jobs.get()):  # the pool may have ended before this thread began
-                job()
+            self.board[1 + number, :2] = Line(0, _taken_lock())
+            serve(self.at, number)
         finally:
             del self.members[number]
-            self.gone.put(number)
 
     def end(self) -> None:
         """End the threads after their present jobs: they must not come back to an interpreter that is ending."""
-        self.open = False
-        members = len(self.members)
-        for _ in range(members):
-            self.jobs.put(None)
-        for _ in range(members):
-            self.gone.get()
+        self.board[0, 0] = True
+        while self.members:
+            wake(self.at, MOST)
+            time.sleep(1e-4)
+
+
+def warm() -> None:
+    """Compile what workers run, or load it, before one begins."""
+    board = np.zeros((2, LINE), np.int64)
+    board[:, :2] = (True, 0), Line(0, _taken_lock())  # which is closed
+    serve(address_of(board), 0)
+    wake(address_of(board), 0)
+    pauses(0)
+
+
+def _taken_lock() -> int:
+    """The address of a lock for compiled code, which takes a few bytes that nobody frees."""
+    lock: int = _api.PyThread_allocate_lock()
+    if not lock:
+        raise MemoryError
+    _api.PyThread_acquire_lock(ctypes.c_void_p(lock), 1)
+    return lock
+
+
+_api = ctypes.pythonapi
+_api.PyThread_allocate_lock.restype = ctypes.c_void_p
+
+
+def _pauses() -> int:
+    """How many pauses take `LOOKS` seconds."""
+    count, shortest = 1000, math.inf
+    for _ in range(5):
+        start = time.perf_counter()
+        pauses(count)
+        shortest = min(shortest, time.perf_counter() - start)
+    return int(count * LOOKS / shortest)
 
 
 _pool = _Pool()
@@ -167,44 +211,17 @@ def _end_pool() -> None:
     _pool.end()
 
 
-def run(tasks: Sequence[Callable[[], object]], workers: int) -> None:
-    """Run all tasks on at most ``workers`` threads, of which the caller's is one.
+def team(threads: int) -> tuple[int, int]:
+    """The board and the number of workers with which a call is on so many threads, as `share` takes them.
 
-    Returns when all have ended. After an error in one, Ctrl-C included, no further task begins, and the error is raised
-    when those that had begun are over. Ctrl-C between two tasks is raised at once.
+    The workers are awake soon. So who prepares something before asks for them first.
     """
-    if workers <= 1 or len(tasks) == 1:
-        for task in tasks:
-            task()
-        return
-    left = deque(tasks)
-    over: SimpleQueue[None] = SimpleQueue()  # an entry for each task, when it has ended or is not to begin
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        while (task := _next(left)) is not None:
-            try:
-                task()
-            except BaseException as error:
-                errors.append(error)
-                while _next(left) is not None:
-                    over.put(None)
-            over.put(None)
-
-    try:
-        _pool.submit(work, min(workers, len(tasks)) - 1)
-        work()
-        for _ in tasks:
-            over.get()
-    except BaseException:
-        left.clear()
-        raise
-    if errors:
-        raise errors[0]
-
-
-def _next(left: deque[Callable[[], object]]) -> Callable[[], object] | None:
-    try:
-        return left.popleft()
-    except IndexError:
-        return None
+    count = min(threads, MOST) - 1
+    if count <= 0:
+        return 0, 0
+    pool = _pool
+    if len(pool.members) < count:
+        pool.grow(count)
+    if count < pool.board[0, 2]:  # else they would not look for a job before they sleep again
+        wake(pool.at, count)
+    return pool.at, count

@@ -8,14 +8,12 @@ its first. Rows are moved once on their way in, and once on their way out.
 
 from __future__ import annotations
 
-from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..batch import Batch
-from ..cpu import threads
+from ..cpu.take import take_rows
 from ..packing.pieces import pieces_of
 from ..packing.rows import lengths_in_order
 from ..packing.sequences import PackedSequence
@@ -28,8 +26,6 @@ __all__ = ["Resets", "cut"]
 
 #: where sequences begin anew, as a caller says it: of bools, in the form of the input
 Resets = np.ndarray | PackedSequence | None
-#: bytes of rows whose move is worth a thread
-WORTH_A_THREAD = 1 << 20
 
 
 def cut(layer: Layer[Any], input: Any, resets: Any) -> Cut:
@@ -64,12 +60,8 @@ def _layout(whole: Form) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _moved(rows: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """``rows[index]``, on as many threads as it is worth."""
-    moved = np.empty_like(rows)
-    workers = max(1, min(threads.get_num_threads(), moved.nbytes // WORTH_A_THREAD))
-    bounds = [len(index) * part // workers for part in range(workers + 1)]
-    take = [partial(np.take, rows, index[a:b], axis=0, out=moved[a:b], mode="clip") for a, b in pairwise(bounds)]
-    threads.run(take, workers)
+    """``rows[index]``, and read-only if the rows are."""
+    moved = take_rows(rows, index)
     moved.flags.writeable = rows.flags.writeable
     return moved
 

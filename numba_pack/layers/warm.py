@@ -10,6 +10,7 @@ import numpy as np
 from .._arguments import kind_of
 from .._backend import backend
 from ..cells.dropout import Calls
+from ..cpu import threads
 from ..packing.checks import as_flag
 from ..packing.ragged import pack_ragged
 from .layer import GRU, LSTM, RNN, Layer
@@ -46,6 +47,8 @@ def warmup(*layers: Layer[Any], training: bool = False) -> None:
     >>> nbp.warmup(nbp.GRU(3, 2))
     """
     as_flag(training, "training")
+    if backend == "cpu":
+        threads.warm()
     given = layers or (LSTM(1, 1), GRU(1, 1), RNN(1, 1))
     for other in (one for one in given if hasattr(one, "_warm")):
         other._warm(training)

@@ -11,13 +11,14 @@ from __future__ import annotations
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.callconv import excinfo_ptr_t
 from numba.extending import intrinsic
 
 from .lanes import I32, I64, llvm_call
 from .machine import ARCHITECTURE
 from .memory import call_native, raise_if
 
-__all__ = ["call_kernel", "put_back_mode", "take_mode"]
+__all__ = ["call_kernel", "caught", "put_back_mode", "raise_caught", "take_mode"]
 
 #: x86-64: the control and status register with all exceptions masked, flush to zero, and denormals are zeros
 _MXCSR = 0x1F80 | 0x8000 | 0x0040
@@ -62,6 +63,35 @@ def call_kernel(typingctx, function, block):
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp), codegen
+
+
+@intrinsic
+def caught(typingctx, function, block):
+    """As `call_kernel`, but nothing is raised: two numbers for `raise_caught`, of which the first is 0 for no error."""
+
+    def codegen(context, builder, sig, args):
+        former = _take(builder)
+        status = call_native(context, builder, *args)
+        _put_back(builder, former)
+        none = ir.Constant(I64, 0)
+        code = builder.select(status.is_error, builder.sext(status.code, I64), none)
+        error = builder.select(status.is_user_exc, builder.ptrtoint(status.excinfoptr, I64), none)
+        return context.make_tuple(builder, sig.return_type, [code, error])
+
+    return types.UniTuple(types.int64, 2)(types.intp, types.intp), codegen
+
+
+@intrinsic
+def raise_caught(typingctx, code, error):
+    """Raise what was caught, in this thread or another."""
+
+    def codegen(context, builder, sig, args):
+        excinfo = builder.inttoptr(args[1], excinfo_ptr_t)
+        status = context.call_conv._get_return_status(builder, builder.trunc(args[0], I32), excinfo)
+        raise_if(context, builder, status)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
 
 
 @intrinsic

@@ -2,6 +2,7 @@
 
 import contextvars
 import copy
+import functools
 import multiprocessing
 import os
 import pickle
@@ -14,13 +15,18 @@ from concurrent.futures import ThreadPoolExecutor
 import helpers
 import numpy as np
 import pytest
+from divided import run
 from helpers import CELLS, LENGTHS, assert_same_bits, infer, make_case, make_layer, train
+from numba import types
 
 import numba_pack as nbp
+from numba_pack._jit import by_address
 from numba_pack.batch import Batch
-from numba_pack.cpu import available, engine, workspace
+from numba_pack.cpu import available, engine, team, workspace
 from numba_pack.cpu import threads as pool
 from numba_pack.layers import module
+from numba_pack.simd.atomics import add_to, pause, seen
+from numba_pack.simd.memory import integers_at
 
 DEADLINE = 300.0  # seconds, after which what hangs is an error: a lock that a fork has left behind
 
@@ -179,55 +185,124 @@ def test_a_large_call_is_divided_by_its_work():
 # -- the pool ----------------------------------------------------------------------------------------------------------
 
 
-def test_each_task_is_run_once_by_no_more_workers_than_asked_for():
-    for workers in (1, 2, 3, 8):
+@pytest.fixture
+def fresh(monkeypatch):
+    """A pool of the test's own, which ends with it."""
+    monkeypatch.setattr(pool, "_pool", pool._Pool())
+    yield pool._pool
+    pool._pool.end()
+
+
+def until(condition):
+    end = time.monotonic() + DEADLINE
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.001)
+    assert condition()
+
+
+def states(of):
+    """What the workers of a pool do: see ``team.py``."""
+    return of.board[1 : 1 + len(of.members), 0].tolist()
+
+
+def with_workers(of, count):
+    """The pool, with so many workers that have begun, and sleep again."""
+    of.grow(count)
+    until(lambda: states(of) == [team.ASLEEP] * count)
+    return of
+
+
+def test_each_part_is_done_once_by_no_more_threads_than_asked_for(fresh):
+    for threads in (1, 2, 3, 8):
         done, names = [], set()
 
         def task(i, done=done, names=names):
             names.add(threading.get_ident())
             done.append(i)
 
-        pool.run([lambda i=i, task=task: task(i) for i in range(20)], workers)
+        run([lambda i=i, task=task: task(i) for i in range(20)], threads)
         assert sorted(done) == list(range(20))
-        assert len(names) <= workers
+        assert len(names) <= threads
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
-@pytest.mark.parametrize("place", [0, 7])
-def test_an_error_in_a_task_reaches_the_caller_when_all_have_ended(workers, place):
-    ended = []
+@pytest.mark.parametrize("threads", [2, 3, 5])
+def test_as_many_threads_as_asked_for_are_at_work_at_once(fresh, threads):
+    with_workers(fresh, threads - 1)
+    together = threading.Barrier(threads, timeout=DEADLINE)
+    run([together.wait] * threads, threads)
+    assert not together.broken
 
-    def fail():
-        raise ZeroDivisionError
 
-    def sleep():
-        threading.Event().wait(0.01)
-        ended.append(True)
+def test_workers_sleep_when_nothing_goes_on_and_are_woken(fresh):
+    with_workers(fresh, 1)
+    for _ in range(3):
+        names = set()
+        together = threading.Barrier(2, timeout=DEADLINE)
+        run([lambda names=names, together=together: (together.wait(), names.add(threading.get_ident()))] * 2, 2)
+        assert len(names) == 2
+        until(lambda: states(fresh) == [team.ASLEEP])
 
-    tasks = [sleep] * 8
-    tasks[place] = fail
+
+def test_where_there_are_more_threads_than_processors_nobody_waits_awake(fresh):
+    with_workers(fresh, 1)
+    fresh.board[0, team.Head._fields.index("processors")] = 1
+    assert pool.team(2)[1] == 1
+    assert states(fresh) == [team.ASLEEP]  # it is woken by the job alone
+    together = threading.Barrier(2, timeout=DEADLINE)
+    run([together.wait, lambda: (together.wait(), time.sleep(0.01))], 2)  # and the caller sleeps until its part is over
+    assert not together.broken
+
+
+def _kernel(block):
+    begun, together, place, part = integers_at(block, 4)
+    add_to(begun, 1)
+    while seen(begun) < together:
+        pause()
+    if part == place:
+        raise ZeroDivisionError("in a part")
+
+
+@functools.cache
+def kernel():
+    return by_address(types.void(types.intp))(_kernel).native
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_an_error_in_a_part_reaches_the_caller_whoever_did_the_part(fresh, threads, place):
+    with_workers(fresh, 2)
+    begun = np.zeros(1, np.int64)
+    together = min(threads, 3)  # so many begin before one fails
+    blocks = np.array([(begun.ctypes.data, together, place, part) for part in range(3)])
+    with pytest.raises(ZeroDivisionError, match="in a part"):
+        team.share_blocks(kernel(), blocks, *pool.team(threads))
+    assert begun[0] <= 3
+    assert all(state in (team.AWAKE, team.ASLEEP) for state in states(fresh))  # the job is nobody's any more
+    done = []
+    run([lambda: done.append(1)] * 5, 3)
+    assert len(done) == 5
+
+
+def test_an_error_keeps_the_parts_that_have_not_begun_from_beginning(fresh):
+    with_workers(fresh, 1)
+    begun = np.zeros(1, np.int64)
+    blocks = np.array([(begun.ctypes.data, 2, 0, part) for part in range(1)] * 5000)
     with pytest.raises(ZeroDivisionError):
-        pool.run(tasks, workers)
-    so_far = len(ended)
-    threading.Event().wait(0.05)
-    assert len(ended) == so_far  # nothing goes on behind the caller's back
+        team.share_blocks(kernel(), blocks, *pool.team(2))
+    assert begun[0] == 2
 
 
-def test_an_error_keeps_the_tasks_that_have_not_begun_from_beginning():
-    """So Ctrl-C need not wait for all parts of a long call: in the caller's thread it is such an error."""
-    begun, caller, interrupted = [], threading.get_ident(), threading.Event()
-
-    def task():
-        begun.append(threading.get_ident())
-        if threading.get_ident() == caller:
-            interrupted.set()
-            raise KeyboardInterrupt
-        interrupted.wait(DEADLINE)
-        threading.Event().wait(0.05)
-
-    with pytest.raises(KeyboardInterrupt):
-        pool.run([task] * 100, 3)
-    assert begun.count(caller) == 1 and len(begun) < 20  # the others may have taken a few, had the caller to wait
+def test_a_job_that_a_worker_does_not_come_for_is_done_by_the_caller_and_taken_back():
+    """As where the system lets the worker wait."""
+    board = np.zeros((4, team.LINE), np.int64)
+    board[0, : len(team.Head._fields)] = team.Head(0, 10, 2, 0)
+    bell = pool._taken_lock()
+    board[1:3, : len(team.Line._fields)] = [team.Line(team.AWAKE, bell), team.Line(team.ASLEEP, bell)]
+    begun = np.zeros(1, np.int64)
+    blocks = np.array([(begun.ctypes.data, 0, -1, part) for part in range(5)])
+    team.share_blocks(kernel(), blocks, board.ctypes.data, 2)
+    assert begun[0] == 5
+    assert board[1:, 0].tolist() == [team.AWAKE, team.AWAKE, team.ABSENT]  # the second was woken
 
 
 def test_without_threads_the_caller_does_all_the_work(monkeypatch):
@@ -240,22 +315,23 @@ def test_without_threads_the_caller_does_all_the_work(monkeypatch):
     monkeypatch.setattr(pool._thread, "start_new_thread", refuse)
     done = []
     for _ in range(2):
-        pool.run([lambda i=i: done.append((i, threading.get_ident())) for i in range(5)], 3)
+        run([lambda i=i: done.append((i, threading.get_ident())) for i in range(5)], 3)
     assert done == [(i, threading.get_ident()) for i in range(5)] * 2
 
 
-def test_more_callers_at_once_than_the_pool_has_threads_do_not_wait_for_each_other_for_ever():
+def test_more_callers_at_once_than_the_pool_has_threads_do_not_wait_for_each_other_for_ever(fresh):
     started = threading.Barrier(12, timeout=DEADLINE)
 
     def call():
         started.wait()
         total = []
-        for _ in range(20):
-            pool.run([lambda: total.append(1)] * 3, 3)
+        for _ in range(50):
+            run([lambda: total.append(1)] * 3, 3)
         return len(total)
 
     with ThreadPoolExecutor(12) as executor:
-        assert [future.result(DEADLINE) for future in [executor.submit(call) for _ in range(12)]] == [60] * 12
+        assert [future.result(DEADLINE) for future in [executor.submit(call) for _ in range(12)]] == [150] * 12
+    until(lambda: states(fresh) == [team.ASLEEP] * 2)
 
 
 class Interrupt:
@@ -290,21 +366,21 @@ class Interrupt:
 
 @pytest.mark.parametrize("fresh", [False, True], ids=["pool", "no-pool-yet"])
 def test_after_ctrl_c_at_any_instruction_of_a_divided_call_the_next_call_works(fresh, monkeypatch):
-    n, met, begun = 0, True, threading.Event()
+    n, met = 0, True
     while met:
         n += 1
         if fresh:
             monkeypatch.setattr(pool, "_pool", pool._Pool())
         interrupt, done = Interrupt(pool.__file__, n), []
-        met = interrupt.met_by(lambda: pool.run([lambda: begun.wait(0.0005)] * 3, 2))
+        met = interrupt.met_by(lambda: run([lambda: time.sleep(0.0005)] * 3, 2))
         with ThreadPoolExecutor(1) as executor:  # from another thread, too, which nothing may keep waiting
-            future = executor.submit(pool.run, [lambda done=done, i=i: done.append(i) for i in range(4)], 3)
+            future = executor.submit(run, [lambda done=done, i=i: done.append(i) for i in range(4)], 3)
             assert future.result(60) is None, interrupt.place
-        pool.run([lambda done=done, i=i: done.append(i) for i in range(4)], 3)
+        run([lambda done=done, i=i: done.append(i) for i in range(4)], 3)
         assert sorted(done) == sorted([*range(4)] * 2), interrupt.place
         if fresh:
             pool._pool.end()
-    assert n > 100
+    assert n > 30
 
 
 class Meanwhile(Interrupt):
@@ -348,19 +424,14 @@ def test_a_signal_handler_may_take_and_give_buffers_at_any_instruction_of_one_wh
     assert n > 100
 
 
-def test_a_pool_that_has_ended_leaves_the_work_to_its_callers(monkeypatch):
-    monkeypatch.setattr(pool, "_pool", pool._Pool())
+def test_a_pool_that_has_ended_leaves_the_work_to_its_callers(fresh):
+    with_workers(fresh, 2)
+    fresh.end()
+    until(lambda: not fresh.members)
     names = set()
-    tasks = [lambda: names.add(threading.get_ident())] * 5
-    pool.run(tasks, 3)
-    pool._pool.end()
-    end = time.monotonic() + DEADLINE
-    while pool._pool.members and time.monotonic() < end:  # such as had not begun, and go again
-        time.sleep(0.001)
-    assert not pool._pool.members
-    names.clear()
-    pool.run(tasks, 3)
+    run([lambda: names.add(threading.get_ident())] * 5, 3)
     assert names == {threading.get_ident()}
+    until(lambda: not fresh.members)
 
 
 # -- many callers ------------------------------------------------------------------------------------------------------

@@ -160,11 +160,12 @@ def test_ctrl_c_while_a_fork_waits_is_raised_after_it_and_both_processes_go_on(s
 
 
 FORK = """
-from numba_pack.cpu import threads
+from divided import run
 
 def threads_at_work():
-    seen = set()
-    threads.run([lambda: (seen.add(threading.get_ident()), time.sleep(0.1))] * 4, 2)
+    seen, end = set(), time.monotonic() + 60
+    while len(seen) < 2 and time.monotonic() < end:  # the first job finds no worker that has begun yet
+        run([lambda: (seen.add(threading.get_ident()), time.sleep(0.1))] * 4, 2)
     return len(seen)
 
 def child():
@@ -338,6 +339,53 @@ def test_an_interpreter_ends_in_good_order_with_daemon_threads_at_work(script):
     assert process.stdout.split() == ["end"]
     assert process.returncode == 0, process.stderr
     assert "Fatal" not in process.stderr
+
+
+#: a worker that has done its part goes on looking for a job, awake, for longer than a test may take
+LOOKING = """
+from numba_pack.cpu import threads
+
+threads.LOOKS = 2000.0
+before = digest()
+warnings.simplefilter("ignore", DeprecationWarning)
+while not threads._pool.board[1, 0]:  # it has not begun yet
+    time.sleep(0.001)
+assert digest() == before
+"""
+
+
+def test_an_interpreter_ends_in_good_order_while_a_worker_looks_for_a_job(script):
+    process = script(LOOKING + "print('end', flush=True)\n")
+    assert process.stdout.split() == ["end"], process.stderr
+    assert process.returncode == 0, process.stderr
+
+
+@needs_fork
+def test_a_fork_while_a_worker_looks_for_a_job_leaves_two_processes_that_compute(script):
+    body = """
+for _ in range(3):
+    pid = os.fork()
+    if pid == 0:
+        threads.LOOKS = 1e-4
+        os._exit(0 if digest() == digest() == before else 1)
+    assert digest() == before
+    assert os.waitpid(pid, 0)[1] == 0
+print("both")
+"""
+    process = script(LOOKING + body)
+    assert process.stdout.split() == ["both"], process.stderr
+
+
+def test_ctrl_c_while_a_worker_looks_for_a_job_is_raised_and_the_next_call_works(script):
+    body = """
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+assert digest() == before
+"""
+    process = script(LOOKING + body)
+    assert process.stdout.split() == ["interrupted"], process.stderr
 
 
 def test_calls_leave_numpys_unique_alone(monkeypatch):

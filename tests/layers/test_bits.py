@@ -5,13 +5,13 @@ import copy
 import helpers
 import numpy as np
 import pytest
+from divided import divisions
 from helpers import CELLS, DTYPES, assert_same_bits, infer, make_case, make_layer, of_sequences, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import numba_pack as nbp
 from numba_pack.cpu import engine
-from numba_pack.cpu import threads as pool
 from numba_pack.cpu.scan_back import BLOCK_ROWS
 from numba_pack.layers.forms import form_of
 
@@ -36,16 +36,8 @@ def one_way(layer):
 @pytest.fixture
 def used(monkeypatch):
     """Makes any work worth a thread; holds into how many parts and among how many threads each call was divided."""
-    calls = []
-
-    def run(tasks, workers):
-        calls.append((len(tasks), workers))
-        run_as_ever(tasks, workers)
-
-    run_as_ever = pool.run
-    monkeypatch.setattr(pool, "run", run)
     monkeypatch.setattr(engine, "WORTH_A_THREAD", 1.0)
-    return calls
+    return divisions(monkeypatch)
 
 
 def per_sequence(results):
@@ -116,31 +108,28 @@ def test_one_thread_gives_the_same_whether_the_work_is_divided_for_memory_or_not
     monkeypatch.setitem(vars(layer), "_may_be_few", False)  # few rows are not divided
     case = make_case(layer, LENGTHS)
     expected = infer(layer, case)
-    parts = []
-    run = pool.run
-    monkeypatch.setattr(pool, "run", lambda tasks, workers: (parts.append(len(tasks)), run(tasks, workers)))
+    found = divisions(monkeypatch)
     whole = engine._scratch(layer.weights, form_of(nbp.pack_sequence(case.sequences), 7, layer.dtype, False).batch)
     for n in (2, 5, 1000):
         monkeypatch.setattr(engine, "SCRATCH_BYTES", whole // n)
         with nbp.threads(1):
             assert_same_bits(infer(layer, case), expected)
+    parts = [parts for parts, _ in found]
     assert parts[0] in (2, 3) and parts[1] in (5, 6) and parts[2] == sum(n > 0 for n in LENGTHS) + 1
 
 
 def test_a_wide_batch_is_divided_into_parts_that_stay_in_the_cache_and_gives_the_same(monkeypatch):
     """All sequences step by step would fetch all their states from memory, at every step."""
     layer, x = nbp.GRU(2, 4, rng=0), np.random.default_rng(0).standard_normal((3, 60_000, 2)).astype("f4")
-    parts, run = [], pool.run
-    monkeypatch.setattr(pool, "run", lambda tasks, workers: (parts.append(len(tasks)), run(tasks, workers)))
+    found = divisions(monkeypatch)
     with nbp.threads(1):
         output, h_n = layer(x)
-        assert parts == [
-            -(-engine._scratch(layer.weights, form_of(x, 2, layer.dtype, False).batch) // engine.PART_BYTES)
-        ]
-        assert parts[0] > 1
+        scratch = engine._scratch(layer.weights, form_of(x, 2, layer.dtype, False).batch)
+        assert found == [(-(-scratch // engine.PART_BYTES), 1)]
+        assert found[0][0] > 1
         monkeypatch.setattr(engine, "PART_BYTES", 1 << 40)
         assert_same_bits([output, h_n], list(layer(x)))
-    assert len(parts) == 1  # then it is not divided
+    assert found[1:] == [(1, 1)]  # then it is not divided
 
 
 @pytest.mark.parametrize("cut", [1, 3, 8], ids=lambda cut: f"cut-at-{cut}")
@@ -291,7 +280,7 @@ def test_no_form_of_the_input_has_a_kernel_compiled_anew(cell):
     case = make_case(layer, (3, 2))
     train(layer, case)
     infer(layer, case)
-    calls = kernels.call_block, kernels.call_few
+    calls = kernels.call_blocks, kernels.call_few
 
     def compiled():
         return [len(call.signatures) for call in calls], kernels._compiled.cache_info().currsize

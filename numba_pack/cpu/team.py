@@ -1,0 +1,237 @@
+"""A team of threads, among which the parts of a call are divided: all that is compiled, and runs without the GIL.
+
+A *job* is a kernel, and a block of arguments for each of its parts. Who has one posts it to workers, takes one part
+after the other as they do, and at the end waits for those that are still at theirs. So a worker that comes late takes
+fewer parts, and one that does not come at all takes none. A job is in the memory of who posts it: it is over when no
+worker has it any more.
+
+A worker that nothing is posted to looks again and again for a while, and then sleeps. What it does is one number, its
+state, and whoever changes that does it in one step, from what it was to what it is to be:
+
+==================  ====================================================================
+state               becomes
+==================  ====================================================================
+``ABSENT``          ``AWAKE`` when the worker's thread begins
+``AWAKE``           a job, by who posts it; ``ASLEEP``, or ``ABSENT``, by the worker
+``ASLEEP``          ``AWAKE`` or a job, by who wakes it
+a job               the job + 1, by the worker that begins; ``AWAKE``, by who posted it in vain
+a job + 1           ``AWAKE``, by the worker
+==================  ====================================================================
+
+A job stands for its address, which is even.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .._jit import inner, jit
+from ..simd.atomics import acquire, add_to, exchange, nap, pause, put, release, seen
+from ..simd.memory import address, integers_at, keep_alive, put_integers
+from ..simd.modes import caught, raise_caught
+
+__all__ = ["LINE", "Division", "Head", "Line", "pauses", "serve", "share", "share_blocks", "wake"]
+
+#: integers of a line of a board, which is a line of the cache
+LINE = 8
+ABSENT, AWAKE, ASLEEP = 0, 1, 2
+
+
+class Head(NamedTuple):
+    """The first line of a board."""
+
+    #: whether workers are to end
+    closed: int
+    #: pauses for which one looks before one sleeps
+    pauses: int
+    #: processors that there are for the threads
+    processors: int
+    #: a lock that is never given back
+    locked: int
+
+
+class Line(NamedTuple):
+    """The lines that follow: of each worker that ever began."""
+
+    state: int
+    #: a lock that is taken but when the worker is woken; 0 in the lines behind the last
+    bell: int
+
+
+_HEAD = len(Head._fields)
+_BELL = 8 * Line._fields.index("bell")
+#: how many times as long as for a job, which may not come, one looks for the end of a part
+_OF_PART = 10
+#: microseconds that naps between looks are longer each time, and at most
+_NAP, _LONGEST = 20, 1000
+
+
+class _Job(NamedTuple):
+    #: the part that is begun next, and how many there are
+    next: int
+    parts: int
+    kernel: int
+    #: of the first part, and bytes from block to block
+    block: int
+    apart: int
+    #: of the first error: what `caught` returned
+    code: int
+    error: int
+
+
+_JOB = len(_Job._fields)
+_CODE, _ERROR = 8 * _Job._fields.index("code"), 8 * _Job._fields.index("error")
+
+
+@inner
+def _take_parts(job):
+    """Do one part after the other until none is left, or one fails."""
+    of = _Job(*integers_at(job, _JOB))
+    part = add_to(job, 1)
+    while part < of.parts:
+        code, error = caught(of.kernel, of.block + part * of.apart)
+        if code != 0:
+            put(job, of.parts)
+            if exchange(job + _CODE, 0, code):
+                put(job + _ERROR, error)
+        part = add_to(job, 1)
+
+
+@inner
+def _line(board, number):
+    """The address of a worker's line, or 0 behind the last."""
+    line = board + 8 * LINE * (1 + number)
+    return line if seen(line + _BELL) != 0 else 0
+
+
+@inner
+def _ring(line):
+    release(seen(line + _BELL))
+
+
+@jit
+def serve(board, number):
+    """What a worker does until the board is closed."""
+    head = Head(*integers_at(board, _HEAD))
+    line = _line(board, number)
+    pauses = head.pauses if number + 2 <= head.processors else 0
+    exchange(line, ABSENT, AWAKE)
+    while True:
+        left = pauses
+        while left >= 0 and seen(board) == 0:
+            state = seen(line)
+            if state != AWAKE and exchange(line, state, state + 1):
+                _take_parts(state)
+                put(line, AWAKE)
+                left = pauses
+            pause()
+            left -= 1
+        if seen(board) == 0:
+            if exchange(line, AWAKE, ASLEEP):
+                acquire(seen(line + _BELL))
+        elif exchange(line, AWAKE, ABSENT):
+            return
+
+
+@jit
+def wake(board, count):
+    """Have so many workers awake, if there are as many that have no job."""
+    number, line = 0, _line(board, 0)
+    while line != 0:
+        count -= seen(line) == AWAKE
+        number += 1
+        line = _line(board, number)
+    number, line = 0, _line(board, 0)
+    while line != 0 and count > 0:
+        if exchange(line, ASLEEP, AWAKE):
+            _ring(line)
+            count -= 1
+        number += 1
+        line = _line(board, number)
+
+
+@inner
+def _post(board, job, count):
+    """Post a job to so many workers, rather to those that are awake."""
+    number, line = 0, _line(board, 0)
+    while line != 0 and count > 0:
+        count -= exchange(line, AWAKE, job)
+        number += 1
+        line = _line(board, number)
+    number, line = 0, _line(board, 0)
+    while line != 0 and count > 0:
+        if exchange(line, ASLEEP, job):
+            _ring(line)
+            count -= 1
+        number += 1
+        line = _line(board, number)
+
+
+@inner
+def _finish(board, job, count):
+    """Wait until none of the workers has the job any more."""
+    head = Head(*integers_at(board, _HEAD))
+    left, naps = _OF_PART * head.pauses if count < head.processors else 0, 0
+    number, line = 0, _line(board, 0)
+    while line != 0:
+        if not exchange(line, job, AWAKE):
+            while seen(line) == job + 1:
+                if left > 0:
+                    pause()
+                    left -= 1
+                else:
+                    naps += 1
+                    nap(head.locked, min(naps * _NAP, _LONGEST))
+        number += 1
+        line = _line(board, number)
+
+
+@inner
+def share(kernel, block, apart, parts, board, count):
+    """Call a kernel for each block of a row of them, here and on ``count`` workers; what one raises is raised.
+
+    ``block`` is the address of the first, ``apart`` how many bytes lie from one to the next. Where a kernel has raised
+    an error no further part is begun.
+    """
+    made = np.empty(_JOB, np.int64)
+    job = address(made, 0)
+    put_integers(job, _Job(next=0, parts=parts, kernel=kernel, block=block, apart=apart, code=0, error=0))
+    if count > 0 and parts > 1:
+        _post(board, job, min(count, parts - 1))
+        _take_parts(job)
+        _finish(board, job, count)
+    else:
+        _take_parts(job)
+    code, error = seen(job + _CODE), seen(job + _ERROR)
+    keep_alive((made,))
+    if code != 0:
+        raise_caught(code, error)
+
+
+@jit
+def share_blocks(kernel, blocks, board, count):
+    """As `share`, with a block in each row of an array."""
+    parts, size = blocks.shape
+    share(kernel, address(blocks, 0), 8 * size, parts, board, count)
+    keep_alive((blocks,))
+
+
+class Division(NamedTuple):
+    """Into which parts a call is divided, and on which threads they run: see `share`."""
+
+    #: (parts + 1,) where the parts begin, and where the last one ends
+    cuts: np.ndarray
+    board: int
+    workers: int
+
+
+@jit
+def pauses(count):
+    """Pause so many times, as one does who looks for a job."""
+    made = np.zeros(1, np.int64)
+    for _ in range(count):
+        if seen(address(made, 0)) == 0:
+            pause()
+    keep_alive((made,))
