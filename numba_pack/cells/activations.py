@@ -21,6 +21,7 @@ import math
 from typing import NamedTuple
 
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .._jit import inner
@@ -29,11 +30,13 @@ from ..simd.lanes import (
     absolute,
     copy_sign,
     fma,
+    fused,
     horner,
     like,
     maximum,
     minimum,
     power_of_two,
+    quotient,
     reciprocal,
     select_less,
     split,
@@ -84,46 +87,87 @@ _REDUCTIONS = {
 
 @intrinsic
 def reduction(typingctx, x):
-    """The `_Reduction` of the dtype of x, its numbers like x."""
+    """The `_Reduction` of the dtype of x, its numbers like x: the single ones, and q."""
     row = _REDUCTIONS[x.dtype if isinstance(x, Lanes) else x]
-    plain, q = types.UniTuple(x, 4), types.UniTuple(x, len(row.q))
+    return _tuples(x, (row[:4], row.q))
+
+
+def _tuples(x, groups):
+    """What an intrinsic of x gives that is a tuple of tuples of numbers like x."""
+    kinds = [types.UniTuple(x, len(group)) for group in groups]
 
     def codegen(context, builder, sig, args):
-        def like_x(value):
-            return context.get_constant_generic(builder, x, value)
+        tuples = [
+            context.make_tuple(builder, kind, [context.get_constant_generic(builder, x, value) for value in group])
+            for kind, group in zip(kinds, groups, strict=True)
+        ]
+        return context.make_tuple(builder, sig.return_type, tuples)
 
-        first = context.make_tuple(builder, plain, [like_x(value) for value in row[:4]])
-        return context.make_tuple(
-            builder, sig.return_type, [first, context.make_tuple(builder, q, [like_x(value) for value in row.q])]
-        )
-
-    return types.Tuple((plain, q))(x), codegen
+    return types.Tuple(kinds)(x), codegen
 
 
 @inner
-def exponential(x, shift):
-    """(2**(n + shift), p) with x = n ln 2 + r and p = expm1(r), so that exp(x) 2**shift is the one times 1 + p."""
+def exponential(x, factor, shift):
+    """(2**(n + shift), p) for ``factor x = n ln 2 + factor r``, where p = expm1(factor r) / factor.
+
+    So exp(factor x) 2**shift is the one times 1 + factor p. The factor is 1, -1 or 2, and in all lanes the same.
+    """
     (anchor, ln2_high, ln2_low, _), q = reduction(x)
     anchor = anchor + shift
-    anchored = fma(x, like(x, 1.4426950408889634), anchor)  # rounds x / ln 2 to n + shift
+    anchored = fma(x, factor * like(x, 1.4426950408889634), anchor)  # rounds factor x / ln 2 to n + shift
     n = anchored - anchor
-    r = fma(-n, ln2_low, fma(-n, ln2_high, x))
-    return power_of_two(anchored), fma(r * r, horner(r, q), r)
+    r = fma(-n, ln2_low / factor, fma(-n, ln2_high / factor, x))
+    square = r * r
+    return power_of_two(anchored), fma(square, in_pairs(r, square, times_powers(factor, q)), r)
+
+
+@intrinsic
+def times_powers(typingctx, x, coefficients):
+    """The coefficients times x, x**2, x**3 ..."""
+
+    def codegen(context, builder, sig, args):
+        power, numbers = args[0], []
+        for number in cgutils.unpack_tuple(builder, args[1]):
+            numbers.append(builder.fmul(number, power))
+            power = builder.fmul(power, args[0])
+        return context.make_tuple(builder, coefficients, numbers)
+
+    return coefficients(x, coefficients), codegen
+
+
+@intrinsic
+def in_pairs(typingctx, x, square, coefficients):
+    """The polynomial in x with these coefficients, the constant one first, made of ``c[2 k + 1] + c[2 k + 2] x``.
+
+    Those do not wait for each other, and so its chain is half of Horner's. The constant comes last, for one rounding.
+    """
+
+    def codegen(context, builder, sig, args):
+        x_value, square_value, values = args
+        constant, *numbers = cgutils.unpack_tuple(builder, values)
+        pairs = [fused(builder, x, b, x_value, a) for a, b in zip(numbers[::2], numbers[1::2], strict=False)]
+        *rest, value = pairs + numbers[len(pairs) * 2 :]
+        for pair in reversed(rest):
+            value = fused(builder, x, value, square_value, pair)
+        return fused(builder, x, value, x_value, constant)
+
+    return x(x, square, coefficients), codegen
 
 
 @inner
 def sigmoid(x):
     """1 / (1 + exp(-x)), computed as u / (u + u exp(-x)) with u = 2**-64, so that nothing overflows.
 
-    Each operation is monotone and so is their chain.
+    Each operation is monotone and so is their chain. The denominator is scale + u + scale p. Where scale + u is exact,
+    it rounds once; where that loses u, u comes back with the product, which is small beside scale.
     """
     underflow = reduction(x)[0][3]
-    bounded = maximum(minimum(-x, underflow), like(x, -40.0))  # 1 + exp(-40) rounds to 1
-    scale, p = exponential(bounded, like(x, -64.0))
+    bounded = minimum(maximum(x, -underflow), like(x, 40.0))  # 1 + exp(-40) rounds to 1
+    scale, p = exponential(bounded, like(x, -1.0), like(x, -64.0))
     u = like(x, 2.0**-64)
-    near = fma(scale, p, scale + u)  # rounds once, as long as scale + u is exact
-    far = scale + fma(scale, p, u)  # rounds twice, the first time by little: u still counts when it is far below scale
-    return u * reciprocal(select_less(like(x, 2.0**-44), scale, far, near))
+    total = scale + u
+    lost = u - (total - scale)
+    return quotient(u, total + fma(-scale, p, lost))
 
 
 @inner
@@ -134,16 +178,24 @@ def sigmoid_slope(s):
 
 @inner
 def tanh(x):
-    """m / (m + 2) with m = expm1(2 |x|), and the sign of x.
+    """m / (m + 1) with m = expm1(2 |x|) / 2, and the sign of x.
 
-    Numerator and denominator grow together, so to be monotone the quotient must see what rounding took from m + 2:
+    The reduction is that of `exponential` for the factor 2. But of ln 2 one part will do, since what n times the other
+    would change is less the closer tanh comes to 1.
+
+    Numerator and denominator grow together, so to be monotone the quotient must see what rounding took from m + 1:
     its correction does.
     """
-    scale, p = exponential(minimum(absolute(x + x), like(x, 44.0)), like(x, 0.0))  # tanh(22) rounds to 1 in both dtypes
-    two = like(x, 2.0)
-    m = fma(scale, p, scale - like(x, 1.0))
-    d = m + two
-    lost = m - (d - two)
+    (anchor, _, _, _), q = reduction(x)
+    size = minimum(absolute(x), like(x, 22.0))  # tanh(22) rounds to 1 in both dtypes
+    anchored = fma(size, like(x, 2 * 1.4426950408889634), anchor)
+    r = fma(anchor - anchored, like(x, 0.5 * 0.6931471805599453), size)
+    square, scale = r * r, power_of_two(anchored)
+    p = fma(square, in_pairs(r, square, times_powers(like(x, 2.0), q)), r)
+    half, one = like(x, 0.5), like(x, 1.0)
+    m = fma(scale, p, fma(scale, half, -half))
+    d = m + one
+    lost = m - (d - one)
     inverse = reciprocal(d)
     q = m * inverse
     return copy_sign(fma(fma(-lost, q, fma(-d, q, m)), inverse, q), x)
@@ -173,7 +225,8 @@ def relu_slope(y):
 def elu(x):
     """x where it is at least 0, exp(x) - 1 below; NaN stays NaN."""
     zero = like(x, 0.0)
-    scale, p = exponential(maximum(minimum(x, zero), like(x, -40.0)), zero)  # exp(-40) - 1 rounds to -1 in both dtypes
+    bounded = maximum(minimum(x, zero), like(x, -40.0))  # exp(-40) - 1 rounds to -1 in both dtypes
+    scale, p = exponential(bounded, like(x, 1.0), zero)
     return select_less(x, zero, fma(scale, p, scale - like(x, 1.0)), x)
 
 
@@ -248,16 +301,7 @@ _NUMBERS = {
 def numbers(typingctx, x):
     """The `_Numbers` of the dtype of x, like x: the single ones, and the coefficients of log and of erf."""
     row = _NUMBERS[x.dtype if isinstance(x, Lanes) else x]
-    groups = (row[:4], row.log, row.erf)
-
-    def codegen(context, builder, sig, args):
-        tuples = [
-            context.make_tuple(builder, kind, [context.get_constant_generic(builder, x, value) for value in group])
-            for kind, group in zip(sig.return_type, groups, strict=True)
-        ]
-        return context.make_tuple(builder, sig.return_type, tuples)
-
-    return types.Tuple([types.UniTuple(x, len(group)) for group in groups])(x), codegen
+    return _tuples(x, (row[:4], row.log, row.erf))
 
 
 @inner
@@ -276,7 +320,7 @@ def exp(x):
     zero = like(x, 0.0)
     beyond = reduction(x)[0][3]
     shift = select_less(x, zero, like(x, 64.0), like(x, -64.0))
-    scale, p = exponential(maximum(minimum(x, beyond), -beyond), shift)
+    scale, p = exponential(maximum(minimum(x, beyond), -beyond), like(x, 1.0), shift)
     return fma(scale, p, scale) * select_less(x, zero, like(x, 2.0**-64), like(x, 2.0**64))
 
 
@@ -286,7 +330,7 @@ def expm1(x):
     bounded = maximum(minimum(x, numbers(x)[0][2]), like(x, -40.0))  # exp(-40) - 1 rounds to -1 in both dtypes
     one = like(x, 1.0)
     # where x is large, half of it is computed, which does not overflow before the whole does
-    scale, p = exponential(bounded, select_less(x, one, like(x, 0.0), -one))
+    scale, p = exponential(bounded, one, select_less(x, one, like(x, 0.0), -one))
     m = fma(scale, p, scale - select_less(x, one, one, like(x, 0.5)))
     return copy_sign(select_less(x, one, m, m + m), x)
 
@@ -312,7 +356,7 @@ def softplus(x):
     relative accuracy where u is small.
     """
     zero, half = like(x, 0.0), like(x, 0.5)
-    scale, p = exponential(maximum(-absolute(x), -reduction(x)[0][3]), like(x, 64.0))
+    scale, p = exponential(maximum(-absolute(x), -reduction(x)[0][3]), like(x, 1.0), like(x, 64.0))
     u = fma(scale, p, scale) * like(x, 2.0**-64)  # the shift by 64 keeps the power of two from underflow
     (_, ln2_high, ln2_low, _), _ = reduction(x)
     large = like(x, math.sqrt(2.0) - 1.0)
@@ -331,7 +375,7 @@ def erf(x):
     """
     (_, _, _, one), _, coefficients = numbers(x)
     size = minimum(absolute(x), one)
-    scale, p = exponential(-fma(size, polynomial(size, coefficients), size), like(x, 0.0))
+    scale, p = exponential(-fma(size, polynomial(size, coefficients), size), like(x, 1.0), like(x, 0.0))
     return copy_sign(fma(-scale, p, like(x, 1.0) - scale), x)
 
 

@@ -40,10 +40,10 @@ from ..simd.lanes import (
     always_inline,
     chained,
     joined,
+    like,
     load_each,
     load_first,
     load_gates,
-    nothing,
     size_of,
     splat_each,
     store_each,
@@ -56,7 +56,7 @@ from ..simd.memory import address, clear, copy, integer_at, keep_alive, one_behi
 from .drop import drop_layer, drops
 from .factor_rows import as_factors
 from .factors import factors_of, is_float, room_size
-from .matrices import Matrix, panel_count, plain_columns, shifted
+from .matrices import Matrix, below, panel_count, plain_columns, shifted
 from .noise import draw_noises, masks_state, multiplied, set_noises, state_mask
 from .norm import OF_INPUT, OF_PRODUCT, OF_STATE, normalise, products_of
 from .panels import (
@@ -74,7 +74,7 @@ from .products import multiply_panels, multiply_rows, panels_at_once, there_and_
 from .shapes import row_width
 from .symbols import gather
 
-__all__ = ["Rows", "Steps", "fix", "forward_stack", "state_product", "steps_of"]
+__all__ = ["Rows", "Steps", "both", "fix", "forward_stack", "state_product", "steps_of", "vector_after"]
 
 #: bytes of gates that an inference scan projects at a time: they stay in the cache until the scan has used them
 BLOCK_BYTES = 1 << 18
@@ -304,36 +304,59 @@ def fix(weights, units, target):
 
 
 @inner
+def vector_after(dtype, place, unit, end):
+    """The place (row, unit) of the vector after that at a place, of the units from ``unit`` to ``end`` of each row."""
+    always_inline()
+    r, u = place
+    if u + width(dtype) < end:
+        return r, u + width(dtype)
+    return r + 1, unit
+
+
+@inner
+def both(dtype, rows, one, other):
+    """The addresses of two vectors of a `Matrix`, each at a place (row, unit)."""
+    always_inline()
+    size = size_of(dtype)
+    return rows.at + (one[0] * rows.step + one[1]) * size, rows.at + (other[0] * rows.step + other[1]) * size
+
+
+@inner
 def _cell_rows(weights, d, t, r0, rows, before, out, unit, units):
-    """The cell, for ``units`` units from ``unit`` on, of rows r0 to r0 + rows of step t."""
+    """The cell, for ``units`` units from ``unit`` on, of rows r0 to r0 + rows of step t: two vectors at a time."""
     always_inline()
     dtype, H = weights.parameters.dtype, weights.hidden_size
     size, H_padded = size_of(dtype), padded(dtype, H)
     sums, cells, shown = row_at(dtype, d.gates, t, r0), row_at(dtype, d.cells, t, r0), row_at(dtype, d.shown, t, r0)
-    constants = splat_each(dtype, d.constants, constants_of(weights))
-    for r in range(rows):
-        for u in range(unit, min(unit + units, H), width(dtype)):
-            count = H - u
-            at = sums.at + (r * sums.step + u) * size
-            others_at = d.others.at + ((r0 + r) * d.others.step + u) * size
-            h = nothing(dtype)
-            if reads_h(weights):
-                h = load_first(dtype, before.at + (r * before.step + u) * size, count)
-            states = joined(h, load_each(dtype, others_at, d.others_apart, others_of(weights)))
-            unit_weights = load_each(dtype, d.panels.units + u * size, H_padded * size, units_of(weights))
-            noise_at = d.noise.at + ((r0 + r) * d.noise.step + u) * size
-            unit_weights = chained(unit_weights, load_each(dtype, noise_at, d.noise_apart, noises_of(weights)))
-            made = load_each(dtype, d.fixed + u * size, H_padded * size, fixed_of(weights))
-            unit_weights = chained(unit_weights, made)
-            gates = load_gates(dtype, at, H * size, count, gates_of(weights))
-            kept, kept_states, states = step(weights, gates, states, unit_weights, constants)
-            store_each(others_at, d.others_apart, without_first(states))
-            if d.keep:
-                store_gates(at, H * size, count, kept)
-                store_each(cells.at + (r * cells.step + u) * size, d.cells_apart, kept_states)
-            if d.shown.at != 0:
-                store_gates(shown.at + (r * shown.step + u) * size, d.shown_apart, count, without_first(states))
-            store_first(out.at + (r * out.step + u) * size, states[0], count)
+    others, noise = below(dtype, d.others, r0), below(dtype, d.noise, r0)
+    constants = splat_each(dtype, (d.constants, d.constants), constants_of(weights))
+    end = min(unit + units, H)
+    place = 0, unit
+    while place[0] < rows:
+        one, other = place, vector_after(dtype, place, unit, end)
+        place = vector_after(dtype, other, unit, end)
+        if other[0] == rows:
+            other = one  # of an odd number the last is computed twice
+        count = H - one[1], H - other[1]
+        at, others_at = both(dtype, sums, one, other), both(dtype, others, one, other)
+        gates = load_gates(dtype, at, H * size, count, gates_of(weights))
+        h = like(gates[0], 0.0)
+        if reads_h(weights):
+            h = load_first(dtype, both(dtype, before, one, other), count)
+        states = joined(h, load_each(dtype, others_at, d.others_apart, others_of(weights)))
+        units_at, made_at = Matrix(d.panels.units, 0), Matrix(d.fixed, 0)
+        unit_weights = load_each(dtype, both(dtype, units_at, one, other), H_padded * size, units_of(weights))
+        noises = load_each(dtype, both(dtype, noise, one, other), d.noise_apart, noises_of(weights))
+        made = load_each(dtype, both(dtype, made_at, one, other), H_padded * size, fixed_of(weights))
+        unit_weights = chained(chained(unit_weights, noises), made)
+        kept, kept_states, states = step(weights, gates, states, unit_weights, constants)
+        store_each(others_at, d.others_apart, without_first(states))
+        if d.keep:
+            store_gates(at, H * size, count, kept)
+            store_each(both(dtype, cells, one, other), d.cells_apart, kept_states)
+        if d.shown.at != 0:
+            store_gates(both(dtype, shown, one, other), d.shown_apart, count, without_first(states))
+        store_first(both(dtype, out, one, other), states[0], count)
 
 
 def _factor_rows(weights, d, t, r0, rows, before):
@@ -403,19 +426,22 @@ def _step_rows(weights, d, t, r0, rows, before, k):
             clear(target.at + r * target.step * size_of(dtype), gates * H * size_of(dtype))
     if gates > 0:
         columns = state_columns(dtype, H, group_size(gates, 0))
-        count, number = panel_count(columns), panels_at_once(factors, rows, k, columns)
+        count, at_once = panel_count(columns), panels_at_once(factors, rows, k, columns)
+        number = max(2, at_once) if rows == 1 else at_once  # the cell takes two vectors at a time
         groups = (count + number - 1) // number
         together = max(number * columns.per_panel, plain_columns(dtype, H).per_panel)  # units of whole panels of both
         for n in range(groups):
             p = there_and_back(n, groups, t + d.turn) * number
-            following = min(p + number, count)
+            end = min(p + number, count)
             if d.along and n * number * columns.per_panel % together == 0:
                 low = p * columns.per_panel // together * together
                 _project_units(weights, d, t, rows, low, min(low + together, H))
-            if k > 0:
-                state_product(factors, gates, H, p, following, of_product, rows, k, d.panels.weight_hh, target)
+            for q in range(p, end if k > 0 else p, at_once):
+                state_product(
+                    factors, gates, H, q, min(q + at_once, end), of_product, rows, k, d.panels.weight_hh, target
+                )
             if by_panels:
-                unit, units = p * columns.per_panel, (following - p) * columns.per_panel
+                unit, units = p * columns.per_panel, (end - p) * columns.per_panel
                 _cell_rows(weights, d, t, r0, rows, before, h, unit, units)
         normalise(weights, sums, d.norms, d.panels.gains, 0, rows, OF_STATE, d.keep)
     if not by_panels:

@@ -79,7 +79,7 @@ from .norm import (
 )
 from .panels import BackPanels, aligned, back_panels, constants_at, forward_panels, padded
 from .products import add_product, multiply_panels, multiply_rows, panels_at_once, there_and_back
-from .scan import Rows, fix, give_states, row_at, steps_of, take_states
+from .scan import Rows, both, fix, give_states, row_at, steps_of, take_states, vector_after
 from .shapes import row_width
 from .symbols import scatter, scatter_scratch
 from .table import SHARED, enter, entry
@@ -174,69 +174,74 @@ class BackDirection(NamedTuple):
 
 @inner
 def _back_cell_rows(weights, d, t, rows, going_on, unit, units, only_product):
-    """The cell's derivative, for ``units`` units from ``unit`` on, of all rows of step t.
+    """The cell's derivative, for ``units`` units from ``unit`` on, of all rows of step t: two vectors at a time.
 
     With ``only_product`` no more than the gradient of the cell's `product`, which that of its factor is made of.
     """
     always_inline()
     dtype = weights.parameters.dtype
-    size = size_of(dtype)
     H, P = weights.hidden_size, weights.output_size
+    size, H_padded = size_of(dtype), padded(dtype, H)
     gates_at, cells_at = row_at(dtype, d.gates, t, 0), row_at(dtype, d.cells, t, 0)
     d_out, d_shown = row_at(dtype, d.d_out, t, 0), row_at(dtype, d.d_shown, t, 0)
-    constants = splat_each(dtype, d.constants, constants_of(weights))
+    constants = splat_each(dtype, (d.constants, d.constants), constants_of(weights))
     before = d.h_0
     if going_on > 0:
         before = row_at(dtype, d.out, t + 1 if d.reverse else t - 1, 0)
     ahead = min(AHEAD, rows)
-    for r in range(rows):
+    end = min(unit + units, H)
+    place = 0, unit
+    while place[0] < rows:
+        one, other = place, vector_after(dtype, place, unit, end)
+        place = vector_after(dtype, other, unit, end)
+        if other[0] == rows:
+            other = one  # of an odd number the last is computed twice
         if gates_hh_of(weights) == 0:
-            _fetch_row(weights, d, t, r + ahead, rows, going_on)
-        h_at = before.at + r * before.step * size if r < going_on else d.h_0.at + r * d.h_0.step * size
-        for u in range(unit, min(unit + units, H), width(dtype)):
-            count = H - u
-            at = gates_at.at + (r * gates_at.step + u) * size
-            carried = d.d_h.at + (r * d.d_h.step + u) * size
-            others_at = d.d_others.at + (r * d.d_others.step + u) * size
-            h = nothing(dtype)
-            d_factor = h
-            if reads_h_back(weights):
-                h = load_first(dtype, h_at + u * size, count)
-            if P == H:
-                d_h = load(dtype, carried) + load_first(dtype, d_out.at + (r * d_out.step + u) * size, count)
-            else:
-                d_h = load(dtype, d.d_unprojected.at + (r * d.d_unprojected.step + u) * size)
-            d_others = load_each(dtype, others_at, d.d_others_apart, others_of(weights))
-            if d.d_shown.at != 0:
-                shown = load_gates(
-                    dtype, d_shown.at + (r * d_shown.step + u) * size, d.d_shown_apart, count, others_of(weights)
-                )
-                d_others = added(d_others, shown)
-            states = load_each(
-                dtype, cells_at.at + (r * cells_at.step + u) * size, d.cells_apart, kept_states_of(weights)
+            for r, u in (one, other):
+                if u == unit:
+                    _fetch_row(weights, d, t, r + ahead, rows, going_on)
+        count = H - one[1], H - other[1]
+        at, carried = both(dtype, gates_at, one, other), both(dtype, d.d_h, one, other)
+        others_at = both(dtype, d.d_others, one, other)
+        if P == H:
+            d_h = load(dtype, carried) + load_first(dtype, both(dtype, d_out, one, other), count)
+        else:
+            d_h = load(dtype, both(dtype, d.d_unprojected, one, other))
+        d_factor = h = like(d_h, 0.0)
+        if reads_h_back(weights):
+            of_before, of_h_0 = both(dtype, before, one, other), both(dtype, d.h_0, one, other)
+            h_at = (
+                of_before[0] if one[0] < going_on else of_h_0[0],
+                of_before[1] if other[0] < going_on else of_h_0[1],
             )
-            unit_weights = load_each(dtype, d.units + u * size, padded(dtype, H) * size, units_of(weights))
-            noise_at = d.noise.at + (r * d.noise.step + u) * size
-            unit_weights = chained(unit_weights, load_each(dtype, noise_at, d.noise_apart, noises_of(weights)))
-            made = load_each(dtype, d.fixed + u * size, padded(dtype, H) * size, fixed_of(weights))
-            unit_weights = chained(unit_weights, made)
-            kept = load_gates(dtype, at, H * size, count, kept_numbers_of(weights))
-            d_states = joined(d_h, d_others)
-            if only_product:
-                of_product = product_back(weights, kept, h, states, unit_weights, constants, d_states, d_factor)
-                store(d.d_product.at + (r * d.d_product.step + u) * size, of_product[0])
-                continue
-            if has_product(weights):
-                d_factor = load(dtype, d.d_factor.at + (r * d.d_factor.step + u) * size)
-            both, d_states = step_back(weights, kept, h, states, unit_weights, constants, d_states, d_factor)
-            gates, d_units = parted(both, gates_of(weights))
-            store_gates(at, H * size, count, gates)
-            sums_at = d.d_units_block + (r * padded(dtype, H) + u) * size
-            so_far = load_each(dtype, sums_at, d.d_units_apart, units_of(weights))
-            store_each(sums_at, d.d_units_apart, added(so_far, d_units))
-            if P == H:
-                store(carried, d_states[0])
-            store_each(others_at, d.d_others_apart, without_first(d_states))
+            h = load_first(dtype, h_at, count)
+        d_others = load_each(dtype, others_at, d.d_others_apart, others_of(weights))
+        if d.d_shown.at != 0:
+            shown = load_gates(dtype, both(dtype, d_shown, one, other), d.d_shown_apart, count, others_of(weights))
+            d_others = added(d_others, shown)
+        states = load_each(dtype, both(dtype, cells_at, one, other), d.cells_apart, kept_states_of(weights))
+        units_at, made_at = Matrix(d.units, 0), Matrix(d.fixed, 0)
+        unit_weights = load_each(dtype, both(dtype, units_at, one, other), H_padded * size, units_of(weights))
+        noises = load_each(dtype, both(dtype, d.noise, one, other), d.noise_apart, noises_of(weights))
+        made = load_each(dtype, both(dtype, made_at, one, other), H_padded * size, fixed_of(weights))
+        unit_weights = chained(chained(unit_weights, noises), made)
+        kept = load_gates(dtype, at, H * size, count, kept_numbers_of(weights))
+        d_states = joined(d_h, d_others)
+        if only_product:
+            of_product = product_back(weights, kept, h, states, unit_weights, constants, d_states, d_factor)
+            store(both(dtype, d.d_product, one, other), of_product[0])
+            continue
+        if has_product(weights):
+            d_factor = load(dtype, both(dtype, d.d_factor, one, other))
+        back, d_states = step_back(weights, kept, h, states, unit_weights, constants, d_states, d_factor)
+        gates, d_units = parted(back, gates_of(weights))
+        store_gates(at, H * size, count, gates)
+        sums_at = both(dtype, Matrix(d.d_units_block, H_padded), one, other)
+        so_far = load_each(dtype, sums_at, d.d_units_apart, units_of(weights))
+        store_each(sums_at, d.d_units_apart, added(so_far, d_units))
+        if P == H:
+            store(carried, d_states[0])
+        store_each(others_at, d.d_others_apart, without_first(d_states))
 
 
 @inner

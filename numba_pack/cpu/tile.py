@@ -19,6 +19,7 @@ from ..simd.lanes import (
     I32,
     I64,
     first_lanes,
+    if_whole,
     load_vector,
     masked_load,
     masked_store,
@@ -75,22 +76,6 @@ class _Tile:
         left = [b.sub(n, b.mul(apart, ir.Constant(I64, j))) for n, (_, j) in zip(left, self.columns, strict=True)]
         return [first_lanes(b, n, self.lanes) for n in left], left
 
-    def if_whole(self, left, whole, part):
-        """``whole()`` where all lanes of all vectors are columns, else ``part()``.
-
-        With AVX-512 a mask costs nothing, and ``part`` alone will do.
-        """
-        b = self.builder
-        if MACHINE.register_bytes == 64:
-            return part()
-        every = b.icmp_signed(">=", left[-1], ir.Constant(I64, self.lanes.count))
-        with b.if_else(every) as (then, otherwise):
-            with then:
-                x, x_block = whole(), b.block
-            with otherwise:
-                y, y_block = part(), b.block
-        return [self.merge((one, x_block), (other, y_block)) for one, other in zip(x or (), y or (), strict=True)]
-
     def merge(self, *incoming):
         phi = self.builder.phi(incoming[0][0].type)
         for value, block in incoming:
@@ -100,8 +85,10 @@ class _Tile:
     def load(self, places, masks, left):
         b, lanes = self.builder, self.lanes
         masks = masks * len(self.rows)
-        return self.if_whole(
-            left,
+        return if_whole(
+            b,
+            left[-1:],
+            lanes.count,
             lambda: [load_vector(b, at, lanes) for at in places],
             lambda: [masked_load(b, at, mask, lanes) for at, mask in zip(places, masks, strict=True)],
         )
@@ -118,7 +105,7 @@ class _Tile:
             for value, at, mask in zip(values, places, masks, strict=True):
                 masked_store(b, value, at, mask, lanes)
 
-        self.if_whole(left, whole, part)
+        if_whole(b, left[-1:], lanes.count, whole, part)
 
     def vector(self, panels, column, load):
         """The vector of a column in a row of the panels, whose addresses are given."""

@@ -4,7 +4,9 @@ A formula written on lanes compiles to straight vector code; nothing is left to 
 written on scalars (in a CUDA thread, or in a user's loop) means the same: every operation here takes floats too.
 
 Loads and stores take addresses (see ``memory.py``), and carry the alignment of one element, since a NumPy buffer
-promises no more.
+promises no more. Those that cells are written with also take a pair of addresses, for two vectors as one value: then
+each operation is two instructions that do not depend on each other, side by side. A formula is a long chain, and a
+processor that sees some hundred instructions ahead would wait for it more than it computes.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ __all__ = [
     "fma",
     "fused",
     "horner",
+    "if_whole",
     "joined",
     "lanes_of",
     "larger",
@@ -56,6 +59,7 @@ __all__ = [
     "nothing",
     "parted",
     "power_of_two",
+    "quotient",
     "reciprocal",
     "select_equal",
     "select_less",
@@ -84,16 +88,18 @@ SIGNIFICAND = {types.float32: 23, types.float64: 52}  # stored bits
 
 
 class Lanes(types.Type):
-    """As many floats of one dtype as one vector register holds."""
+    """As many floats of one dtype as one vector register holds, or two of them."""
 
-    def __init__(self, dtype: types.Float):
+    def __init__(self, dtype: types.Float, registers: int = 1):
         self.dtype = dtype
-        self.count = MACHINE.register_bytes * 8 // dtype.bitwidth
+        self.registers = registers
+        self.count = registers * MACHINE.register_bytes * 8 // dtype.bitwidth
         self.vector = ir.VectorType(FLOATS[dtype], self.count)
         super().__init__(f"{dtype}x{self.count}")
 
 
 LANES = {dtype: Lanes(dtype) for dtype in FLOATS}
+_PAIRS = {dtype: Lanes(dtype, 2) for dtype in FLOATS}
 
 
 @register_model(Lanes)
@@ -181,12 +187,58 @@ def fused(builder, ty, x, y, z):
 
 
 def look_up(builder, places, numbers):
-    """Of 32 numbers, for each of 16 lanes that at the place which its low five bits tell. For AVX-512 alone."""
-    vector = places.type
+    """Of 32 numbers, for each lane that at the place which its low five bits tell. For AVX-512 alone."""
+    vector = LANES[types.float32].vector
     rounded = np.array(numbers, np.float32).tolist()
     halves = [ir.Constant(vector, half) for half in (rounded[:16], rounded[16:])]
-    bits = builder.bitcast(places, ir.VectorType(I32, 16))
-    return llvm_call(builder, "llvm.x86.avx512.vpermi2var.ps.512", vector, [halves[0], bits, halves[1]])
+
+    def of(register):
+        bits = builder.bitcast(register, ir.VectorType(I32, 16))
+        return llvm_call(builder, "llvm.x86.avx512.vpermi2var.ps.512", vector, [halves[0], bits, halves[1]])
+
+    return _as_one(builder, [of(register) for register in _registers(builder, places, 16)])
+
+
+def _registers(builder, value, lanes):
+    """The vectors of so many lanes that a value consists of."""
+    if value.type.count == lanes:
+        return [value]
+    ranges = [range(at, at + lanes) for at in range(0, value.type.count, lanes)]
+    kind = ir.VectorType(I32, lanes)
+    return [builder.shuffle_vector(value, value, ir.Constant(kind, list(places))) for places in ranges]
+
+
+def _as_one(builder, vectors):
+    """The inverse of `_registers`, of one vector or two."""
+    if len(vectors) == 1:
+        return vectors[0]
+    count = 2 * vectors[0].type.count
+    return builder.shuffle_vector(*vectors, ir.Constant(ir.VectorType(I32, count), list(range(count))))
+
+
+def if_whole(builder, counts, lanes, whole, part):
+    """The values of ``whole()`` where each of ``counts`` is at least that of the lanes, else those of ``part()``.
+
+    ``part`` masks what it loads and stores. With AVX-512 that costs nothing, and it will do alone. Without, a store
+    under a mask takes an AMD processor as long as a dozen others; and ARM has none.
+    """
+    if MACHINE.register_bytes == 64:
+        return part()
+    number = ir.Constant(I64, lanes)
+    every = builder.icmp_signed(">=", counts[0], number)
+    for count in counts[1:]:
+        every = builder.and_(every, builder.icmp_signed(">=", count, number))
+    with builder.if_else(every, likely=True) as (then, otherwise):
+        with then:
+            x, x_block = whole(), builder.block
+        with otherwise:
+            y, y_block = part(), builder.block
+    merged = []
+    for one, other in zip(x or (), y or (), strict=True):
+        merged.append(builder.phi(one.type))
+        merged[-1].add_incoming(one, x_block)
+        merged[-1].add_incoming(other, y_block)
+    return merged
 
 
 def _is_real(*values):
@@ -235,44 +287,103 @@ _number(width, lambda dtype: LANES[dtype].count)
 _number(size_of, lambda dtype: dtype.bitwidth // 8)
 
 
+def _lanes_at(dtype, at):
+    """The lanes at an address, or at a pair of addresses."""
+    return (_PAIRS if isinstance(at, types.BaseTuple) else LANES)[_element(dtype)]
+
+
+def _one_or_two(at):
+    return types.UniTuple(types.intp, 2) if isinstance(at, types.BaseTuple) else types.intp
+
+
+def _each(builder, kind, value):
+    """The integers of one, or of a pair."""
+    return cgutils.unpack_tuple(builder, value) if isinstance(kind, types.BaseTuple) else [value]
+
+
+def _load(builder, lanes, places):
+    return _as_one(builder, [load_vector(builder, place, LANES[lanes.dtype]) for place in places])
+
+
+def _store(builder, lanes, places, value):
+    one = LANES[lanes.dtype]
+    for place, register in zip(places, _registers(builder, value, one.count), strict=True):
+        store_vector(builder, register, place, one)
+
+
+def _load_first(builder, lanes, groups, counts):
+    """Values, each from its group of one address or two, of the first ``counts`` lanes there."""
+    one = LANES[lanes.dtype]
+
+    def part():
+        masks = [first_lanes(builder, count, one) for count in counts]
+        return [
+            _as_one(builder, [masked_load(builder, *pair, one) for pair in zip(places, masks, strict=True)])
+            for places in groups
+        ]
+
+    return if_whole(builder, counts, one.count, lambda: [_load(builder, lanes, places) for places in groups], part)
+
+
+def _store_first(builder, lanes, groups, counts, values):
+    """The inverse of `_load_first`."""
+    one = LANES[lanes.dtype]
+
+    def whole():
+        for places, value in zip(groups, values, strict=True):
+            _store(builder, lanes, places, value)
+
+    def part():
+        masks = [first_lanes(builder, count, one) for count in counts]
+        for places, value in zip(groups, values, strict=True):
+            for place, mask, register in zip(places, masks, _registers(builder, value, one.count), strict=True):
+                masked_store(builder, register, place, mask, one)
+
+    if_whole(builder, counts, one.count, whole, part)
+
+
 @intrinsic
 def load(typingctx, dtype, at):
     """A vector from address ``at``; ``dtype`` is any value or array of the dtype wanted."""
-    lanes = LANES[_element(dtype)]
-    return lanes(dtype, types.intp), lambda context, builder, sig, args: load_vector(builder, args[1], lanes)
+    lanes, kind = _lanes_at(dtype, at), _one_or_two(at)
+    return lanes(dtype, kind), lambda context, builder, sig, args: _load(builder, lanes, _each(builder, kind, args[1]))
 
 
 @intrinsic
 def store(typingctx, at, value):
     """Write a vector to address ``at``."""
+    kind = _one_or_two(at)
 
     def codegen(context, builder, sig, args):
-        store_vector(builder, args[1], args[0], value)
+        _store(builder, value, _each(builder, kind, args[0]), args[1])
         return context.get_dummy_value()
 
-    return types.void(types.intp, value), codegen
+    return types.void(kind, value), codegen
 
 
 @intrinsic
 def load_first(typingctx, dtype, at, count):
     """The first ``count`` lanes from address ``at``, zero in the others; reads nothing beyond them."""
-    lanes = LANES[_element(dtype)]
+    lanes, kind = _lanes_at(dtype, at), _one_or_two(at)
 
     def codegen(context, builder, sig, args):
-        return masked_load(builder, args[1], first_lanes(builder, args[2], lanes), lanes)
+        places, counts = (_each(builder, kind, arg) for arg in args[1:])
+        return _load_first(builder, lanes, [places], counts)[0]
 
-    return lanes(dtype, types.intp, types.intp), codegen
+    return lanes(dtype, kind, kind), codegen
 
 
 @intrinsic
 def store_first(typingctx, at, value, count):
     """Write the first ``count`` lanes of a vector to address ``at``, and nothing beyond them."""
+    kind = _one_or_two(at)
 
     def codegen(context, builder, sig, args):
-        masked_store(builder, args[1], args[0], first_lanes(builder, args[2], value), value)
+        places, counts = _each(builder, kind, args[0]), _each(builder, kind, args[2])
+        _store_first(builder, value, [places], counts, [args[1]])
         return context.get_dummy_value()
 
-    return types.void(types.intp, value, types.intp), codegen
+    return types.void(kind, value, kind), codegen
 
 
 def _element(ty):
@@ -283,49 +394,50 @@ def _element(ty):
 @intrinsic(prefer_literal=True)
 def load_gates(typingctx, dtype, at, stride, count, gates):
     """A tuple of ``gates`` (a literal) vectors, ``stride`` bytes apart: the first ``count`` lanes of each."""
-    lanes, number = LANES[_element(dtype)], gates.literal_value
+    lanes, kind, number = _lanes_at(dtype, at), _one_or_two(at), gates.literal_value
 
     def codegen(context, builder, sig, args):
-        _, at, stride, count, _ = args
-        mask = first_lanes(builder, count, lanes)
-        return context.make_tuple(
-            builder, sig.return_type,
-            [masked_load(builder, place, mask, lanes) for place in _places(builder, at, stride, number)],
-        )  # fmt: skip
+        groups = _groups(builder, _each(builder, kind, args[1]), args[2], number)
+        vectors = _load_first(builder, lanes, groups, _each(builder, kind, args[3])) if number else []
+        return context.make_tuple(builder, sig.return_type, vectors)
 
-    return types.UniTuple(lanes, number)(dtype, types.intp, types.intp, types.intp, gates), codegen
+    return types.UniTuple(lanes, number)(dtype, kind, types.intp, kind, gates), codegen
 
 
 @intrinsic
 def store_gates(typingctx, at, stride, count, values):
     """Write the tuple that `load_gates` reads."""
+    kind = _one_or_two(at)
 
     def codegen(context, builder, sig, args):
-        at, stride, count, packed = args
-        vectors = cgutils.unpack_tuple(builder, packed)
+        vectors = cgutils.unpack_tuple(builder, args[3])
         if vectors:
-            mask = first_lanes(builder, count, values.dtype)
-            for place, value in zip(_places(builder, at, stride, len(vectors)), vectors, strict=True):
-                masked_store(builder, value, place, mask, values.dtype)
+            groups = _groups(builder, _each(builder, kind, args[0]), args[1], len(vectors))
+            _store_first(builder, values.dtype, groups, _each(builder, kind, args[2]), vectors)
         return context.get_dummy_value()
 
-    return types.void(types.intp, types.intp, types.intp, values), codegen
+    return types.void(kind, types.intp, kind, values), codegen
 
 
 def _places(builder, at, stride, number):
     return [builder.add(at, builder.mul(stride, ir.Constant(I64, i))) for i in range(number)]
 
 
+def _groups(builder, each, stride, number):
+    """For each of ``number`` vectors, the addresses of its registers."""
+    return list(zip(*(_places(builder, at, stride, number) for at in each), strict=True))
+
+
 @intrinsic(prefer_literal=True)
 def load_each(typingctx, dtype, at, stride, number):
     """A tuple of ``number`` (a literal) whole vectors, ``stride`` bytes apart."""
-    lanes, count = LANES[_element(dtype)], number.literal_value
+    lanes, kind, count = _lanes_at(dtype, at), _one_or_two(at), number.literal_value
 
     def codegen(context, builder, sig, args):
-        places = _places(builder, args[1], args[2], count)
-        return context.make_tuple(builder, sig.return_type, [load_vector(builder, place, lanes) for place in places])
+        groups = _groups(builder, _each(builder, kind, args[1]), args[2], count)
+        return context.make_tuple(builder, sig.return_type, [_load(builder, lanes, places) for places in groups])
 
-    return types.UniTuple(lanes, count)(dtype, types.intp, types.intp, number), codegen
+    return types.UniTuple(lanes, count)(dtype, kind, types.intp, number), codegen
 
 
 @intrinsic(prefer_literal=True)
@@ -348,27 +460,33 @@ def fetch_each(typingctx, at, stride, number):
 @intrinsic
 def store_each(typingctx, at, stride, values):
     """Write the tuple that `load_each` reads."""
+    kind = _one_or_two(at)
 
     def codegen(context, builder, sig, args):
         vectors = cgutils.unpack_tuple(builder, args[2])
-        for place, value in zip(_places(builder, args[0], args[1], len(vectors)), vectors, strict=True):
-            store_vector(builder, value, place, values.dtype)
+        groups = _groups(builder, _each(builder, kind, args[0]), args[1], len(vectors))
+        for places, value in zip(groups, vectors, strict=True):
+            _store(builder, values.dtype, places, value)
         return context.get_dummy_value()
 
-    return types.void(types.intp, types.intp, values), codegen
+    return types.void(kind, types.intp, values), codegen
 
 
 @intrinsic(prefer_literal=True)
 def splat_each(typingctx, dtype, at, number):
     """A tuple of ``number`` (a literal) vectors, each with one of the numbers from address ``at`` on in every lane."""
-    lanes, count = LANES[_element(dtype)], number.literal_value
+    lanes, kind, count = _lanes_at(dtype, at), _one_or_two(at), number.literal_value
+    one = LANES[lanes.dtype]
+
+    def of(builder, place):
+        return splat(builder, builder.load(_pointer(builder, place, FLOATS[lanes.dtype])), one.count)
 
     def codegen(context, builder, sig, args):
-        places = _places(builder, args[1], ir.Constant(I64, lanes.dtype.bitwidth // 8), count)
-        numbers = [builder.load(_pointer(builder, place, FLOATS[lanes.dtype])) for place in places]
-        return context.make_tuple(builder, sig.return_type, [splat(builder, x, lanes.count) for x in numbers])
+        groups = _groups(builder, _each(builder, kind, args[1]), ir.Constant(I64, lanes.dtype.bitwidth // 8), count)
+        vectors = [_as_one(builder, [of(builder, place) for place in places]) for places in groups]
+        return context.make_tuple(builder, sig.return_type, vectors)
 
-    return types.UniTuple(lanes, count)(dtype, types.intp, number), codegen
+    return types.UniTuple(lanes, count)(dtype, kind, number), codegen
 
 
 @intrinsic
@@ -617,23 +735,23 @@ def absolute(typingctx, x):
 
 @intrinsic
 def copy_sign(typingctx, magnitude, sign):
-    """``magnitude`` with the sign of ``sign``."""
+    """``magnitude``, which is not negative, with the sign of ``sign``."""
 
     def codegen(context, builder, sig, args):
-        if isinstance(magnitude, Lanes):
-            return llvm_call(builder, f"llvm.copysign.{_suffix(magnitude)}", args[0].type, args)
-        (of, mask), (other, _) = (_bits_and_sign(builder, magnitude, value) for value in args)
-        both = builder.or_(builder.and_(of, builder.not_(mask)), builder.and_(other, mask))
-        return builder.bitcast(both, args[0].type)
+        bits, mask = _bits_and_sign(builder, magnitude, args[0])
+        other, _ = _bits_and_sign(builder, magnitude, args[1])
+        return builder.bitcast(builder.or_(bits, builder.and_(other, mask)), args[0].type)
 
     if _is_real(magnitude, sign):
         return magnitude(magnitude, sign), codegen
 
 
-def _bits_and_sign(builder, dtype, value):
-    """A scalar's bits, and the bit of the sign: NVIDIA's compiler has no fabs or copysign among its intrinsics."""
-    integer = ir.IntType(dtype.bitwidth)
-    return builder.bitcast(value, integer), ir.Constant(integer, 1 << (dtype.bitwidth - 1))
+def _bits_and_sign(builder, x, value):
+    """The bits of a value, and the bit of the sign: NVIDIA's compiler has no fabs or copysign among its intrinsics."""
+    integer, sign = ir.IntType(_element(x).bitwidth), 1 << (_element(x).bitwidth - 1)
+    if isinstance(x, Lanes):
+        integer, sign = ir.VectorType(integer, x.count), [sign] * x.count
+    return builder.bitcast(value, integer), ir.Constant(integer, sign)
 
 
 @intrinsic
@@ -656,27 +774,38 @@ def power_of_two(typingctx, anchored):
 
 @intrinsic
 def reciprocal(typingctx, x):
-    """1 / x for x of normal size with a normal reciprocal.
-
-    AVX-512 has a 14-bit estimate, and each Newton step doubles its digits: cheaper by half than a division.
-    """
+    """1 / x for x of normal size with a normal reciprocal."""
 
     def codegen(context, builder, sig, args):
         one = ir.Constant(args[0].type, [1.0] * x.count if isinstance(x, Lanes) else 1.0)
-        if not (isinstance(x, Lanes) and MACHINE.register_bytes == 64):
-            return builder.fdiv(one, args[0])
-        single = x.dtype == types.float32
-        name, mask = ("llvm.x86.avx512.rcp14.ps.512", 16) if single else ("llvm.x86.avx512.rcp14.pd.512", 8)
-        every = ir.Constant(ir.IntType(mask), -1)
-        y = llvm_call(builder, name, x.vector, [args[0], ir.Constant(x.vector, [0.0] * x.count), every])
-        minus_x = builder.fneg(args[0])
-        for _ in range(1 if single else 2):
-            y = fused(builder, x, y, fused(builder, x, minus_x, y, one), y)
-        return y
+        return _quotient(builder, x, one, args[0])
 
     if _is_real(x):
         return x(x), codegen
-        return x(x), codegen
+
+
+@intrinsic
+def quotient(typingctx, power, x):
+    """``power / x``, where the former is a power of two, for x of normal size with a normal reciprocal."""
+    if _is_real(power, x):
+        return x(power, x), lambda context, builder, sig, args: _quotient(builder, x, *args)
+
+
+def _quotient(builder, x, power, value):
+    """AVX-512 has a 14-bit estimate, and each Newton step doubles its digits: cheaper by half than a division."""
+    if not (isinstance(x, Lanes) and MACHINE.register_bytes == 64):
+        return builder.fdiv(power, value)
+    single = x.dtype == types.float32
+    name, mask = ("llvm.x86.avx512.rcp14.ps.512", 16) if single else ("llvm.x86.avx512.rcp14.pd.512", 8)
+    every, zeros = ir.Constant(ir.IntType(mask), -1), ir.Constant(LANES[x.dtype].vector, [0.0] * mask)
+    y = _as_one(
+        builder,
+        [llvm_call(builder, name, one.type, [one, zeros, every]) for one in _registers(builder, value, mask)],
+    )
+    minus_x, one = builder.fneg(value), ir.Constant(x.vector, [1.0] * x.count)
+    for _ in range(1 if single else 2):
+        y = fused(builder, x, y, fused(builder, x, minus_x, y, one), y)
+    return builder.fmul(power, y)
 
 
 @intrinsic
