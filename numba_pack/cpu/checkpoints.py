@@ -109,8 +109,8 @@ class Checkpoints(NamedTuple):
         """The piece that scans number i come to in that place."""
         return self.pieces[-1 - number if self.scans[i].weights.reverse else number]
 
-    def record(self, i: int, number: int, show: bool = False) -> tuple[Results, engine.Saved]:
-        """Their forward pass over that piece."""
+    def part(self, i: int, number: int) -> Batch:
+        """The batch that they take in that piece."""
         scans, piece, batch, dropout = self.scans[i], self.piece(i, number), self.batch, self.dropout
         if scans.layer > 0:
             batch = batch._replace(data=self.outputs[scans.layer - 1], symbols=False)
@@ -120,8 +120,22 @@ class Checkpoints(NamedTuple):
         )
         if scans.layer > 0 and dropout.rate > 0:
             part = part._replace(data=engine.drop(part, dropout, scans.layer - 1, data, np.empty_like(data)))
-        dropout = dropout._replace(scan=dropout.scan + scans.numbers.start)
+        return part
+
+    def record(self, i: int, number: int, show: bool = False) -> tuple[Results, engine.Saved]:
+        """Their forward pass over that piece."""
+        scans, part = self.scans[i], self.part(i, number)
+        dropout = self.dropout._replace(scan=self.dropout.scan + scans.numbers.start)
         return engine.record(scans.weights, part, self.states[i][number], dropout, show)
+
+    def infer(self, i: int, number: int, show: bool) -> Results:
+        """What `record` returns first. A tape of the piece is not filled, unless units are dropped on the way."""
+        if self.dropout.rate > 0 or self.dropout.recurrent > 0 or self.dropout.zoned:
+            results, saved = self.record(i, number, show)
+            for array in saved.record:
+                WORKSPACE.give(array)
+            return results
+        return engine.infer(self.scans[i].weights, self.part(i, number), self.states[i][number], show)
 
     def replay_back(
         self, d_out: np.ndarray, d_states: States, input_grad: bool, d_shown: np.ndarray | None = None
@@ -182,13 +196,11 @@ def record_pieces(
         kept.states.append([_of_scans(states, scans.numbers)])
         for number in range(len(kept.pieces)):
             rows = kept.piece(i, number).rows
-            found, saved = kept.record(i, number, show and is_last)
+            found = kept.infer(i, number, show and is_last)
             target[rows, scans.columns] = found.out
             if found.shown is not None:
                 results.shown[:, rows, scans.columns_shown] = found.shown
             kept.states[i].append(States(found.h_n, found.others_n, True))
-            for array in saved.record:
-                WORKSPACE.give(array)
         last = kept.states[i].pop()
         results.h_n[scans.numbers], results.others_n[:, scans.numbers] = last.h, last.others
     return results, kept

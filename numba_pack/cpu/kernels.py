@@ -21,7 +21,7 @@ from ..cells.cell import Cell
 from ..cells.parameters import Weights, layout_numbers, weights_of
 from ..packing.checks import INT64, is_index_at, outside_of
 from ..packing.objects import address_of as data_of
-from ..packing.objects import data_at, dtype_at, is_array, is_array_like, length_at, pointer_at
+from ..packing.objects import data_at, dtype_at, is_array, is_array_like, items_at, length_at, pointer_at
 from ..simd.memory import address, integer_at, integers_at, keep_alive, memory, pointer, put_integers
 from ..simd.modes import call_kernel
 from .factors import Factors, factors_of
@@ -484,19 +484,21 @@ _OF_WEIGHTS = len(_OfWeights._fields)
 
 
 @jit
-def call_few(weights_at, data, rows, sequences, batch_sizes, order, ranks, h_0, others_0, out, h_n, others_n):
+def call_few(weights_at, objects, rows, sequences):
     """Run the forward pass over all of a batch, if it is just as kernels take it; returns whether it is.
 
     weights_at : the address of a `weights_block`
-    data : (N, I) or (N,) symbols, with as many axes before these as there may be; the caller has looked at the shape
-    rows, sequences : N and B
-    batch_sizes, order, ranks : the index arrays of a packed batch; all 0 for a padded one
-    h_0, others_0 : as h_n and others_n, or both 0 for zeros
-    out, h_n, others_n : C-contiguous arrays to be written; the last is the same as h_n if the cell has one state
+    objects : the address of a tuple, which the caller keeps:
 
-    All but the first and the counts are addresses of objects, which the caller keeps.
+    - data : (N, I) or (N,) symbols, with as many axes before these as there may be; the caller has looked at the shape
+    - batch_sizes, order, ranks : the index arrays of a packed batch; for a padded one out in place of each
+    - h_0, others_0 : as h_n and others_n; for zeros h_n in place of each
+    - out, h_n, others_n : C-contiguous arrays to be written; the last is the same as h_n if the cell has one state
+
+    rows, sequences : N and B
     """
     of = _OfWeights(*integers_at(weights_at, _OF_WEIGHTS))
+    data, batch_sizes, order, ranks, h_0, others_0, out, h_n, others_n = integers_at(items_at(objects), 9)
     if of.symbols:
         if not is_array(data, of.array, of.integer):
             return False
@@ -504,12 +506,12 @@ def call_few(weights_at, data, rows, sequences, batch_sizes, order, ranks, h_0, 
             return False
     elif not is_array(data, of.array, dtype_at(out)):
         return False
-    given = h_0 != 0
+    given = h_0 != h_n
     if given and not (is_array_like(h_0, h_n) and is_array_like(others_0, others_n)):
         return False
     h_at, others_at = (data_at(h_0), data_at(others_0)) if given else (0, 0)
     data_of, out_of, h_n_of, others_n_of = data_at(data), data_at(out), data_at(h_n), data_at(others_n)
-    if batch_sizes == 0:
+    if batch_sizes == out:
         run_padded(weights_at, rows // sequences, sequences, data_of, h_at, others_at, out_of, h_n_of, others_n_of)
         return True
     if not is_index_at(batch_sizes, order, ranks, rows, of.array, of.integer):

@@ -11,12 +11,15 @@ from typing import Any, NamedTuple
 from .._jit import inner, overload
 from ..cells.cell import Cell
 from ..simd.lanes import width
+from ..simd.machine import MACHINE
 from .panels import padded
 
 __all__ = ["back_shapes", "record_shapes", "result_shapes", "row_width"]
 
 #: numbers that a row of the tape has for its normalised products: see ``norm.py``
 NUMBERS = 3
+#: vectors of rows that may lie one behind the other, 256 bytes: so few of them share a set of the cache
+NARROW = 256 // MACHINE.register_bytes
 
 
 class _Counts(NamedTuple):
@@ -52,14 +55,15 @@ def _counts_in_njit(weights):
 def row_width(weights, keep):
     """W: a row of gates and, if normalised, of products: on the tape, or, without ``keep``, in inference.
 
-    There is some room behind it, lest rows fall into the same few sets of the cache.
+    There is some room behind a longer one, lest rows fall into the same few sets of the cache.
     """
     dtype, counts = weights.parameters.dtype, _counts(weights)
     blocks, numbers = counts.kept + counts.products, NUMBERS * counts.normed
     if not keep:  # the products with the input stand where their sums do
         blocks, numbers = counts.gates + counts.has_product, 0
         blocks += counts.normed * (counts.gates_hh + counts.has_product)
-    return padded(dtype, blocks * weights.hidden_size + numbers) + width(dtype)
+    row = padded(dtype, blocks * weights.hidden_size + numbers)
+    return row + (width(dtype) if row > NARROW * width(dtype) else 0)
 
 
 @inner

@@ -25,7 +25,7 @@ from ..packing.checks import as_flag, as_size
 from ..packing.sequences import PackedSequence
 from .engine import engine
 from .forms import Form, Symbols, form_of
-from .module import RNN_CELLS, Module, as_generator, as_nonlinearity
+from .module import RNN_CELLS, Module, as_generator, as_nonlinearity, infer_few
 from .resets import Resets, cut
 from .tape import Given, Gradients, Input, State, Tape, as_checkpoint, as_tape, record, replay_back
 
@@ -206,25 +206,28 @@ class Layer(Module, Generic[State]):
             data = input.array if kind is Symbols else input
         if type(data) is not np.ndarray or not self._may_be_few:
             return None
-        shape, scans = data.shape, self.num_layers * self.num_directions
-        if data.dtype is self.dtype:
-            if not shape or shape[-1] != self.input_size:
-                return None
-            shape = shape[:-1]
-        elif data.dtype.kind not in "iu" or (kind is np.ndarray and len(shape) != 1):
+        shape, symbols = data.shape, data.dtype is not self.dtype
+        axes = len(shape) if symbols else len(shape) - 1  # without the features, which symbols have not
+        if axes not in (1, 2) or (symbols and (data.dtype.kind not in "iu" or (kind is np.ndarray and axes == 2))):
             return None
+        few = self._holder.version.few.get((self.matmul_precision, symbols)) or self._few(symbols)
+        inputs, scans, columns, P, H = few.sizes
+        if not symbols and shape[-1] != inputs:
+            return None
+        N = shape[0]
         if kind is PackedSequence:
-            if len(shape) != 1 or type(order) is not np.ndarray:
+            if axes == 2 or type(order) is not np.ndarray:
                 return None
             B = order.size
-            found = self._infer_few(data, hx, shape, B, (scans, B), (id(sizes), id(order), id(ranks)))
+            found = infer_few(few, data, input, N, B, ((N, columns), (scans, B, P), (scans, B, H)), hx)
             return found and (tuple.__new__(PackedSequence, (found[0], sizes, order, ranks)), found[1])
-        if len(shape) == 1:
-            return self._infer_few(data, hx, shape, 1, (scans,))
-        if len(shape) != 2 or (self.batch_first and 1 not in shape):
+        if axes == 1:
+            return infer_few(few, data, None, N, 1, ((N, columns), (scans, P), (scans, H)), hx)
+        if self.batch_first and 1 not in shape[:2]:
             return None
-        B = shape[0] if self.batch_first else shape[1]
-        return self._infer_few(data, hx, shape, B, (scans, B))
+        B = N if self.batch_first else shape[1]
+        shapes = (N, shape[1], columns), (scans, B, P), (scans, B, H)
+        return infer_few(few, data, None, N * shape[1], B, shapes, hx)
 
     @overload
     def forward(

@@ -10,7 +10,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from inspect import signature
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -31,7 +31,9 @@ from .precision import as_precision, precision_of
 from .quantized import LARGEST_SUM, Integers, integers_of
 from .vectors import as_parameters, check_vector, fill, parts_of
 
-__all__ = ["RNN_CELLS", "Module", "as_dtype", "as_floats", "as_generator", "as_nonlinearity", "option_names"]
+__all__ = [
+    "RNN_CELLS", "Module", "as_dtype", "as_floats", "as_generator", "as_nonlinearity", "infer_few", "option_names",
+]  # fmt: skip
 
 #: the cell of an RNN by its nonlinearity
 RNN_CELLS = {"tanh": RNNTanh, "relu": RNNRelu}
@@ -129,7 +131,7 @@ class _Version:
         self.parameters = parameters
         #: by what prepares them and a precision, and by that and the cell: for precisions that have the same factors
         self.made: dict[tuple[Callable[..., Any], str | Cell], Any] = {}
-        #: by a precision, and whether rows are symbols: see `Module._infer_few`
+        #: by a precision, and whether rows are symbols: see `Module._few`
         self.few: dict[tuple[str, bool], Any] = {}
 
     def made_by(self, prepare: Callable[..., Any], module: Module) -> Any:
@@ -158,6 +160,56 @@ class _Holder:
 
     def __init__(self, version: Any = None) -> None:
         self.version = version
+
+
+class Few(NamedTuple):
+    """What a call on few rows has to know of a layer, in one place: to look it up is a good part of such a call."""
+
+    #: what `engine.infer_few` takes, and the most rows that it is worth
+    at: int
+    most: int
+    dtype: np.dtype[Any]
+    #: I, L * D, D * P, P and H
+    sizes: tuple[int, int, int, int, int]
+    #: whether h is the only state
+    is_one: bool
+    symbols: bool
+    #: what lies at that address, to be kept
+    kept: Any
+
+
+def infer_few(few: Few, data: np.ndarray, packed: Any, N: int, B: int, shapes: tuple[Any, Any, Any], hx: Any) -> Any:
+    """Output and last states of N rows of B sequences, if they are few and in arrays just as the kernels take them.
+
+    None for all else, and where something is wrong: it then goes the way of all forms, which takes longer than a step.
+    The caller has looked at the shape and the kind of ``data``, which are those of ``packed`` if that is not None.
+    ``shapes`` are those of output, h and c; instead of the first None if no output is wanted.
+    """
+    if not 0 < N <= few.most:
+        return None
+    if few.symbols:
+        data = np.array(data, np.int64)  # so that they stay what they were when they were checked
+    dtype, is_one = few.dtype, few.is_one
+    of_out, of_h, of_c = shapes
+    h_n = np.empty(of_h, dtype)
+    c_n = h_n if is_one else np.empty(of_c, dtype)
+    out = h_n if of_out is None else np.empty(of_out, dtype)
+    if hx is None:
+        h_0 = c_0 = h_n
+    elif is_one:
+        h_0 = c_0 = hx
+    elif type(hx) is tuple and len(hx) == 2:
+        h_0, c_0 = hx
+    else:
+        return None
+    if packed is None:
+        sizes = order = ranks = out
+    else:
+        _, sizes, order, ranks = packed
+    objects = data, sizes, order, ranks, h_0, c_0, out, h_n, c_n
+    if engine.infer_few(few.at, id(objects), N, B):
+        return out, h_n if is_one else (h_n, c_n)
+    return None
 
 
 class Module(Fixed):
@@ -497,43 +549,16 @@ class Module(Fixed):
     def _set_integers(self, arrays: dict[str, np.ndarray]) -> None:
         self._holder.version = Integers(arrays)
 
-    def _infer_few(
-        self, rows: np.ndarray, hx: Any, shape: tuple[int, ...], B: int, leading: tuple[int, ...],
-        index: tuple[int, int, int] = (0, 0, 0), output: bool = True,
-    ) -> Any:  # fmt: skip
-        """Output and last states of few rows of B sequences, in arrays that are just as the kernels take them.
-
-        None for all else, and where something is wrong: it then goes the way of all forms, which takes longer than a
-        step. Rows that are not in the dtype of the layer must be symbols. The caller has looked at their ``shape``,
-        that of the output before its units; ``leading`` is that of a state. ``index`` are the addresses of the index
-        arrays of a packed batch, as objects.
-        """
-        version, dtype = self._holder.version, self.dtype
-        symbols = rows.dtype is not dtype
-        few = version.few.get((self.matmul_precision, symbols))
-        if few is None:
-            few = engine.few(version.made_by(engine.prepare, self), symbols)
-            version.few[self.matmul_precision, symbols] = few
-        N = shape[0] if len(shape) == 1 else math.prod(shape)
-        if not 0 < N <= few.most:
-            return None
-        if symbols:
-            rows = np.array(rows, np.int64)  # so that they stay what they were when they were checked
-        H, is_one = self.output_size, self.cell.states == 1
-        if hx is None:
-            h_0 = c_0 = 0
-        elif is_one:
-            h_0 = c_0 = id(hx)
-        elif type(hx) is tuple and len(hx) == 2:
-            h_0, c_0 = id(hx[0]), id(hx[1])
-        else:
-            return None
-        h_n = np.empty((*leading, H), dtype)
-        c_n = h_n if is_one else np.empty((*leading, self.hidden_size), dtype)
-        out = np.empty((*shape, self.num_directions * H), dtype) if output else h_n
-        if engine.infer_few(few.at, id(rows), N, B, *index, h_0, c_0, id(out), id(h_n), id(c_n)):
-            return out, h_n if is_one else (h_n, c_n)
-        return None
+    def _few(self, symbols: bool) -> Few:
+        """What `infer_few` takes, for rows or for symbols; made once for each assignment of parameters."""
+        version = self._holder.version
+        kept = engine.few(version.made_by(engine.prepare, self), symbols)
+        P, scans = self.output_size, self.num_layers * self.num_directions
+        sizes = self.input_size, scans, self.num_directions * P, P, self.hidden_size
+        few = version.few[self.matmul_precision, symbols] = Few(
+            kept.at, kept.most, self.dtype, sizes, self.cell.states == 1, symbols, kept
+        )
+        return few
 
     # -- states --------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from ..cells.lstm import LSTM
 from ..packing.checks import as_flag, as_size
 from .engine import engine
 from .forms import OneStep
-from .module import RNN_CELLS, Module, as_generator, as_nonlinearity
+from .module import RNN_CELLS, Module, as_generator, as_nonlinearity, infer_few
 from .tape import Gradients, State, Tape, as_tape, replay_back
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
@@ -68,12 +68,12 @@ class Step(Module, Generic[State]):
         return self._state_back(form, results.h_n, results.others_n)
 
     def _infer_quickly(self, input: Any, hx: Any) -> Any:
-        """What `_infer_few` gives for what may be a step of few rows."""
+        """What `infer_few` gives for what may be a step of few rows."""
         rows = np.array(input) if type(input) is int else input
         if backend != "cpu" or type(rows) is not np.ndarray:
             return None
-        leading = rows.shape
-        if rows.dtype is self.dtype:
+        leading, symbols = rows.shape, rows.dtype is not self.dtype
+        if not symbols:
             if leading[-1:] != (self.input_size,):
                 return None
             leading = leading[:-1]
@@ -81,7 +81,9 @@ class Step(Module, Generic[State]):
             return None
         if len(leading) > 1:
             return None
-        return self._infer_few(rows, hx, leading, leading[0] if leading else 1, leading, output=False)
+        few = self._holder.version.few.get((self.matmul_precision, symbols)) or self._few(symbols)
+        B, state = leading[0] if leading else 1, (*leading, self.hidden_size)
+        return infer_few(few, rows, None, B, B, (None, state, state), hx)
 
     def forward(
         self, input: np.ndarray | int | np.integer[Any], hx: State | None = None

@@ -76,7 +76,7 @@ class Integers:
         #: by the names in a state dict
         self.arrays = arrays
         self._made: Weights | None = None
-        #: as of parameters, see `Module._infer_few`
+        #: as of parameters, see `Module._few`
         self.few: dict[tuple[str, bool], Any] = {}
 
     @property

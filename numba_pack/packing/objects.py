@@ -24,11 +24,13 @@ __all__ = [
     "is_array",
     "is_array_like",
     "is_vector",
+    "items_at",
     "length_at",
     "pointer_at",
 ]
 
 _TYPE, _DATA, _AXES, _SHAPE, _DESCR, _FLAGS = (object.__basicsize__ + at for at in (-8, 0, 8, 16, 40, 48))
+_ITEMS = tuple.__basicsize__  # where a tuple keeps the addresses of its items
 _CARRAY = 0x101  # C-contiguous and aligned
 _WRITEABLE = 0x400
 
@@ -41,6 +43,9 @@ def address_of(array: np.ndarray) -> int:
 _probe = np.empty(1)
 if address_of(_probe) != _probe.ctypes.data:
     raise ImportError(f"numba_pack cannot find the data of an array of NumPy {np.__version__}")
+_probe_of = (_probe,)
+if ctypes.c_ssize_t.from_address(id(_probe_of) + _ITEMS).value != id(_probe):
+    raise ImportError("numba_pack cannot find the items of a tuple of this Python")
 
 
 @intrinsic
@@ -75,6 +80,12 @@ def pointer_at(typing_context, array, element):
 def dtype_at(array):
     """The address of the dtype of an ndarray."""
     return _word(array + _DESCR)
+
+
+@inner
+def items_at(objects):
+    """Where the addresses of the items of a tuple are, one behind the other."""
+    return objects + _ITEMS
 
 
 @inner

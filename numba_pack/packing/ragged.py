@@ -18,7 +18,7 @@ from numba.core.errors import TypingError
 from .._jit import inner, overload
 from .checks import as_integers, as_rows, lengths_between, offsets_fault, refuse
 from .foreign import in_form_of
-from .rows import buffer_of, row_bytes_of
+from .rows import movable, row_bytes_of
 from .sequences import PackedSequence, check_packed, pack_rows, rows_of, unpack_values
 
 __all__ = ["pack_ragged", "unpack_ragged"]
@@ -113,7 +113,7 @@ def _between(values, offsets):
     lengths = np.empty(max(len(starts) - 1, 0), np.int64)
     if not lengths_between(starts, len(rows), lengths):
         refuse(offsets_fault(starts, len(rows)), "offsets")
-    return [rows], buffer_of(rows), starts, row_bytes_of(rows), lengths
+    return [rows], movable(rows), starts, row_bytes_of(rows), lengths
 
 
 @typing.overload

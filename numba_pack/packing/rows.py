@@ -23,14 +23,14 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .._backend import device
 from .._jit import inner, jit, overload
 from .checks import lengths_fault, refuse, steps_fault
-from .objects import address_of
+from .objects import address_of, data_at, length_at, pointer_at
 
 __all__ = [
     "buffer_of",
@@ -38,6 +38,7 @@ __all__ = [
     "empty_rows",
     "lengths_in_order",
     "lengths_of",
+    "movable",
     "move",
     "move_apart",
     "move_rows",
@@ -107,18 +108,34 @@ def _prefetch(typing_context, buffer, at):
     return types.void(buffer, types.int64), generate
 
 
+@intrinsic
+def _clear(typing_context, buffer, at, count):
+    """Set ``count`` bytes to zero, from byte ``at`` of a byte array or of what lies at an address."""
+
+    def generate(context, builder, signature, arguments):
+        start = _pointer(context, builder, signature.args[0], arguments[0], arguments[1])
+        cgutils.memset(builder, start, arguments[2], 0)
+        return context.get_dummy_value()
+
+    return types.void(buffer, types.int64, types.int64), generate
+
+
 @inner
-def _move(target, to, to_step, source, of, of_step, lengths, batch_sizes, size):
+def _move(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, from_packed, blank):
     """Move the rows, of ``size`` bytes each, of sequences that come longest first.
 
     Only the sequences that have not ended are visited: so the work grows with the rows, not with sequences times the
-    longest. All is one function, because Numba counts references wherever arrays are passed on.
+    longest. All is one function, because Numba counts references wherever arrays are passed on. ``from_packed``: rows
+    are read one after the other, and written anywhere. ``blank``: bytes of a time step of the target, each of which is
+    cleared just before rows are written to it, or 0.
     """
     if size >= LONG and len(to) <= MOST_STREAMS:
-        _move_long(target, to, to_step, source, of, of_step, batch_sizes, size)
+        _move_long(target, to, to_step, source, of, of_step, batch_sizes, size, from_packed, blank)
         return
     for begin in range(0, len(batch_sizes), TILE):
         active = batch_sizes[begin]
+        if blank > 0:
+            _clear(target, begin * blank, min(TILE, len(batch_sizes) - begin) * blank)
         for r in range(active):
             if r + AHEAD < active:
                 _prefetch(source, of[r + AHEAD] + of_step[begin])
@@ -148,22 +165,26 @@ def _move(target, to, to_step, source, of, of_step, lengths, batch_sizes, size):
 
 
 @inner
-def _move_long(target, to, to_step, source, of, of_step, batch_sizes, size):
+def _move_long(target, to, to_step, source, of, of_step, batch_sizes, size, from_packed, blank):
     """`_move` for long rows: time step after time step.
 
-    A packed buffer is walked from its beginning to its end; on the other side rows lie anywhere, and are prefetched. In
-    tiles of time, each row copied by memcpy, rows of 512 bytes took 1.4 to 3 times as long. (Stores that pass the
-    caches by took 2 to 5 times as long.)
+    A packed buffer is walked from its beginning to its end; on the other side rows lie anywhere, and are prefetched
+    unless they were cleared just now. In tiles of time, each row copied by memcpy, rows of 512 bytes took 1.4 to 3
+    times as long. (Stores that pass the caches by took 2 to 5 times as long.)
     """
     fetched, last = min(size, MOST_AHEAD), size - LINE
     for t in range(len(batch_sizes)):
         active, to_t, of_t = batch_sizes[t], to_step[t], of_step[t]
+        if blank > 0:
+            _clear(target, to_t, blank)
         for r in range(active):
             x, y = to[r] + to_t, of[r] + of_t
-            if r + LONG_AHEAD < active:
-                z = of[r + LONG_AHEAD] + of_t
+            if r + LONG_AHEAD < active and not from_packed:
                 for at in range(0, fetched, LINE):
-                    _prefetch(source, z + at)
+                    _prefetch(source, of[r + LONG_AHEAD] + of_t + at)
+            elif r + LONG_AHEAD < active and blank == 0:
+                for at in range(0, fetched, LINE):
+                    _prefetch(target, to[r + LONG_AHEAD] + to_t + at)
             for at in range(0, last, LINE):
                 copy_bytes(target, x + at, source, y + at, LINE)
             copy_bytes(target, x + last, source, y + last, LINE)  # which may overlap the one before
@@ -200,6 +221,25 @@ def _steps(stride, batch_sizes, size):
     return steps
 
 
+@inner
+def _move_between(target, to_base, to_stride, source, of_base, of_stride, of_size, size, batch_sizes, order, blank):
+    sequences, steps = len(order), len(batch_sizes)
+    lengths = lengths_of(batch_sizes, sequences)
+    to, to_step = _starts(to_base, order, size), _steps(to_stride, batch_sizes, size)
+    of, of_step = _starts(of_base, order, of_size), _steps(of_stride, batch_sizes, size)
+    if size == 0:
+        return
+    step = to_stride * size if blank > 0 else 0
+    _clear(target, steps * step, (blank - steps) * step)
+    side_by_side = (to_stride == 1 and of_stride == 1) or sequences == 1
+    if side_by_side:
+        _clear(target, 0, steps * step)
+        for r in range(sequences):
+            copy_bytes(target, to[r], source, of[r], lengths[r] * size)
+    else:
+        _move(target, to, to_step, source, of, of_step, lengths, batch_sizes, size, of_stride == 0, step)
+
+
 @jit
 def move_rows(target, to_base, to_stride, source, of_base, of_stride, of_size, size, batch_sizes, order):
     """Copy the rows of all sequences from one layout to another.
@@ -211,18 +251,24 @@ def move_rows(target, to_base, to_stride, source, of_base, of_stride, of_size, s
     batch_sizes : (T,)
     order : (B,), the sequences by rank, longest first
     """
-    sequences = len(order)
-    lengths = lengths_of(batch_sizes, sequences)
-    to, to_step = _starts(to_base, order, size), _steps(to_stride, batch_sizes, size)
-    of, of_step = _starts(of_base, order, of_size), _steps(of_stride, batch_sizes, size)
-    if size == 0:
-        return
-    side_by_side = (to_stride == 1 and of_stride == 1) or sequences == 1
-    if side_by_side:
-        for r in range(sequences):
-            copy_bytes(target, to[r], source, of[r], lengths[r] * size)
-    else:
-        _move(target, to, to_step, source, of, of_step, lengths, batch_sizes, size)
+    _move_between(target, to_base, to_stride, source, of_base, of_stride, of_size, size, batch_sizes, order, 0)
+
+
+@jit
+def _move_rows_of(target, to_base, to_stride, source, of_base, of_stride, of_size, size, batch_sizes, order, blank):
+    """As `move_rows`, of arrays by the addresses of the objects; 0 stands for no source.
+
+    If ``blank`` is not 0, the target is a padded buffer of so many steps, whose padding, too, is written: zeros.
+    """
+    _move_between(
+        data_at(target), _integers_at(to_base), to_stride, data_at(source) if source != 0 else 0, _integers_at(of_base),
+        of_stride, of_size, size, _integers_at(batch_sizes), _integers_at(order), blank,
+    )  # fmt: skip
+
+
+@inner
+def _integers_at(array):
+    return carray(pointer_at(array, np.int64(0)), length_at(array))
 
 
 @jit
@@ -232,26 +278,34 @@ def move_apart(addresses, source, size, batch_sizes, order, ranks):
     to, to_step = _starts(addresses, order, 1), _steps(1, batch_sizes, size)
     of, of_step = _starts(ranks, order, size), _steps(0, batch_sizes, size)
     if size > 0:
-        _move(0, to, to_step, source, of, of_step, lengths, batch_sizes, size)
+        _move(0, to, to_step, source, of, of_step, lengths, batch_sizes, size, True, 0)
 
 
 def move(
     target: Any, to_base: np.ndarray, to_stride: int, source: Any, of_base: np.ndarray, of_stride: int,
-    of_size: int, size: int, batch_sizes: np.ndarray, order: np.ndarray,
+    of_size: int, size: int, batch_sizes: np.ndarray, order: np.ndarray, blank: int = 0,
 ) -> None:  # fmt: skip
-    """As `move_rows`, on the host or on the device."""
-    if type(target) is int:
-        move_rows(target, to_base, to_stride, source, of_base, of_stride, of_size, size, batch_sizes, order)
+    """As `move_rows`, on the host or on the device, of what `movable` gives; ``blank``: see `_move_rows_of`."""
+    if type(target) is np.ndarray:
+        _move_rows_of(
+            id(target), id(to_base), to_stride, 0 if source is None else id(source), id(of_base), of_stride, of_size,
+            size, id(batch_sizes), id(order), blank,
+        )  # fmt: skip
     else:
         device.move_rows(target, to_base, to_stride, source, of_base, of_stride, size, batch_sizes, order)
 
 
 @overload(move)
-def _move_in_njit(target, to_base, to_stride, source, of_base, of_stride, of_size, size, batch_sizes, order):
-    def on_host(target, to_base, to_stride, source, of_base, of_stride, of_size, size, batch_sizes, order):
+def _move_in_njit(target, to_base, to_stride, source, of_base, of_stride, of_size, size, batch_sizes, order, blank=0):
+    def on_host(target, to_base, to_stride, source, of_base, of_stride, of_size, size, batch_sizes, order, blank=0):
         move_rows(target, to_base, to_stride, source, of_base, of_stride, of_size, size, batch_sizes, order)
 
     return on_host
+
+
+def movable(array: Any) -> Any:
+    """What `move` takes for an array that is C-contiguous: from Python the array itself, which it finds by address."""
+    return array
 
 
 @jit
@@ -306,33 +360,43 @@ def sort_sequences(lengths, sequences, most, enforce_sorted, name):
 
 @jit
 def _write_lengths(batch_sizes, unsorted_indices, lengths):
-    ranked = lengths_of(batch_sizes, len(lengths))
-    for i in range(len(lengths)):
-        lengths[i] = ranked[unsorted_indices[i]]
+    ranks, found = _integers_at(unsorted_indices), _integers_at(lengths)
+    ranked = lengths_of(_integers_at(batch_sizes), len(ranks))
+    for i in range(len(ranks)):
+        found[i] = ranked[ranks[i]]
 
 
-@inner
-def lengths_in_order(batch_sizes, unsorted_indices):
-    """The lengths ``(B,)`` in the caller's order. The array is made here for the reason that `sort_sequences` has."""
+def lengths_in_order(batch_sizes: np.ndarray, unsorted_indices: np.ndarray) -> np.ndarray:
+    """The lengths ``(B,)`` in the caller's order, of index arrays that are checked."""
     lengths = np.empty(len(unsorted_indices), np.int64)
-    _write_lengths(batch_sizes, unsorted_indices, lengths)
+    _write_lengths(id(batch_sizes), id(unsorted_indices), id(lengths))
     return lengths
+
+
+@overload(lengths_in_order)
+def _lengths_in_njit(batch_sizes, unsorted_indices):
+    return lambda batch_sizes, unsorted_indices: lengths_of(batch_sizes, len(unsorted_indices))[unsorted_indices]
 
 
 @jit
 def _write_offsets(batch_sizes, unsorted_indices, offsets):
-    ranked = lengths_of(batch_sizes, len(unsorted_indices))
-    offsets[0] = 0
-    for i in range(len(ranked)):
-        offsets[i + 1] = offsets[i] + ranked[unsorted_indices[i]]
+    ranks, found = _integers_at(unsorted_indices), _integers_at(offsets)
+    ranked = lengths_of(_integers_at(batch_sizes), len(ranks))
+    found[0] = 0
+    for i in range(len(ranks)):
+        found[i + 1] = found[i] + ranked[ranks[i]]
 
 
-@inner
-def offsets_in_order(batch_sizes, unsorted_indices):
+def offsets_in_order(batch_sizes: np.ndarray, unsorted_indices: np.ndarray) -> np.ndarray:
     """`offsets_of` the lengths in the caller's order."""
     offsets = np.empty(len(unsorted_indices) + 1, np.int64)
-    _write_offsets(batch_sizes, unsorted_indices, offsets)
+    _write_offsets(id(batch_sizes), id(unsorted_indices), id(offsets))
     return offsets
+
+
+@overload(offsets_in_order)
+def _offsets_in_njit(batch_sizes, unsorted_indices):
+    return lambda batch_sizes, unsorted_indices: offsets_of(lengths_in_order(batch_sizes, unsorted_indices))
 
 
 @jit
@@ -351,7 +415,7 @@ def padded_layout(lengths, steps, batch_first, left):
     if batch_first:
         base, stride = np.arange(0, sequences * max(steps, 1), max(steps, 1)), 1
     else:
-        base, stride = np.arange(0, sequences, 1), sequences
+        base, stride = np.arange(sequences), sequences
     if left:
         base = base + (steps - lengths) * stride
     return base, stride
@@ -368,13 +432,14 @@ def _empty_rows_in_njit(like, shape):
 
 
 def buffer_of(array: Any) -> Any:
-    """What `move` takes for a C-contiguous array: from Python its address; the array has to live until then.
+    """What `copy_bytes` takes for a C-contiguous array: from Python its address; the array has to live until then.
 
     An array on the device is taken as it is.
     """
     return address_of(array) if type(array) is np.ndarray else array
 
 
+@overload(movable)
 @overload(buffer_of)
 def _buffer_of_in_njit(array):
     def of_bytes(array):  # not an address: Numba would free the array at once

@@ -59,6 +59,7 @@ from .rows import (
     copy_bytes,
     empty_rows,
     lengths_in_order,
+    movable,
     move,
     move_apart,
     offsets_in_order,
@@ -437,12 +438,12 @@ def rows_of(sequences: Any, name: str) -> tuple[list[Any], Any, np.ndarray, int,
     found = sequences if library is None else library.ragged(sequences, name)
     if isinstance(found, Ragged):
         values, starts, lengths = as_ragged(found, name)
-        return [values], buffer_of(values), starts, row_bytes_of(values), lengths
+        return [values], movable(values), starts, row_bytes_of(values), lengths
     arrays, lengths, addresses = as_sequences(found, name)
     if on_device(arrays[0]):
         values = device.concatenated(arrays, lengths)
         return [values], values, offsets_of(lengths), row_bytes_of(values), lengths
-    return arrays, 0, addresses, 1, lengths
+    return arrays, None, addresses, 1, lengths
 
 
 @overload(rows_of, prefer_literal=True)
@@ -486,7 +487,7 @@ def _concatenate(arrays, name):
 def pack_into(data, order, source, base, stride, of_size):
     """Move the rows of sorted sequences into ``data (N, *)``: see `move`."""
     batch_sizes, sorted_indices, unsorted_indices = order
-    to, size = buffer_of(data), row_bytes_of(data)
+    to, size = movable(data), row_bytes_of(data)
     move(to, unsorted_indices, 0, source, base, stride, of_size, size, batch_sizes, sorted_indices)
     return PackedSequence(data, batch_sizes, sorted_indices, unsorted_indices)
 
@@ -544,7 +545,7 @@ def pack_padded_sequence(
     rows, order = sort_sequences(counts, sequences, steps, enforce, "lengths")
     data = empty_rows(padded, (rows, *padded.shape[2:]))
     base, stride = padded_layout(counts, steps, first, left)
-    return pack_into(data, order, buffer_of(padded), base, stride, row_bytes_of(data))
+    return pack_into(data, order, movable(padded), base, stride, row_bytes_of(data))
 
 
 @inner
@@ -610,7 +611,7 @@ def pad_packed_sequence(
     steps = total_of(total, len(batch_sizes), len(sorted_indices) * size)
     padding = padding_of(value, data)
     lengths = lengths_in_order(batch_sizes, unsorted_indices)
-    source, trailing = (buffer_of(data), unsorted_indices, 0, size), data.shape[1:]
+    source, trailing = (movable(data), unsorted_indices, 0, size), data.shape[1:]
     return _pad(source, lengths, batch_sizes, sorted_indices, trailing, size, padding, steps, first, left), lengths
 
 
@@ -620,24 +621,29 @@ def _pad(source, lengths, batch_sizes, order, trailing, size, padding, steps, ba
     sequences = len(lengths)
     shape = (sequences, steps) if batch_first else (steps, sequences)
     of, of_base, of_stride, of_size = source
-    padded = _full(of, (*shape, *trailing), padding)
+    padded, blank = _padding(of, (*shape, *trailing), padding, not batch_first and not left)
     base, stride = padded_layout(lengths, steps, batch_first, left)
-    move(buffer_of(padded), base, stride, of, of_base, of_stride, of_size, size, batch_sizes, order)
+    move(movable(padded), base, stride, of, of_base, of_stride, of_size, size, batch_sizes, order, blank)
     return padded
 
 
-def _full(source: Any, shape: tuple[int, ...], value: np.generic) -> np.ndarray:
-    """An array filled with a value, on the host or on the device as the source of its rows is."""
+def _padding(source: Any, shape: tuple[int, ...], value: np.generic, in_order: bool) -> tuple[np.ndarray, int]:
+    """An array filled with a value, on the host or on the device as the source of its rows is, and 0.
+
+    But zeros in an array that is filled step after step, ``in_order``, are left to `move`: then the number of steps.
+    """
     if on_device(source):
-        return device.full(shape, value)
+        return device.full(shape, value), 0
     if any(value.tobytes()):
-        return np.full(shape, value, value.dtype)
-    return np.zeros(shape, value.dtype)  # no slower than filling the rest alone, and free where memory is fresh
+        return np.full(shape, value, value.dtype), 0
+    if in_order:
+        return np.empty(shape, value.dtype), shape[0]
+    return np.zeros(shape, value.dtype), 0  # no slower than filling the rest alone, and free where memory is fresh
 
 
-@overload(_full)
-def _full_in_njit(source, shape, value):
-    return lambda source, shape, value: np.full(shape, value)
+@overload(_padding)
+def _padding_in_njit(source, shape, value, in_order):
+    return lambda source, shape, value, in_order: (np.full(shape, value), 0)
 
 
 def unpack_sequence(packed: PackedSequence) -> list[np.ndarray]:
@@ -673,8 +679,8 @@ def unpack_values(packed):
     """The rows of a checked batch sequence after sequence, ``(N, *)``, and the offsets ``(B + 1,)``."""
     data, batch_sizes, sorted_indices, unsorted_indices = packed
     values, offsets = empty_rows(data, data.shape), offsets_in_order(batch_sizes, unsorted_indices)
-    source, size = buffer_of(data), row_bytes_of(data)
-    target = buffer_of(values)
+    source, size = movable(data), row_bytes_of(data)
+    target = movable(values)
     move(target, offsets, 1, source, unsorted_indices, 0, size, size, batch_sizes, sorted_indices)
     return values, offsets
 
@@ -796,8 +802,8 @@ def unpad_sequence(
     rows, (batch_sizes, order, _) = sort_sequences(counts, sequences, steps, False, "lengths")
     values, offsets = empty_rows(batch, (rows, *batch.shape[2:])), offsets_of(counts)
     base, stride = padded_layout(counts, steps, first, left)
-    source, size = buffer_of(batch), row_bytes_of(values)
-    move(buffer_of(values), offsets, 1, source, base, stride, size, size, batch_sizes, order)
+    source, size = movable(batch), row_bytes_of(values)
+    move(movable(values), offsets, 1, source, base, stride, size, size, batch_sizes, order)
     return _split(values, offsets)
 
 
@@ -932,7 +938,7 @@ def select(packed: PackedSequence, indices: Any) -> PackedSequence:
     starts, lengths = np.empty(len(chosen), np.int64), np.empty(len(chosen), np.int64)
     if not picked(offsets, chosen, mask_length, starts, lengths):
         refuse(chosen_fault(chosen, mask_length, len(offsets) - 1), "indices")
-    return pack_rows(([values], buffer_of(values), starts, row_bytes_of(values), lengths), False)
+    return pack_rows(([values], movable(values), starts, row_bytes_of(values), lengths), False)
 
 
 # ---- permutations ----------------------------------------------------------------------------------------------------

@@ -217,3 +217,13 @@ def test_what_is_worth_two_threads_is_divided(monkeypatch):
     gru.parameters = gru.parameters
     assert_same_bits(gru(x), expected)
     assert divided
+
+
+def test_what_is_missing_is_not_taken_for_what_is_left_out():
+    """The index arrays of a padded batch, and states that are zeros."""
+    layer, packed = nbp.LSTM(I, 7, rng=0), nbp.pack_sequence([np.ones((2, I), np.float32)])
+    for field in ("batch_sizes", "sorted_indices", "unsorted_indices"):
+        with pytest.raises(TypeError, match=field):
+            layer(packed._replace(**{field: None}))
+    with pytest.raises(TypeError, match=r"hx\[0\]"):
+        layer(packed, (None, None))

@@ -481,3 +481,18 @@ def test_an_array_that_lies_about_its_shape_is_seen_through():
     assert_same(gru(np.ones((4, 3), "f4").view(Liar)), gru(np.ones((4, 3), "f4")))
     assert_same(gru(np.ones((1, 1, 3), "f4"), lie), gru(np.ones((1, 1, 3), "f4"), np.ones((1, 1, 2), "f4")))
     assert nbp.pack_sequence([lie]).data.shape == (1, 1, 2)
+
+
+@pytest.mark.parametrize("columns", [1, 5, 16, 40])
+@pytest.mark.parametrize("lengths", [(3, 0, 40, 17), (20,)])
+def test_a_padded_target_that_is_moved_to_blank_keeps_nothing_of_what_it_held(lengths, columns):
+    packed = nbp.pack_sequence(sequences_of(lengths, (columns,)))
+    T, B, size = len(packed.batch_sizes) + 3, len(lengths), 4 * columns
+    target = np.full((T, B, columns), np.nan, np.float32)
+    base, stride = rows.padded_layout(packed.lengths, T, False, False)
+    source = packed.data, packed.unsorted_indices, 0, size
+    rows.move(target, base, stride, *source, size, packed.batch_sizes, packed.sorted_indices, T)
+    expected = np.zeros_like(target)
+    for i, sequence in enumerate(nbp.unpack_sequence(packed)):
+        expected[: len(sequence), i] = sequence
+    assert (target == expected).all()
