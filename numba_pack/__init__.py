@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import cells
 from ._backend import backend
+from ._habits import no_attribute
 from .cpu.threads import get_num_threads, set_num_threads, threads
 from .kit.attention import attend, attend_backward
 from .kit.by_sequence import packed_softmax, packed_softmax_backward, repeat_by_sequence, sum_by_sequence
@@ -159,24 +160,12 @@ __version__ = "0.1.0"
 #: modules that are imported when they are first asked for: a layer needs none of them
 _LATER = ("data", "interop", "losses", "optim", "serving")
 
-#: where PyTorch's users look first, and where it is
-_ELSEWHERE = {
-    **dict.fromkeys(("Adam", "AdamW", "SGD", "RMSprop", "clip_grad_norm"), "optim"),
-    **dict.fromkeys(("cross_entropy", "softmax_cross_entropy", "binary_cross_entropy", "mse", "ctc"), "losses"),
-    **dict.fromkeys(("sigmoid", "tanh", "cell"), "cells"),
-    **dict.fromkeys(("Streams", "Batcher"), "serving"),
-    **dict.fromkeys(("Batches", "DataLoader"), "data"),
-    "Sequential": "Model",
-}
-
-
 if not TYPE_CHECKING:  # for checkers there is nothing but what there is
 
     def __getattr__(name: str) -> Any:
         if name in _LATER:
             return import_module(f".{name}", __name__)
-        where = f"; look in {__name__}.{_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{where}", name=name)
+        raise no_attribute(__name__, name)
 
 
 def __dir__() -> list[str]:

@@ -52,6 +52,8 @@ def kind_of(value: Any, *expected: type) -> str:
         return f"{name}, of which numba_pack.interop.torch.packed_from_torch makes one"
     if name == f"{__package__}.layers.tape.Gradients":
         return f"{name}, whose .parameters is the vector, and whose .input goes on to what came before"
+    if name == "list" and any(other.__name__ == "PackedSequence" for other in expected):
+        return f"{name}, of which numba_pack.pack_sequence makes a PackedSequence"
     if name in ("torch.Tensor", "torch.nn.parameter.Parameter"):
         return f"{name}, of which detach().numpy() makes an array"
     return name

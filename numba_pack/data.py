@@ -7,12 +7,12 @@ known. So a batch is as many sequences as fit a budget of rows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from ._arguments import check_no_mask, dtype_of, kind_of
-from ._habits import advised
+from ._habits import advised, no_attribute
 from .packing.checks import NUMERIC, as_flag, as_integer, as_size
 from .packing.foreign import library_of
 from .packing.ragged import unpack_ragged
@@ -23,6 +23,12 @@ __all__ = ["Batches"]
 
 def __dir__() -> list[str]:
     return [name for name in globals() if name.startswith("__")] + __all__
+
+
+if not TYPE_CHECKING:  # for checkers there is nothing but what there is
+
+    def __getattr__(name: str) -> NoReturn:
+        raise no_attribute(__name__, name)
 
 
 class Batches:

@@ -18,7 +18,7 @@ Each step is one pass over its vectors, compiled at the first call, on one threa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias
 
@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numba_pack._arguments import check_floats, check_number, kind_of, quiet, told
-from numba_pack._habits import instead_of
+from numba_pack._habits import instead_of, no_attribute
 from numba_pack._jit import inner, jit
 
 __all__ = [
@@ -44,6 +44,12 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return [name for name in globals() if name.startswith("__")] + __all__
+
+
+if not TYPE_CHECKING:  # for checkers there is nothing but what there is
+
+    def __getattr__(name: str) -> NoReturn:
+        raise no_attribute(__name__, name)
 
 
 Vector: TypeAlias = NDArray[np.floating[Any]]
@@ -205,12 +211,6 @@ def _check_out(out: Vector | None, like: Vector, whose: str) -> None:
 # ---- optimisers ------------------------------------------------------------------------------------------------------
 
 
-def _check_rate(lr: Any) -> None:
-    if isinstance(lr, np.ndarray):
-        raise TypeError(f"lr must be a number, and step(parameters, gradient) takes the parameters; got {told(lr)}")
-    check_number("lr", lr)
-
-
 @dataclass(eq=False)
 class _Optimizer:
     """What all have: a step, and a state."""
@@ -232,6 +232,15 @@ class _Optimizer:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}; it has {settings}")
 
     if not TYPE_CHECKING:  # for checkers there is nothing but what there is
+
+        def __new__(cls, *settings: Any, **named: Any) -> Any:
+            """Tell those who give the parameters where settings are expected."""
+            given = [named[name] for name in ("params", "parameters") if name in named]
+            given += [one for one in settings[:1] if isinstance(one, Iterable) or hasattr(one, "parameters")]
+            if given:
+                got = told(given[0]) if isinstance(given[0], np.ndarray) else kind_of(given[0])
+                raise TypeError(f"lr must be a number, and step(parameters, gradient) takes the parameters; got {got}")
+            return object.__new__(cls)
 
         def __getattr__(self, name: str) -> NoReturn:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{instead_of(name)}")
@@ -272,6 +281,8 @@ class _Optimizer:
         array([ 0., -3.])
         """
         self.__post_init__()
+        if isinstance(getattr(parameters, "parameters", None), np.ndarray):
+            raise TypeError(f"parameters must be a vector, such as layer.parameters; got {kind_of(parameters)}")
         check_floats("parameters", parameters, ndim=1)
         for before in self._vectors():
             _check_like("parameters", parameters, before, "as in the steps before")
@@ -430,7 +441,7 @@ class SGD(_Optimizer):
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        _check_rate(self.lr)
+        check_number("lr", self.lr)
         check_number("momentum", self.momentum)
         check_number("weight_decay", self.weight_decay)
         check_number("dampening", self.dampening)
@@ -504,7 +515,7 @@ class RMSprop(_Optimizer):
     momentum: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_rate(self.lr)
+        check_number("lr", self.lr)
         check_number("alpha", self.alpha, below=1.0)
         check_number("eps", self.eps)
         check_number("weight_decay", self.weight_decay)
@@ -569,7 +580,7 @@ class Adam(_Optimizer):
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_rate(self.lr)
+        check_number("lr", self.lr)
         if not (isinstance(self.betas, (tuple, list)) and len(self.betas) == 2):
             raise TypeError(f"betas must be a pair of numbers; got {self.betas!r}")
         check_number("betas[0]", self.betas[0], below=1.0)

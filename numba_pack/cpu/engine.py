@@ -5,6 +5,7 @@ What is passed is checked by the caller: arrays are C-contiguous, of the dtype o
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ from .scan import BLOCK_BYTES
 from .scan_back import Sums, in_one_span
 from .shapes import back_shapes, record_shapes, result_shapes
 from .team import Division
-from .workspace import WORKSPACE
+from .workspace import SMALLEST, WORKSPACE
 
 __all__ = [
     "Few",
@@ -204,9 +205,9 @@ def new_record(weights: Weights, N: int) -> Record:
 
 
 def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-    """An array to be given back to the workspace."""
+    """An array to be given back to the workspace, which keeps none that is small."""
     count = math.prod(shape)
-    return WORKSPACE.take(count, dtype).reshape(shape) if count else np.empty(shape, dtype)
+    return np.empty(shape, dtype) if count * dtype.itemsize < SMALLEST else WORKSPACE.take(count, dtype).reshape(shape)
 
 
 class Going(NamedTuple):
@@ -221,12 +222,19 @@ class Going(NamedTuple):
     of_span: np.ndarray
 
 
+@functools.lru_cache(maxsize=256)
+def _packing_of(cell: Cell, sizes: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Factors, np.ndarray, int]:
+    """What `pack_back` takes besides parameters and panels, and the elements of these."""
+    factors, numbers = Factors(cell.factors, dtype.name), layout_numbers(cell, sizes)
+    return factors, numbers, int(back_panels_size(factors, numbers))
+
+
 def begin_back(weights: Weights, batch: Batch, input_grad: bool) -> Going:
     """What a backward pass begins with."""
     threads.team(_workers(weights, batch))  # which wakes up meanwhile
-    dtype, cell = weights.parameters.dtype, cell_of(weights)
-    numbers, factors = layout_numbers(cell, weights[4:]), Factors(cell.factors, dtype.name)
-    panels = WORKSPACE.take(back_panels_size(factors, numbers), dtype)
+    dtype = weights.parameters.dtype
+    factors, numbers, size = _packing_of(cell_of(weights), weights[4:], dtype)
+    panels = _room((size,), dtype)
     pack_back(factors, weights.parameters, numbers, panels, input_grad)
     d_units = _room(back_shapes(weights, batch.rows, len(batch.order), input_grad)[-1], dtype)
     d_units.fill(0)

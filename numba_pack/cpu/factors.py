@@ -18,6 +18,7 @@ in them. How weights become panels of words is in ``factor_weights.py``.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 from numba import types
@@ -72,8 +73,9 @@ class FactorsType(types.Type):
         super().__init__(f"factors({kind}, {dtype})")
 
     @classmethod
+    @functools.cache
     def of(cls, factors: Factors) -> FactorsType:
-        """The type of what Python passes."""
+        """The type of what Python passes: kept, since every call of compiled code asks for it."""
         return cls(factors.kind, getattr(types, factors.dtype))
 
 

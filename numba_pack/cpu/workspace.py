@@ -19,10 +19,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["WORKSPACE", "Workspace"]
+__all__ = ["SMALLEST", "WORKSPACE", "Workspace"]
 
 #: bytes of a vector register, at most, and of a cache line
 ALIGNMENT = 64
+#: bytes below which a buffer is not worth to be kept
+SMALLEST = 4096
 #: buffers larger than this are large: held only where the system may have their pages back
 LARGEST = 16 << 20
 #: bytes kept at most, in the whole process; and of large buffers
@@ -78,7 +80,7 @@ class Workspace:
         while isinstance(buffer.base, np.ndarray):
             buffer = buffer.base
         large = buffer.size > LARGEST
-        if buffer.dtype != np.uint8 or buffer.ndim != 1 or not 4096 < buffer.size <= MOST_LARGE:
+        if buffer.dtype != np.uint8 or buffer.ndim != 1 or not SMALLEST < buffer.size <= MOST_LARGE:
             return  # not one of ours, or not worth it
         if large and not _offered(buffer):
             return

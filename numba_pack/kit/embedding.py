@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._arguments import dtype_of
+from .._habits import HOST, advised
 from .._jit import jit
 from ..layers.module import as_generator
 from ..layers.tape import Gradients
@@ -69,6 +70,7 @@ class Embedding(Part):
 
     _fixed = frozenset({"num_embeddings", "embedding_dim", "dtype"})
 
+    @advised(device=HOST, padding_idx="packed rows have no padding")
     def __init__(self, num_embeddings: int, embedding_dim: int, *, dtype: Any = np.float32, rng: Any = None) -> None:
         self.num_embeddings = as_size(num_embeddings, "num_embeddings")
         self.embedding_dim = as_size(embedding_dim, "embedding_dim")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._arguments import quiet
+from .._habits import HOST, advised
 from ..layers.forms import as_array
 from ..layers.module import as_generator
 from ..layers.tape import Gradients
@@ -69,6 +70,7 @@ class Linear(Part):
 
     _fixed = frozenset({"in_features", "out_features", "dtype"})
 
+    @advised(device=HOST)
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, *, dtype: Any = np.float32, rng: Any = None
     ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from .._arguments import kind_of
-from .._habits import check_new, instead_of
+from .._habits import ALL_NAMES, advised, check_new, instead_of
 from ..layers.forms import as_array
 from ..layers.layer import Layer
 from ..layers.module import Module
 from ..layers.parametrized import as_prefix
 from ..layers.storage import as_path, check_file, write
 from ..layers.tape import Gradients
-from ..layers.vectors import check_vector
+from ..layers.vectors import as_parameters, check_vector
 from ..layers.warm import warmup
 from ..packing.checks import as_flag
 from .embedding import Embedding
@@ -91,6 +92,8 @@ class Model:
     parts: dict[str, Any]
     dtype: np.dtype[Any]
     last_state: bool = False
+    #: the vector of all parameters, as it was last assigned or put together, and the vector that each part then had
+    _joined: tuple[np.ndarray, list[np.ndarray]] = np.empty(0), []
 
     def __init__(self, *unnamed: Any, last_state: bool = False, **parts: Any) -> None:
         if unnamed or not parts:
@@ -264,36 +267,57 @@ class Model:
 
     @property
     def parameters(self) -> np.ndarray:
-        """The parameters of all parts as one flat vector, read-only: a copy, part after part.
+        """The parameters of all parts as one flat vector, read-only, part after part.
 
-        Assigning a vector of the same length copies it to the parts. What is not finite is refused with a ValueError.
+        It is the same array until a part has others. Assigning a vector of the same length copies it, once, and each
+        part has its part of the copy. What is not finite is refused with a ValueError.
         """
-        vector = np.concatenate([part.parameters for part in self.parts.values()])
-        vector.flags.writeable = False
+        mine = [part.parameters for part in self.parts.values()]
+        vector, of_parts = self._joined  # read at once, lest another thread assigns meanwhile
+        if len(mine) != len(of_parts) or any(map(operator.is_not, mine, of_parts)):
+            vector = np.concatenate(mine)
+            vector.flags.writeable = False
+            self._joined = vector, mine
         return vector
 
     @parameters.setter
     def parameters(self, vector: Any) -> None:
-        vector = as_array(vector, "parameters", (self._size(),), self.dtype)
+        self._set(as_parameters(vector, (self._size(),), self.dtype))
+
+    def _set(self, vector: np.ndarray) -> None:
+        """Have each part take its part of a vector, which nobody writes to from now on."""
+        vector.flags.writeable = False
+        of_parts = self._split(vector)
+        with self._all_or_none():
+            for part, values in zip(self.parts.values(), of_parts, strict=True):
+                part._set(values)
+        self._joined = vector, of_parts
+
+    @contextmanager
+    def _all_or_none(self) -> Iterator[None]:
+        """Have all parts as they were if there is an error, or an interrupt, while they change."""
         before = [part.parameters for part in self.parts.values()]
         try:
-            for part, values in zip(self.parts.values(), self._split(vector), strict=True):
-                part.parameters = values
+            yield
         except BaseException:
             for part, values in zip(self.parts.values(), before, strict=True):
-                part.parameters = values
-            if not np.isfinite(vector).all():
-                at = int(np.flatnonzero(~np.isfinite(vector))[0])
-                raise ValueError(f"parameters must be finite; got {vector[at]} at index {at}") from None
+                part._set(values)
             raise
 
     def _size(self) -> int:
         return sum(part.parameters.size for part in self.parts.values())
 
     def _split(self, vector: np.ndarray) -> list[np.ndarray]:
-        """The vector of each part."""
-        ends = np.cumsum([part.parameters.size for part in self.parts.values()])
-        return np.split(vector, ends[:-1])
+        """The vector of each part: views."""
+        found, at = [], 0
+        for part in self.parts.values():
+            size = part.parameters.size
+            found.append(vector[at : at + size])
+            at += size
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_joined"}  # the parts have it all
 
     def views(self, vector: np.ndarray) -> dict[str, np.ndarray]:
         """The arrays of a vector laid out like `parameters`, by name: views, in their shapes.
@@ -380,6 +404,7 @@ class Model:
         """
         return {f"{name}.{key}": value for name, part in self.parts.items() for key, value in part.state_dict().items()}
 
+    @advised(strict=ALL_NAMES)
     def load_state_dict(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:
         """Assign all parameters by name.
 
@@ -407,17 +432,15 @@ class Model:
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"state_dict must be a mapping of names to arrays; got {kind_of(state_dict)}")
-        prefix, before = as_prefix(prefix), self.parameters
+        prefix = as_prefix(prefix)
         mine = tuple(f"{prefix}{name}." for name in self.parts)
         extra = [str(name) for name in state_dict if str(name).startswith(prefix) and not str(name).startswith(mine)]
         if extra:
             raise ValueError(f"state_dict must have the names of this Model's parts; not known: {sorted(extra)}")
-        try:
+        with self._all_or_none():
             for name, part in self.parts.items():
                 part.load_state_dict(state_dict, f"{prefix}{name}.")
-        except BaseException:
-            self.parameters = before
-            raise
+        self._joined = Model._joined  # lest memory is held for what no part has any more
 
     def save(self, path: str | os.PathLike[str], **beside: Any) -> None:
         """Write the parameters into a safetensors file, and the state of what else is given.

@@ -11,11 +11,11 @@ from typing import Any, Generic
 import numpy as np
 
 from .._arguments import kind_of
-from ..layers.fixed import Fixed
+from .._habits import ALL_NAMES, advised, instead_of
 from ..layers.forms import as_array
 from ..layers.module import as_dtype, as_floats
 from ..layers.parametrized import as_prefix
-from ..layers.vectors import as_parameters, check_vector, fill, parts_of
+from ..layers.vectors import HasParameters, as_parameters, fill
 from ..packing.flat import Flat, Given
 
 __all__ = ["Part", "PartTape"]
@@ -47,13 +47,18 @@ class PartTape(Generic[Given]):
         return as_array(array, "d_output", (*axes, columns), dtype).reshape(-1, columns)
 
 
-class Part(Fixed):
+class Part(HasParameters):
     """Parameters by name."""
 
     dtype: np.dtype[Any]
 
     def __init__(self, shapes: dict[str, tuple[int, ...]], dtype: Any) -> None:
         self.dtype, self._shapes = as_dtype(dtype), shapes
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__.get("_shapes", ()):
+            raise AttributeError(f"{name} of a {type(self).__name__} cannot be assigned{instead_of('weight')}")
+        super().__setattr__(name, value)
 
     def _start(self, values: list[np.ndarray]) -> None:
         """Set the first parameters."""
@@ -62,6 +67,10 @@ class Part(Fixed):
     def _set(self, vector: np.ndarray) -> None:
         vector.flags.writeable = False
         self._vector = vector
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._set(self._vector.copy())  # whose memory may be shared with another process, and can be written to
 
     @property
     def parameters(self) -> np.ndarray:
@@ -80,38 +89,6 @@ class Part(Fixed):
         """The weight, read-only."""
         return self._views(self._vector)["weight"]
 
-    def views(self, vector: np.ndarray) -> dict[str, np.ndarray]:
-        """The parts of a vector laid out like `parameters`, by name: views, in their shapes.
-
-        Parameters
-        ----------
-        vector : ndarray, shape (parameters.size,)
-            The parameters themselves, a gradient, an optimizer's moments.
-
-        Returns
-        -------
-        dict of str to ndarray
-            PyTorch's names, as in `state_dict`. Writable if the vector is.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If it is no such vector.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import numba_pack as nbp
-        >>> linear = nbp.Linear(3, 2)
-        >>> linear.views(np.zeros_like(linear.parameters))["weight"].shape
-        (2, 3)
-        """
-        check_vector(vector, self._vector.shape)
-        return self._views(vector)
-
-    def _views(self, vector: np.ndarray) -> dict[str, np.ndarray]:
-        return parts_of(vector, self._shapes)
-
     def state_dict(self) -> dict[str, np.ndarray]:
         """The parameters by name: read-only views, in PyTorch's names and shapes.
 
@@ -123,6 +100,7 @@ class Part(Fixed):
         """
         return self._views(self._vector)
 
+    @advised(strict=ALL_NAMES)
     def load_state_dict(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:
         """Assign all parameters by name.
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from .._arguments import check_number, kind_of
 from .._backend import backend
+from .._habits import HOST, refuse
 from ..cells.cell import Cell
 from ..cells.dropout import Calls
 from ..cells.gru import GRU as GRU_CELL
@@ -524,9 +525,11 @@ class _Named(Layer[State]):
 
     def __new__(cls: type[Own], *arguments: Any, **options: Any) -> Own:
         hidden_size = arguments[1] if len(arguments) > 1 else options.get("hidden_size")
-        if cls in (RNN, LSTM, GRU) and isinstance(hidden_size, (list, tuple)):
-            stack: Own = _stack(cls, **signature(cls).bind(*arguments, **options).arguments)
-            return stack
+        if cls in (RNN, LSTM, GRU):
+            refuse(options, device=HOST)
+            if isinstance(hidden_size, (list, tuple)):
+                stack: Own = _stack(cls, **signature(cls).bind(*arguments, **options).arguments)
+                return stack
         return object.__new__(cls)
 
 

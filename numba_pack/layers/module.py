@@ -16,6 +16,7 @@ import numpy as np
 
 from .._arguments import check_no_mask, check_number, dtype_of, kind_of
 from .._backend import backend
+from .._habits import ALL_NAMES, advised
 from ..batch import States, no_states
 from ..cells import parameters as layouts
 from ..cells.cell import Cell
@@ -24,12 +25,11 @@ from ..cells.rnn import RNNRelu, RNNTanh
 from ..cpu.kernels import make_all, packed_weights
 from ..packing.checks import MEMORY_BYTES, as_integers
 from .engine import engine
-from .fixed import Fixed
 from .forms import Form
 from .parametrized import as_prefix, computed_from, resolved
 from .precision import as_precision, precision_of
 from .quantized import LARGEST_SUM, Integers, integers_of
-from .vectors import as_parameters, check_vector, fill, parts_of
+from .vectors import HasParameters, as_parameters, fill
 
 __all__ = [
     "RNN_CELLS", "Module", "as_dtype", "as_floats", "as_generator", "as_nonlinearity", "infer_few", "option_names",
@@ -212,7 +212,7 @@ def infer_few(few: Few, data: np.ndarray, packed: Any, N: int, B: int, shapes: t
     return None
 
 
-class Module(Fixed):
+class Module(HasParameters):
     """The cell, sizes and parameters of a layer or of one step; see `LSTM` and `LSTMCell` for what users call."""
 
     _fixed = frozenset({"cell", "input_size", "hidden_size", "output_size", "bias", "dtype", "matmul_precision"})
@@ -311,39 +311,6 @@ class Module(Fixed):
     def parameters(self, vector: Any) -> None:
         self._set(as_parameters(vector, self.parameters.shape, self.dtype))
 
-    def views(self, vector: np.ndarray) -> dict[str, np.ndarray]:
-        """The parts of a vector laid out like `parameters`, by name: views, in their shapes.
-
-        Parameters
-        ----------
-        vector : ndarray, shape (parameters.size,)
-            The parameters themselves, a gradient, an optimizer's moments.
-
-        Returns
-        -------
-        dict of str to ndarray
-            PyTorch's names, as in `state_dict`. Writable if the vector is.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If it is no such vector.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import numba_pack as nbp
-        >>> gru = nbp.GRU(3, 2)
-        >>> gradient = np.zeros_like(gru.parameters)
-        >>> gru.views(gradient)["weight_hh_l0"].shape
-        (6, 2)
-        """
-        check_vector(vector, self.parameters.shape)
-        return self._views(vector)
-
-    def _views(self, vector: np.ndarray) -> dict[str, np.ndarray]:
-        return parts_of(vector, self._shapes)
-
     def state_dict(self) -> dict[str, np.ndarray]:
         """The parameters by name: read-only views, in PyTorch's names, shapes and order of gates.
 
@@ -359,6 +326,7 @@ class Module(Fixed):
             return dict(self._holder.version.arrays)
         return self.views(self.parameters)
 
+    @advised(strict=ALL_NAMES)
     def load_state_dict(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:
         """Assign all parameters by name.
 

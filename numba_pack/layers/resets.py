@@ -46,6 +46,8 @@ def _mask(whole: Form, resets: Any) -> np.ndarray:
         shape, letters = whole.shape, "(B, T)" if whole.batch_first else "(T, B)"
     else:
         shape, letters = whole.batch.data.shape[:1], "(T,)"
+    if isinstance(resets, np.ndarray) and resets.dtype.kind == "f":  # h and c apart
+        raise TypeError(f"{name} must have dtype bool; got {resets.dtype}: states are one argument, hx=(h_0, c_0)")
     return np.array(as_array(resets, name, shape, bools, letters)).reshape(-1)
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from .._arguments import kind_of
+from .fixed import Fixed
 from .forms import as_array
 
-__all__ = ["as_parameters", "check_vector", "fill", "parts_of"]
+__all__ = ["HasParameters", "as_parameters", "check_vector", "fill", "parts_of"]
 
 
 def parts_of(vector: np.ndarray, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
@@ -38,7 +39,7 @@ def as_parameters(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> n
     if not np.isfinite(vector).all():
         at = int(np.flatnonzero(~np.isfinite(vector))[0])
         raise ValueError(f"parameters must be finite; got {vector[at]} at index {at}")
-    return vector.copy()
+    return vector.copy() if np.may_share_memory(vector, value) else vector  # as of what is read-only it is one already
 
 
 def fill(views: Mapping[str, np.ndarray], value_of: Callable[[str], np.ndarray], called: Callable[[str], str]) -> None:
@@ -51,3 +52,45 @@ def fill(views: Mapping[str, np.ndarray], value_of: Callable[[str], np.ndarray],
             view[...] = value
         if not np.isfinite(view).all():
             raise ValueError(f"{called(name)} must be finite in {view.dtype}; got {value[~np.isfinite(view)][0]}")
+
+
+class HasParameters(Fixed):
+    """What has a few arrays by name, which are one flat vector."""
+
+    #: of the arrays, in the order of the vector
+    _shapes: dict[str, tuple[int, ...]]
+    #: the vector: each class says what may be assigned
+    parameters: Any
+
+    def views(self, vector: np.ndarray) -> dict[str, np.ndarray]:
+        """The parts of a vector laid out like `parameters`, by name: views, in their shapes.
+
+        Parameters
+        ----------
+        vector : ndarray, shape (parameters.size,)
+            The parameters themselves, a gradient, an optimizer's moments.
+
+        Returns
+        -------
+        dict of str to ndarray
+            PyTorch's names, as in `state_dict`. Writable if the vector is.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no such vector.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import numba_pack as nbp
+        >>> gru = nbp.GRU(3, 2)
+        >>> gradient = np.zeros_like(gru.parameters)
+        >>> gru.views(gradient)["weight_hh_l0"].shape
+        (6, 2)
+        """
+        check_vector(vector, self.parameters.shape)
+        return self._views(vector)
+
+    def _views(self, vector: np.ndarray) -> dict[str, np.ndarray]:
+        return parts_of(vector, self._shapes)

@@ -32,6 +32,9 @@ A class whose logit is -infinity cannot be: its gradient is zero, or the loss in
 logits with NaN or infinity in it, or of nothing but -infinity, has the loss and the gradient NaN, as in PyTorch.
 """
 
+from typing import TYPE_CHECKING, NoReturn
+
+from .._habits import no_attribute
 from .classes import binary_cross_entropy, softmax_cross_entropy
 from .ctc import ctc
 from .numbers import huber, mse
@@ -41,3 +44,9 @@ __all__ = ["binary_cross_entropy", "ctc", "huber", "mse", "softmax_cross_entropy
 
 def __dir__() -> list[str]:
     return [name for name in globals() if name.startswith("__")] + __all__
+
+
+if not TYPE_CHECKING:  # for checkers there is nothing but what there is
+
+    def __getattr__(name: str) -> NoReturn:
+        raise no_attribute(__name__, name)

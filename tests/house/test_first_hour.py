@@ -6,13 +6,15 @@ import logging
 import pickle
 import sys
 import traceback
+from inspect import signature
+from operator import attrgetter
 
 import numpy as np
 import pytest
 from numba import njit
 
 import numba_pack as nbp
-from numba_pack import _cache, _jit
+from numba_pack import _cache, _habits, _jit
 from numba_pack.__main__ import main
 
 OWNERS = {
@@ -58,6 +60,48 @@ def test_parameters_given_to_an_optimizer_are_not_printed(optimizer):
     assert str(caught.value) == (
         "lr must be a number, and step(parameters, gradient) takes the parameters; got an array of shape (200,)"
     )
+    for wrong in (
+        lambda: optimizer(OWNERS["layer"].parameters, lr=0.1),
+        lambda: optimizer(params=OWNERS["layer"].parameters, lr=0.1),
+        lambda: optimizer(OWNERS["model"], 0.1),
+        lambda: optimizer([OWNERS["layer"].parameters]),
+    ):
+        with pytest.raises(TypeError, match=r"lr must be a number, and step\(parameters, gradient\) takes the param"):
+            wrong()
+    assert "settings" not in signature(optimizer).parameters
+
+
+@pytest.mark.parametrize("owner", OWNERS)
+def test_an_optimizer_steps_vectors(owner):
+    gradient = np.zeros_like(OWNERS[owner].parameters)
+    with pytest.raises(TypeError, match=r"parameters must be a vector, such as layer\.parameters; got numba_pack\."):
+        nbp.optim.Adam().step(OWNERS[owner], gradient)
+
+
+ADVICE = {
+    "device": (lambda: nbp.GRU(3, 5, device="cpu"), "device is not taken: .*NUMBA_PACK_BACKEND"),
+    "device of a part": (lambda: nbp.Linear(3, 5, device="cpu"), "device is not taken: .*NUMBA_PACK_BACKEND"),
+    "padding_idx": (lambda: nbp.Embedding(3, 5, padding_idx=0), "packed rows have no padding"),
+    "strict": (lambda: OWNERS["model"].load_state_dict({}, strict=False), "prefix= leaves alone"),
+    "a list": (lambda: OWNERS["layer"]([np.ones((2, 3))]), "got list, of which numba_pack.pack_sequence makes"),
+    "h and c": (
+        lambda: OWNERS["layer"](np.ones((4, 3), np.float32), *np.zeros((2, 1, 5), np.float32)),
+        r"states are one argument, hx=\(h_0, c_0\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ADVICE)
+def test_an_argument_of_other_libraries_is_told_what_to_do(what):
+    call, told = ADVICE[what]
+    with pytest.raises(TypeError, match=told):
+        call()
+
+
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_an_array_that_is_assigned_is_told_what_sets_it(name):
+    with pytest.raises(AttributeError, match=rf"{name} of a Linear cannot be assigned: .*load_state_dict\(\) sets"):
+        setattr(OWNERS["linear"], name, None)
 
 
 def test_the_other_float_is_told_how_to_become_this_one():
@@ -194,9 +238,19 @@ def test_a_report_takes_the_batch_itself():
 @pytest.mark.parametrize(
     "name, where", [("Adam", "optim"), ("cross_entropy", "losses"), ("Batches", "data"), ("Sequential", "Model")]
 )
-def test_what_is_elsewhere_is_told_where(name, where):
-    with pytest.raises(AttributeError, match=rf"has no attribute '{name}'; look in numba_pack\.{where}"):
-        getattr(nbp, name)
+@pytest.mark.parametrize("module", [nbp, nbp.data, nbp.losses, nbp.optim])
+def test_what_is_elsewhere_is_told_where(module, name, where):
+    if not hasattr(module, name):
+        with pytest.raises(AttributeError, match=rf"has no attribute '{name}'; look in numba_pack\.{where}"):
+            getattr(module, name)
+
+
+def test_every_place_that_is_told_is_there():
+    for where in _habits._FOUND:
+        assert attrgetter(where)(nbp) is not None
+
+
+def test_what_is_nowhere_is_not_there():
     assert not hasattr(nbp, "anything")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 README, CONTRIBUTING = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md"))
-BLOCKS = re.findall(r"^```python\n.*?^```$", README, flags=re.DOTALL | re.MULTILINE)
+BLOCKS = re.findall(r"^```python\n.*?^```$(?:\n```text\n.*?^```$)?", README, flags=re.DOTALL | re.MULTILINE)
 PACKAGE = ROOT / "numba_pack"
 PAGES = [path.relative_to(ROOT) for path in (*ROOT.glob("*.md"), *ROOT.glob("examples/**/*.md"))]
 

@@ -1,8 +1,10 @@
 """Several parts as one: run one after another, with one vector, one gradient and one file."""
 
 import copy
+import gc
 import math
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -63,6 +65,38 @@ def test_the_vector_and_the_names_are_those_of_the_parts_in_turn():
     model.parameters = vector
     np.testing.assert_array_equal(model.linear.bias, np.ones(5))
     assert not model.parameters.flags.writeable
+
+
+@pytest.mark.parametrize("model", [make(), nbp.Model(encoder=make(), head=nbp.Linear(5, 2))], ids=["flat", "nested"])
+def test_an_update_copies_the_vector_once(model):
+    given = np.arange(model.parameters.size, dtype=np.float32)
+    model.parameters = given
+    vector = model.parameters
+    assert given.flags.writeable and not np.shares_memory(vector, given)
+    assert model.parameters is vector
+    for part in model.parts.values():
+        assert np.shares_memory(part.parameters, vector) and not part.parameters.flags.writeable
+    given[:] = 0
+    np.testing.assert_array_equal(vector, np.arange(vector.size))
+    model.parameters = vector  # which is read-only
+    assert not np.shares_memory(model.parameters, vector)
+
+
+def test_a_part_that_has_other_parameters_is_seen():
+    model = make()
+    before = model.parameters
+    assert model.parameters is before
+    model.gru.parameters = model.gru.parameters + 1
+    after = model.parameters
+    assert after is not before and not after.flags.writeable
+    np.testing.assert_array_equal(
+        after, np.concatenate([model.embedding.parameters, model.gru.parameters, model.linear.parameters])
+    )
+    outer = nbp.Model(inner=model, head=nbp.Linear(5, 2))
+    assert outer.parameters is outer.parameters
+    model.linear.load_state_dict(make(1).linear.state_dict())
+    np.testing.assert_array_equal(outer.parameters[: model.parameters.size], model.parameters)
+    assert not np.array_equal(model.parameters, after)
 
 
 def test_a_call_of_a_model_is_a_call_of_one_part_after_another():
@@ -267,6 +301,19 @@ def test_models_are_copied_and_pickled_with_their_parts():
         np.testing.assert_array_equal(other.parameters, model.parameters)
         other.parameters = other.parameters + 1
         assert not np.array_equal(other.parameters, model.parameters)
+
+
+def test_what_was_there_before_a_state_dict_is_held_no_longer():
+    model = make()
+    held = [weakref.ref(model.parameters), *(weakref.ref(part.parameters) for part in model.parts.values())]
+    model.load_state_dict(make(1).state_dict())
+    gc.collect()
+    assert [one() for one in held] == [None] * len(held)
+
+
+def test_a_pickle_has_the_parameters_once():
+    model = nbp.Model(embedding=nbp.Embedding(500, 40))
+    assert model.parameters.nbytes < len(pickle.dumps(model)) < 1.1 * model.parameters.nbytes
 
 
 def test_a_model_shows_its_parts():

@@ -141,6 +141,7 @@ def test_copies_and_pickles_are_equal_and_apart(name):
     part, given = PARTS[name]
     for other in (copy.copy(part), copy.deepcopy(part), pickle.loads(pickle.dumps(part))):
         assert repr(other) == repr(part)
+        assert not other.parameters.flags.writeable
         np.testing.assert_array_equal(other(given).data, part(given).data)
         other.parameters = other.parameters + 1
         assert not np.array_equal(other(given).data, part(given).data)

@@ -108,8 +108,7 @@ def test_logits_that_are_not_finite_are_as_in_pytorch(dtype):
     assert not ours[1][3, ::2].any() and not ours[1][5].any()
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(
+of_numbers = pytest.mark.parametrize(
     ("ours", "other"),
     [
         (binary_cross_entropy, F.binary_cross_entropy_with_logits),
@@ -118,6 +117,10 @@ def test_logits_that_are_not_finite_are_as_in_pytorch(dtype):
     ],
     ids=["binary", "mse", "huber"],
 )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@of_numbers
 def test_numbers_that_are_not_finite_are_as_in_pytorch(ours, other, dtype):
     given = np.array([[np.nan], [1e30], [-1e30], [0.0], [-0.0], [2.5], [np.inf], [-np.inf]], dtype)
     if ours is binary_cross_entropy:  # PyTorch tells NaN also where it is wrong to be sure of a no
@@ -128,15 +131,7 @@ def test_numbers_that_are_not_finite_are_as_in_pytorch(ours, other, dtype):
         assert_close(ours(given, targets, reduction="none"), (loss[:, 0], gradient), dtype)
 
 
-@pytest.mark.parametrize(
-    ("ours", "other"),
-    [
-        (binary_cross_entropy, F.binary_cross_entropy_with_logits),
-        (mse, F.mse_loss),
-        (huber, F.huber_loss),
-    ],
-    ids=["binary", "mse", "huber"],
-)
+@of_numbers
 def test_a_mean_is_over_all_columns_and_with_weights_over_what_weighs(ours, other):
     """As PyTorch's is without weights; with them mse_loss and huber_loss of PyTorch do that, too."""
     for columns in (1, 3, 8, 40):
