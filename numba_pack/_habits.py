@@ -60,6 +60,10 @@ _WHERE = {name: f"; look in numba_pack.{where}" for where, names in _FOUND.items
     **dict.fromkeys(("ReLU", "Softmax", "relu", "softmax"), ": packed.map(function) computes with all rows"),
     "lr_scheduler": ": numba_pack.optim.cosine_lr and the like are functions of the step",
     "tensor": ": arrays are NumPy's",
+    "from_torch": "; look in numba_pack.interop.torch",
+    **dict.fromkeys(("from_keras", "from_arrays"), "; look in numba_pack.interop.keras"),
+    "accelerate": "; look in numba_pack.interop.torch or numba_pack.interop.keras",
+    "session": "; look in numba_pack.interop.onnx",
 }
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numba_pack._arguments import check_floats, check_number, kind_of, quiet, told
-from numba_pack._habits import instead_of, no_attribute
+from numba_pack._habits import instead_of, no_attribute, refuse
 from numba_pack._jit import inner, jit
 
 __all__ = [
@@ -234,7 +234,8 @@ class _Optimizer:
     if not TYPE_CHECKING:  # for checkers there is nothing but what there is
 
         def __new__(cls, *settings: Any, **named: Any) -> Any:
-            """Tell those who give the parameters where settings are expected."""
+            """Tell those who give the parameters where settings are expected, or name settings as others do."""
+            refuse(named, learning_rate="it is lr=")
             given = [named[name] for name in ("params", "parameters") if name in named]
             given += [one for one in settings[:1] if isinstance(one, Iterable) or hasattr(one, "parameters")]
             if given:

@@ -27,6 +27,11 @@ from ._keras_layers import keras_of, levels_of
 
 __all__ = ["Accelerated", "accelerate", "from_arrays", "from_keras", "load", "merge"]
 
+
+def __dir__() -> list[str]:
+    return [name for name in globals() if name.startswith("__")] + __all__
+
+
 #: layers that do nothing in inference
 _NOTHING = ("Dropout", "SpatialDropout1D", "GaussianDropout", "GaussianNoise")
 _MERGE_MODES = ("concat", "sum", "mul", "ave", None)

@@ -39,6 +39,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Backend", "BothWays", "Model", "export", "layers", "load", "session"]
 
+
+def __dir__() -> list[str]:
+    return [name for name in globals() if name.startswith("__")] + __all__
+
+
 #: of what `export` writes: the first in which Slice and Squeeze are as they still are
 _OPSET, _IR_VERSION = 13, 7
 

@@ -17,5 +17,10 @@ from ._ray_train import DataParallel
 
 __all__ = ["DataParallel", "Service", "Stream", "StreamLost", "application", "infer"]
 
+
+def __dir__() -> list[str]:
+    return [name for name in globals() if name.startswith("__")] + __all__
+
+
 for _public in (DataParallel, Service, Stream, StreamLost, application, infer):
     _public.__module__ = __name__  # the name that people know them by

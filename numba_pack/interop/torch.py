@@ -19,6 +19,11 @@ __all__ = [
     "GRU", "LSTM", "RNN", "Accelerated", "accelerate", "from_torch", "packed_from_torch", "packed_to_torch", "to_torch",
 ]  # fmt: skip
 
+
+def __dir__() -> list[str]:
+    return [name for name in globals() if name.startswith("__")] + __all__
+
+
 # the name that people know them by, and that pickles hold
 for _public in (GRU, LSTM, RNN, Accelerated, accelerate, from_torch, packed_from_torch, packed_to_torch, to_torch):
     _public.__module__ = __name__

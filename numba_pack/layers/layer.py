@@ -520,13 +520,22 @@ def _documented(function: str, nonlinearity: str = "", projection: str = "") -> 
     return decorate
 
 
+#: what other libraries call options of layers, and what does the same here
+_OPTIONS = {
+    "units": "it is hidden_size=, after input_size=",
+    "activation": "nonlinearity= of an RNN has two, and numba_pack.cells makes cells of any formula",
+    **dict.fromkeys(("return_sequences", "return_state"), "a call returns both the output of all steps and the state"),
+    **dict.fromkeys(("seed", "random_state"), "it is rng="),
+}
+
+
 class _Named(Layer[State]):
     """RNN, LSTM and GRU make a `Stack` of a list of widths; classes that users derive from them do not."""
 
     def __new__(cls: type[Own], *arguments: Any, **options: Any) -> Own:
         hidden_size = arguments[1] if len(arguments) > 1 else options.get("hidden_size")
         if cls in (RNN, LSTM, GRU):
-            refuse(options, device=HOST)
+            refuse(options, device=HOST, **_OPTIONS)
             if isinstance(hidden_size, (list, tuple)):
                 stack: Own = _stack(cls, **signature(cls).bind(*arguments, **options).arguments)
                 return stack

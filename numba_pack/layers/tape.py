@@ -12,7 +12,7 @@ from ..batch import BackResults, Batch, Results, States
 from ..cells.dropout import Dropout
 from ..cpu.checkpoints import Checkpoints, record_pieces
 from ..packing.checks import as_size
-from ..packing.display import shape_of
+from ..packing.display import html_of, shape_of
 from ..packing.sequences import PackedSequence
 from .engine import engine
 from .forms import Form
@@ -127,6 +127,9 @@ class Gradients(_Gradients, Generic[Input, State]):  # a named tuple itself may 
 
     def __repr__(self) -> str:
         return "Gradients\n" + "\n".join(f"  {name:10}  {shape_of(value)}" for name, value in self._asdict().items())
+
+    def _repr_html_(self) -> str:
+        return html_of([(name, shape_of(value)) for name, value in self._asdict().items()], "Gradients")
 
     if TYPE_CHECKING:
         input: Input

@@ -4,8 +4,10 @@ import copy
 import io
 import logging
 import pickle
+import re
 import sys
 import traceback
+from importlib.util import find_spec
 from inspect import signature
 from operator import attrgetter
 
@@ -82,6 +84,11 @@ ADVICE = {
     "device": (lambda: nbp.GRU(3, 5, device="cpu"), "device is not taken: .*NUMBA_PACK_BACKEND"),
     "device of a part": (lambda: nbp.Linear(3, 5, device="cpu"), "device is not taken: .*NUMBA_PACK_BACKEND"),
     "padding_idx": (lambda: nbp.Embedding(3, 5, padding_idx=0), "packed rows have no padding"),
+    "units": (lambda: nbp.LSTM(3, units=5), "units is not taken: it is hidden_size="),
+    "return_sequences": (lambda: nbp.GRU(3, 5, return_sequences=True), "returns both the output of all steps"),
+    "activation": (lambda: nbp.RNN(3, 5, activation="elu"), "numba_pack.cells makes cells of any formula"),
+    "seed": (lambda: nbp.LSTM(3, 5, seed=0), "seed is not taken: it is rng=; got seed=0"),
+    "learning_rate": (lambda: nbp.optim.Adam(learning_rate=0.1), "learning_rate is not taken: it is lr="),
     "strict": (lambda: OWNERS["model"].load_state_dict({}, strict=False), "prefix= leaves alone"),
     "a list": (lambda: OWNERS["layer"]([np.ones((2, 3))]), "got list, of which numba_pack.pack_sequence makes"),
     "h and c": (
@@ -139,6 +146,13 @@ MODULES = [nbp, nbp.cells, nbp.data, nbp.interop, nbp.losses, nbp.optim, nbp.ser
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
 def test_dir_shows_what_is_public(module):
+    assert {name for name in dir(module) if not name.startswith("__")} == set(module.__all__)
+
+
+@pytest.mark.parametrize("door", ["keras", "onnx", "ray", "torch"])
+def test_dir_shows_what_is_public_of_a_door(door):
+    pytest.importorskip(door)
+    module = getattr(nbp.interop, door)
     assert {name for name in dir(module) if not name.startswith("__")} == set(module.__all__)
 
 
@@ -243,6 +257,14 @@ def test_what_is_elsewhere_is_told_where(module, name, where):
     if not hasattr(module, name):
         with pytest.raises(AttributeError, match=rf"has no attribute '{name}'; look in numba_pack\.{where}"):
             getattr(module, name)
+
+
+@pytest.mark.parametrize("name", ["accelerate", "from_torch", "from_keras", "session"])
+def test_a_door_is_told_in_which_room_it_is(name):
+    with pytest.raises(AttributeError) as caught:
+        getattr(nbp, name)
+    rooms = re.findall(r"numba_pack\.interop\.(\w+)", str(caught.value))
+    assert rooms and all(name in dir(getattr(nbp.interop, room)) for room in rooms if find_spec(room))
 
 
 def test_every_place_that_is_told_is_there():

@@ -50,6 +50,7 @@ def test_gradients_and_tapes_are_told_by_their_sizes():
         "  hx          float32 (1, 4, 5), float32 (1, 4, 5)",
         "  parameters  float32 (380,)",
     ]
+    assert "<td>parameters</td><td>float32 (380,)</td>" in gradients._repr_html_()
 
 
 @pytest.mark.parametrize("lengths", [[4, 0, 6, 8], list(range(40)), [0, 0], [3] * 1000])
