@@ -586,21 +586,22 @@ def transpose_block(typingctx, dtype, source, source_step, rows, columns, target
         numbers = [ir.Constant(I64, i) for i in range(lanes.count)]
         sources = [builder.add(source, builder.mul(source_step, number)) for number in numbers]
         targets = [builder.add(target, builder.mul(target_step, number)) for number in numbers]
-        # some CPUs take 20 cycles to store under a mask of AVX2, so it is for what is not whole
-        all_rows, all_columns = (builder.icmp_signed(">=", count, whole) for count in (rows, columns))
-        with builder.if_else(builder.and_(all_rows, all_columns), likely=True) as (is_whole, else_part):
-            with is_whole:
-                block = _transposed(builder, [load_vector(builder, place, lanes) for place in sources])
-                for value, place in zip(block, targets, strict=True):
-                    store_vector(builder, value, place, lanes)
-            with else_part:
-                block = []
-                for number, place in zip(numbers, sources, strict=True):
-                    count = builder.select(builder.icmp_signed("<", number, rows), columns, none)
-                    block.append(masked_load(builder, place, first_lanes(builder, count, lanes), lanes))
-                for number, value, place in zip(numbers, _transposed(builder, block), targets, strict=True):
-                    count = builder.select(builder.icmp_signed("<", number, columns), whole, none)
-                    masked_store(builder, value, place, first_lanes(builder, count, lanes), lanes)
+
+        def whole_block():
+            block = _transposed(builder, [load_vector(builder, place, lanes) for place in sources])
+            for value, place in zip(block, targets, strict=True):
+                store_vector(builder, value, place, lanes)
+
+        def part_of_block():
+            block = []
+            for number, place in zip(numbers, sources, strict=True):
+                count = builder.select(builder.icmp_signed("<", number, rows), columns, none)
+                block.append(masked_load(builder, place, first_lanes(builder, count, lanes), lanes))
+            for number, value, place in zip(numbers, _transposed(builder, block), targets, strict=True):
+                count = builder.select(builder.icmp_signed("<", number, columns), whole, none)
+                masked_store(builder, value, place, first_lanes(builder, count, lanes), lanes)
+
+        if_whole(builder, (rows, columns), lanes.count, whole_block, part_of_block)
         return context.get_dummy_value()
 
     return types.void(dtype, *[types.intp] * 6), codegen
