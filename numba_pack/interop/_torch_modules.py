@@ -95,8 +95,11 @@ class Recurrent(torch.nn.RNNBase):
         if (self.training and self._drops) or watched():
             return self._forward(input, hx)
         if _grad_enabled() and is_left(self, input, hx):
-            theirs: tuple[Any, Any] = super().forward(input, hx)
-            return theirs
+            try:
+                theirs: tuple[Any, Any] = super().forward(input, hx)
+                return theirs
+            except Exception:
+                pass  # what is wrong is told below, as in any other call
         found, prepared = None, self._prepared
         if prepared is not None:
             if prepared.few is not None:
