@@ -135,6 +135,20 @@ def serve(board, number):
             return
 
 
+@inner
+def _change(board, former, state, count):
+    """Give a state to so many workers that have the former one, and wake those that slept; how many were missing."""
+    number, line = 0, _line(board, 0)
+    while line != 0 and count > 0:
+        if exchange(line, former, state):
+            if former == ASLEEP:
+                _ring(line)
+            count -= 1
+        number += 1
+        line = _line(board, number)
+    return count
+
+
 @jit
 def wake(board, count):
     """Have so many workers awake, if there are as many that have no job."""
@@ -143,30 +157,13 @@ def wake(board, count):
         count -= seen(line) == AWAKE
         number += 1
         line = _line(board, number)
-    number, line = 0, _line(board, 0)
-    while line != 0 and count > 0:
-        if exchange(line, ASLEEP, AWAKE):
-            _ring(line)
-            count -= 1
-        number += 1
-        line = _line(board, number)
+    _change(board, ASLEEP, AWAKE, count)
 
 
 @inner
 def _post(board, job, count):
     """Post a job to so many workers, rather to those that are awake."""
-    number, line = 0, _line(board, 0)
-    while line != 0 and count > 0:
-        count -= exchange(line, AWAKE, job)
-        number += 1
-        line = _line(board, number)
-    number, line = 0, _line(board, 0)
-    while line != 0 and count > 0:
-        if exchange(line, ASLEEP, job):
-            _ring(line)
-            count -= 1
-        number += 1
-        line = _line(board, number)
+    _change(board, ASLEEP, job, _change(board, AWAKE, job, count))
 
 
 @inner

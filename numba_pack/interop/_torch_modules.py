@@ -98,8 +98,8 @@ class Recurrent(torch.nn.RNNBase):
             try:
                 theirs: tuple[Any, Any] = super().forward(input, hx)
                 return theirs
-            except Exception:
-                pass  # what is wrong is told below, as in any other call
+            except Exception:  # our own way computes the result, or says by name what is wrong
+                return self._forward(input, hx)
         found, prepared = None, self._prepared
         if prepared is not None:
             if prepared.few is not None:

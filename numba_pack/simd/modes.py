@@ -51,15 +51,20 @@ def _mxcsr(builder, instruction, place):
     llvm_call(builder, f"llvm.x86.sse.{instruction}", ir.VoidType(), [builder.bitcast(place, cgutils.voidptr_t)])
 
 
+def _call(context, builder, args):
+    """Call a kernel in the kernels' mode; what its caller gets is a status."""
+    former = _take(builder)
+    status = call_native(context, builder, *args)
+    _put_back(builder, former)
+    return status
+
+
 @intrinsic
 def call_kernel(typingctx, function, block):
     """As `call_address`, with the address of a block, in the kernels' mode."""
 
     def codegen(context, builder, sig, args):
-        former = _take(builder)
-        status = call_native(context, builder, *args)
-        _put_back(builder, former)
-        raise_if(context, builder, status)
+        raise_if(context, builder, _call(context, builder, args))
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp), codegen
@@ -70,9 +75,7 @@ def caught(typingctx, function, block):
     """As `call_kernel`, but nothing is raised: two numbers for `raise_caught`, of which the first is 0 for no error."""
 
     def codegen(context, builder, sig, args):
-        former = _take(builder)
-        status = call_native(context, builder, *args)
-        _put_back(builder, former)
+        status = _call(context, builder, args)
         none = ir.Constant(I64, 0)
         code = builder.select(status.is_error, builder.sext(status.code, I64), none)
         error = builder.select(status.is_user_exc, builder.ptrtoint(status.excinfoptr, I64), none)
