@@ -2,7 +2,8 @@
 
 Slow is what takes long and shows what something quick shows of the common case: every pair of a sweep, the soak, other
 processors, the simulator. Each public function, cell and dtype has quick tests. A doctest that imports a library which
-is not installed is skipped.
+is not installed is skipped. What plain ``pytest`` has skipped, ``pytest --skipped`` runs alone, once the libraries that
+were missing are there; ``pytest --all --skipped`` runs all that plain ``pytest`` did not.
 
 ``setup.cfg`` loads this module with ``-p``: an option must be known before the folder of its ``conftest.py`` is found.
 """
@@ -15,10 +16,16 @@ from types import SimpleNamespace
 import pytest
 
 LEFT_OUT = pytest.StashKey[int]()  # how many tests
+SKIPPED = "plain_or_all/skipped"  # in pytest's cache: names of tests, and of files that were skipped as a whole
 
 
 def pytest_addoption(parser):
     parser.addoption("--all", action="store_true", help="run the tests that are marked slow, too")
+    parser.addoption(
+        "--skipped",
+        action="store_true",
+        help="run only what the last plain pytest skipped, and with --all what it left out",
+    )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -35,7 +42,34 @@ def pytest_cmdline_main(config):
     if whole and cpus() > 1 and not alone and getattr(option, "numprocesses", 0) is None:
         option.numprocesses, option.dist = 2, "loadfile"
     option.loadscopereorder = False  # what takes long is in files of few tests, which would come last
+    if whole and not option.all and not option.skipped:
+        config.pluginmanager.register(Skipped(config))
     return (yield)
+
+
+class Skipped:
+    """Keeps the names of what is skipped in a run."""
+
+    def __init__(self, config):
+        self.config, self.names = config, set()
+
+    def pytest_runtest_logreport(self, report):
+        if report.skipped:
+            self.names.add(report.nodeid)
+
+    def pytest_collectreport(self, report):
+        if report.skipped:
+            self.names.add(report.nodeid)
+
+    def pytest_sessionfinish(self):
+        if hasattr(self.config, "cache"):
+            self.config.cache.set(SKIPPED, sorted(self.names))
+
+
+def was_skipped(item, names):
+    """Whether it was, or its file, or the function while there was nothing to call it with."""
+    function = item.nodeid.partition("[")[0]
+    return not names.isdisjoint((item.nodeid, item.nodeid.partition("::")[0], f"{function}[NOTSET]"))
 
 
 def imported(example):
@@ -53,6 +87,11 @@ def pytest_collection_modifyitems(config, items):
         missing = [name for name in map(imported, item.dtest.examples if hasattr(item, "dtest") else ()) if name]
         if missing:
             item.add_marker(pytest.mark.skip(reason=f"the example needs {missing[0]}"))
+    if config.getoption("skipped"):
+        names = set(config.cache.get(SKIPPED, []))
+        chosen = {item for item in items if "slow" in item.keywords or was_skipped(item, names)}
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = [item for item in items if item in chosen]
     slow = [item for item in items if "slow" in item.keywords]
     quick = [item for item in items if "slow" not in item.keywords]
     if config.getoption("all"):

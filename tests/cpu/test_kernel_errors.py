@@ -10,7 +10,6 @@ from numba_pack.cpu import kernels
 from numba_pack.cpu.team import Division
 from numba_pack.simd.machine import MACHINE
 
-WEIGHTS = nbp.GRU(1, 1, rng=0).weights
 ROWS, H_0, OTHERS = np.zeros((2, 1), np.float32), np.zeros((1, 2, 1), np.float32), np.empty((0, 1, 2, 1), np.float32)
 NOWHERE = 0
 #: of whose states, a vector each, the bytes are more than an integer counts
@@ -40,7 +39,8 @@ def scan_from_python(address, weights, sequences):
     ids=["memory", "another"],
 )
 def test_an_error_in_a_kernel_reaches_its_caller_as_it_is(call, sequences, error, words, recwarn, capfd):
+    weights = nbp.GRU(1, 1, rng=0).weights
     with pytest.raises(error, match=words):
-        call(kernels.kernel("forward", WEIGHTS), WEIGHTS, sequences)
+        call(kernels.kernel("forward", weights), weights, sequences)
     assert not recwarn
     assert capfd.readouterr().err == ""

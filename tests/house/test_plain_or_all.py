@@ -70,6 +70,35 @@ def test_a_doctest_that_imports_what_is_not_installed_is_skipped(suite):
     assert "the example needs a_library_that_nobody_has" in process.stdout
 
 
+LIBRARY = """
+import os
+import pytest
+
+@pytest.mark.parametrize("name", ["one", "other"] if "LIBRARY" in os.environ else [])
+def test_with_as_many_cases_as_a_library_has(name):
+    pass
+
+def test_with_the_library():
+    if "LIBRARY" not in os.environ:
+        pytest.skip("it is missing")
+
+def test_without():
+    pass
+"""
+
+
+def test_what_was_skipped_can_be_run_alone_once_it_has_what_it_needs(suite, tmp_path, monkeypatch):
+    (tmp_path / "test_library.py").write_text(LIBRARY)
+    whole_file = "import os, pytest\nif 'LIBRARY' not in os.environ:\n    pytest.skip('', allow_module_level=True)\n"
+    (tmp_path / "test_of_library.py").write_text(f"{whole_file}def test_in_a_file(): pass\n")
+    assert "2 passed, 3 skipped, 1 deselected" in suite().stdout
+    monkeypatch.setenv("LIBRARY", "")
+    for more, passed in ((), 4), (("--all",), 5):  # of which the first is not what the second remembers
+        process = suite("-n0", "--skipped", *more)
+        assert process.returncode == 0, process.stdout + process.stderr
+        assert f"{passed} passed" in process.stdout
+
+
 def test_the_suite_has_slow_tests_and_ci_runs_all():
     root = Path(__file__).parents[2]
     assert "pytest --all" in (root / ".ci" / "run").read_text()

@@ -45,7 +45,7 @@ sys.exit(0 if right else 3)
 def run(what):
     code = SCRIPT.format(what=what)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=600)
 
 
 def test_memory_stands_still_and_bits_are_equal_over_calls_of_all_kinds():

@@ -13,6 +13,12 @@ PACKED = nbp.pack_sequence([RNG.standard_normal((n, 4)) for n in (3, 1, 5)])
 SYMBOLS = nbp.pack_sequence([RNG.integers(0, 6, n) for n in (3, 1, 5)])
 LINEAR, EMBEDDING = nbp.Linear(4, 3, dtype=np.float64, rng=0), nbp.Embedding(6, 3, dtype=np.float64, rng=0)
 PARTS = {"linear": (LINEAR, PACKED), "embedding": (EMBEDDING, SYMBOLS)}
+START = RNG.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def the_same_numbers_whatever_tests_run_before():
+    RNG.bit_generator.state = START
 
 
 def test_a_linear_layer_is_a_product_and_a_sum_in_every_form():

@@ -216,8 +216,9 @@ def compiled_pass(packed, weights, hx, d_output, d_state):
 
 
 @pytest.mark.slow
-def test_a_layer_in_compiled_code_equals_the_layer(made):
-    layer = made(bidirectional=True)
+@pytest.mark.parametrize("name", [*QUICK, "8-gates-4-states"])
+def test_a_layer_in_compiled_code_equals_the_layer(name):
+    layer = make_layer(name, bidirectional=True)
     case = make_case(layer, LENGTHS)
     packed, d_output = nbp.pack_sequence(case.sequences), nbp.pack_sequence(case.d_outputs)
     expected = train(layer, case)

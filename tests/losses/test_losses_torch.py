@@ -13,7 +13,13 @@ F = torch.nn.functional
 
 RNG = np.random.default_rng(5)
 N, C = 23, 6
+START = RNG.bit_generator.state
 TOLERANCE = {np.float32: 2e-6, np.float64: 1e-14}
+
+
+@pytest.fixture(autouse=True)
+def the_same_numbers_whatever_tests_run_before():
+    RNG.bit_generator.state = START
 
 
 def theirs(function, given, *others, **options):

@@ -409,10 +409,13 @@ def test_a_request_that_is_too_late_fails_and_leaves_its_place(gate):
 
 
 def test_a_deadline_that_passes_between_chunks_ends_a_request(held):
+    held.let.release()
+    held.layer(nbp.pack_sequence([np.ones((5, I), np.float32)]))  # whose code is there before the clock runs
+    assert held.inside.acquire(timeout=60)
     with Batcher(held.layer, steps=5) as some:
-        future = some.submit(np.ones((5000, I), np.float32), deadline=0.2)
+        future = some.submit(np.ones((5000, I), np.float32), deadline=1.0)
         held.next()
-        time.sleep(0.25)
+        time.sleep(1.0)
         held.let.release()
         with pytest.raises(TimeoutError, match="passed when 10 of 5000 were done"):
             future.result(60)

@@ -29,9 +29,14 @@ MACHINES = {
 CHECKS = ["layers", "noise", "onnx", "activations", "factors", "tiles"]
 
 
-def runs_here(name):
+def reason_to_skip(name):
+    """Why code for another processor is not tried here, if it is not."""
+    if MACHINE.register_bytes == MACHINES[name][2]:
+        return "its vectors are those of this processor, which all other tests try"
     features = llvm.get_host_cpu_features()
-    return name != "avx2" or all(features.get(feature, False) for feature in ("avx2", "fma", "bmi2"))
+    if name == "avx2" and not all(features.get(feature, False) for feature in ("avx2", "fma", "bmi2")):
+        return "this processor cannot run it"
+    return None
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +44,7 @@ def processes():
     """All checks on all machines, started at once, since they take their time to compile."""
     started = {}
     for name, (cpu, features, _) in MACHINES.items():
-        if runs_here(name):
+        if reason_to_skip(name) is None:
             environment = {**os.environ, "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
             environment["PYTHONPATH"] = os.pathsep.join([str(SCRIPT.parent.parent), *sys.path])
             for check in CHECKS:
@@ -57,8 +62,8 @@ def processes():
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("name", MACHINES)
 def test_results_are_right_on_other_processors(processes, name, check):
-    if not runs_here(name):
-        pytest.skip(f"this processor cannot run code for {name}")
+    if reason := reason_to_skip(name):
+        pytest.skip(reason)
     output, errors = processes[name, check].communicate(timeout=600)
     assert output.split() == [str(MACHINES[name][2]), "ok"], errors
 
