@@ -31,6 +31,8 @@ from numba.core.ir_utils import get_definition, guard
 from numba.core.untyped_passes import RewriteSemanticConstants
 from numba.extending import intrinsic
 
+from ._linked import machine_code
+
 __all__ = ["EntryCompiler", "InnerCompiler", "fact"]
 
 
@@ -103,6 +105,12 @@ class _EntryLibrary(_Library):
             self._final_module.link_in(_module_of(library), preserve=True)
         self._linking_libraries.clear()
         super().finalize()
+
+    def _finalize_final_module(self) -> None:
+        """Have the engine take machine code that was looked at: its own it would link, whatever it finds nowhere."""
+        made = self._compiled_object = machine_code(self._codegen, self._final_module)
+        super()._finalize_final_module()
+        self._compiled_object = made  # which the engine took away
 
 
 #: of the flags that a function is compiled with, those that Numba hands on to the functions that it calls

@@ -1,7 +1,8 @@
 """What the processor offers: the width of its vector registers, how many it has, and whether it fuses multiply-adds.
 
 LLVM is asked, not the operating system: a few lines are compiled for the CPU that Numba compiles for (so
-``NUMBA_CPU_NAME`` counts), and the assembly shows what they became.
+``NUMBA_CPU_NAME`` counts), and the assembly shows what they became. A CPU that lowers its clock for vectors of 512 bits
+is held to 256 by ``NUMBA_CPU_FEATURES=-avx512f``.
 
 And which instructions multiply short numbers, bfloat16 and integers of 8 bits. ``NUMBA_PACK_DOTS`` chooses among those
 that the machine has, for tests: ``amx``, ``avx512``, ``avx2``, or ``widened``, by no such instruction. ``amx`` runs

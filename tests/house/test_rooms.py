@@ -27,7 +27,7 @@ ROOMS = [
     ["ground"],
 ]
 FACE = {"__init__", "__main__"}
-GROUND = {"_jit", "_inner", "_cache", "_forks", "_backend", "_arguments", "_habits", "optim"}
+GROUND = {"_jit", "_inner", "_linked", "_cache", "_forks", "_backend", "_arguments", "_habits", "optim"}
 
 #: what is imported by name, when it is known to be needed: the arrays of the device that was found, and what reads the
 #: arrays of a library that is there already

@@ -84,12 +84,21 @@ on_x86_64 = pytest.mark.skipif(ARCHITECTURE != "x86_64", reason="LLVM may not kn
 VECTOR_UNITS = {
     "sapphirerapids": ("avx512_bf16", "avx512_vnni"),
     "znver4": ("avx512_bf16", "avx512_vnni"),
+    "znver5": ("avx512_bf16", "avx512_vnni"),
+    "icelake-server": ("widened", "avx512_vnni"),
     "cascadelake": ("widened", "avx512_vnni"),
     "skylake-avx512": ("widened", "widened"),
     "alderlake": ("widened", "avx_vnni"),
+    "arrowlake": ("widened", "avx_vnni"),
+    "sierraforest": ("widened", "avx_vnni"),
+    "znver3": ("widened", "widened"),
     "haswell": ("widened", "widened"),
     "x86-64": ("widened", "widened"),
 }
+#: those that round to bfloat16 by an instruction, whether or not one multiplies it
+ROUND = {"sapphirerapids", "znver4", "znver5", "arrowlake", "sierraforest"}
+#: of those with vectors of 512 bits, what multiplies int8 when they are held to 256
+HELD = {"znver5": "avx_vnni", "sapphirerapids": "avx_vnni", "znver4": "widened", "cascadelake": "widened"}
 WITH_TILES = ["sapphirerapids", "graniterapids"]
 
 
@@ -97,8 +106,8 @@ WITH_TILES = ["sapphirerapids", "graniterapids"]
 def processor(monkeypatch):
     """Have LLVM asked for the processor of a name, and Linux permit its matrix unit or not."""
 
-    def take(name, permitted):
-        monkeypatch.setattr(machine, "_target", lambda: ("x86_64-unknown-linux-gnu", name, ""))
+    def take(name, permitted, features=""):
+        monkeypatch.setattr(machine, "_target", lambda: ("x86_64-unknown-linux-gnu", name, features))
         monkeypatch.setattr(machine, "MACHINE", machine._probe())
         monkeypatch.setattr(machine, "_permitted", lambda: permitted)
 
@@ -116,7 +125,28 @@ def test_short_numbers_are_multiplied_by_the_best_that_a_vector_unit_has(process
 @pytest.mark.parametrize("name", VECTOR_UNITS)
 def test_floats_are_rounded_to_bfloat16_by_an_instruction_where_there_is_one(processor, name):
     processor(name, permitted=False)
-    assert machine._rounds_to_bfloat16() == (VECTOR_UNITS[name][0] == "avx512_bf16")
+    assert machine._rounds_to_bfloat16() == (name in ROUND)
+
+
+@on_x86_64
+@pytest.mark.parametrize("name", HELD)
+def test_a_cpu_may_be_held_to_vectors_of_256_bits(processor, name):
+    processor(name, permitted=True, features="-avx512f")
+    assert machine.MACHINE[1:] == (32, 12, True)
+    assert machine._dots(None) == Dots("widened", HELD[name], plain_tiles=True)
+    assert not machine._rounds_to_bfloat16()
+
+
+@pytest.mark.parametrize("name", ["generic", "cortex-a72", "neoverse-n1", "neoverse-v2", "apple-m1"])
+def test_an_arm_has_vectors_of_128_bits_and_rounds_to_bfloat16_without_a_library(monkeypatch, name):
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    monkeypatch.setattr(machine, "_target", lambda: ("aarch64-unknown-linux-gnu", name, ""))
+    monkeypatch.setattr(machine, "ARCHITECTURE", "aarch64")
+    assert machine._probe() == (name, 16, 24, True)
+    monkeypatch.setattr(machine, "MACHINE", machine._probe())
+    assert machine._dots(None) == Dots("widened", "widened", plain_tiles=True)
+    assert machine._rounds_to_bfloat16()
 
 
 @on_x86_64
