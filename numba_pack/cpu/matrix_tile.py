@@ -78,6 +78,7 @@ class Place(NamedTuple):
     between: int
     adjacent: int
     late: int
+    times: int
 
 
 class Block(NamedTuple):

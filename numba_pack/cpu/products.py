@@ -40,9 +40,8 @@ MOST_TERMS = 512
 #: panels up to this size in all are read two at a time: from a farther cache, two streams are slower than one. But of
 #: narrower vectors the sums of one panel wait for each other longer than for any cache
 NEAR_BYTES = 1 << 16 if MACHINE.register_bytes == 64 else 1 << 62
-#: most rows of a tile by its vectors, and of one of the matrix unit
+#: most rows of a tile by its vectors
 _ROWS = (0, *[most_rows(v) for v in range(1, VECTORS + 1)])
-_ROWS_ON_TILES = 32
 
 
 def begin_products(factors):
@@ -133,20 +132,21 @@ def _tiles(factors, first, last, a, along, rows, k, depth, panels, columns, star
     while p < last:
         vectors = panel_vectors(columns, p, lanes)
         number = 2 if p + 1 < last and panel_vectors(columns, p + 1, lanes) == vectors else 1
-        column, most = p * columns.per_panel, _ROWS_ON_TILES if on_tiles(factors) else _ROWS[vectors]
+        column, most = p * columns.per_panel, rows if on_tiles(factors) else _ROWS[vectors]
         tiles = 1 if rows <= most else (rows + most - 1) // most
+        # as even as possible, since small tiles run slower: so many of m rows, and then of m - 1
+        m = rows if tiles == 1 else (rows + tiles - 1) // tiles
+        times = rows - tiles * (m - 1)
         r = 0
-        for left in range(tiles, 0, -1):
-            m = rows - r if left == 1 else (rows - r + left - 1) // left  # as even as possible: small tiles run slower
-            if on_tiles(factors):
-                m, along = min(most, rows - r), k  # whole tiles; from part to part of a row
+        while r < rows:
             place = (
-                a.at + r * a.step * size, a.step, along, panels + p * step * size, step, k,
+                a.at + r * a.step * size, a.step, k if on_tiles(factors) else along, panels + p * step * size, step, k,
                 start.at + (r * start.step + column) * size, start.step, c.at + (r * c.step + column) * size, c.step,
-                columns.total - column, columns.per_panel, columns.between, columns.adjacent, late,
+                columns.total - column, columns.per_panel, columns.between, columns.adjacent, late, times,
             )  # fmt: skip
             call_tile(factors, m, vectors, number, place)
-            r += m
+            r += m * times
+            m, times = m - 1, tiles - times
         p += number
 
 

@@ -23,6 +23,8 @@ from ..simd.lanes import (
     load_vector,
     masked_load,
     masked_store,
+    once_a_turn,
+    pinned,
     store_vector,
 )
 from ..simd.machine import MACHINE
@@ -42,7 +44,7 @@ def most_rows(vectors):
 
 
 class _Tile:
-    """Builds, in LLVM, a tile of ``rows`` x (``panels`` x ``vectors``) vectors; arguments are `ARGUMENTS`."""
+    """Builds, in LLVM, tiles of ``rows`` x (``panels`` x ``vectors``) vectors; arguments are `ARGUMENTS`."""
 
     def __init__(self, builder, dots, rows, vectors, panels, arguments):
         self.builder, self.dots, self.lanes, self.arguments = builder, dots, dots.lanes, arguments
@@ -68,13 +70,23 @@ class _Tile:
         offsets = [b.add(panel_offsets[q], vector_offsets[j]) for q, j in self.columns]
         return [b.add(row, offset) for row in self.walk(first, row_step, len(self.rows)) for offset in offsets]
 
-    def masks(self):
-        """For each vector of a row, the lanes that are columns of the matrix."""
+    def left(self, count):
+        """For each vector of a row, how many of ``count`` columns there are from its first lane on."""
         b, a = self.builder, self.arguments
         apart = b.mul(a["adjacent"], ir.Constant(I64, self.lanes.count))
-        left = [b.sub(a["count"], b.mul(ir.Constant(I64, q), a["panel_columns"])) for q, _ in self.columns]
-        left = [b.sub(n, b.mul(apart, ir.Constant(I64, j))) for n, (_, j) in zip(left, self.columns, strict=True)]
-        return [first_lanes(b, n, self.lanes) for n in left], left
+        left = [b.sub(count, b.mul(ir.Constant(I64, q), a["panel_columns"])) for q, _ in self.columns]
+        return [b.sub(n, b.mul(apart, ir.Constant(I64, j))) for n, (_, j) in zip(left, self.columns, strict=True)]
+
+    def masked(self, first, row_step):
+        """As `grid`, with the lanes of each vector that are columns of the matrix.
+
+        Where whole vectors go another way, all of it is computed here, and not before, where it would be in their way.
+        """
+        b, count = self.builder, self.arguments["count"]
+        if MACHINE.register_bytes < 64:
+            first, count = pinned(b, first), pinned(b, count)
+        masks = [first_lanes(b, n, self.lanes) for n in self.left(count)] * len(self.rows)
+        return zip(self.grid(first, row_step), masks, strict=True)
 
     def merge(self, *incoming):
         phi = self.builder.phi(incoming[0][0].type)
@@ -82,30 +94,29 @@ class _Tile:
             phi.add_incoming(value, block)
         return phi
 
-    def load(self, places, masks, left):
+    def load(self, first, row_step):
+        """The tile's vectors in c, or in what the sums start from."""
         b, lanes = self.builder, self.lanes
-        masks = masks * len(self.rows)
         return if_whole(
             b,
-            left[-1:],
+            self.left(self.arguments["count"])[-1:],
             lanes.count,
-            lambda: [load_vector(b, at, lanes) for at in places],
-            lambda: [masked_load(b, at, mask, lanes) for at, mask in zip(places, masks, strict=True)],
+            lambda: [load_vector(b, at, lanes) for at in self.grid(first, row_step)],
+            lambda: [masked_load(b, at, mask, lanes) for at, mask in self.masked(first, row_step)],
         )
 
-    def store(self, values, places, masks, left):
+    def store(self, values, first, row_step):
         b, lanes = self.builder, self.lanes
-        masks = masks * len(self.rows)
 
         def whole():
-            for value, at in zip(values, places, strict=True):
+            for value, at in zip(values, self.grid(first, row_step), strict=True):
                 store_vector(b, value, at, lanes)
 
         def part():
-            for value, at, mask in zip(values, places, masks, strict=True):
+            for value, (at, mask) in zip(values, self.masked(first, row_step), strict=True):
                 masked_store(b, value, at, mask, lanes)
 
-        if_whole(b, left[-1:], lanes.count, whole, part)
+        if_whole(b, self.left(self.arguments["count"])[-1:], lanes.count, whole, part)
 
     def vector(self, panels, column, load):
         """The vector of a column in a row of the panels, whose addresses are given."""
@@ -136,7 +147,7 @@ class _Tile:
         return after
 
     def prefetch(self):
-        """Fetch what the next tile of the panel will add to, while this one is being summed."""
+        """Fetch what the next tile will add to, while this one is being summed."""
         b, a = self.builder, self.arguments
         below = b.mul(a["c_step"], ir.Constant(I64, len(self.rows) * self.size))
         kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), I32, I32, I32])
@@ -146,10 +157,27 @@ class _Tile:
             b.call(function, [pointer, ir.Constant(I32, 1), ir.Constant(I32, 3), ir.Constant(I32, 1)])
 
     def build(self):
-        """The whole tile, from the builder's block on; leaves the builder in the last block."""
+        """All tiles, from the builder's block on; leaves the builder in the last block."""
         b, a = self.builder, self.arguments
-        masks, left = self.masks()
         panels = self.walk(a["panel"], a["panel_step"], self.columns[-1][0] + 1)
+        before, tile, done = b.block, b.append_basic_block("tile"), b.append_basic_block("done")
+        b.branch(tile)
+        b.position_at_end(tile)
+        places = [(name, b.phi(I64), a[name], a[name + "_step"]) for name in ("a", "start", "c")]
+        number = b.phi(I64)
+        self.arguments = {**a, **{name: place for name, place, _, _ in places}}
+        self.one(panels, b.icmp_signed(">", number, ir.Constant(I64, 1)))
+        for _, place, first, step in places:
+            place.add_incoming(first, before)
+            place.add_incoming(b.add(place, b.mul(step, ir.Constant(I64, len(self.rows) * self.size))), b.block)
+        number.add_incoming(a["times"], before)
+        number.add_incoming(b.sub(number, ir.Constant(I64, 1)), b.block)
+        b.cbranch(b.icmp_signed(">", number, ir.Constant(I64, 1)), tile, done)
+        b.position_at_end(done)
+
+    def one(self, panels, goes_on):
+        """The tile at the places that the arguments tell; ``goes_on``: another follows."""
+        b, a = self.builder, self.arguments
         late = b.icmp_signed("!=", a["late"], ir.Constant(I64, 0))
         if self.dots.scaled:
             first = self.first_integers(panels)
@@ -159,10 +187,11 @@ class _Tile:
                     zero = ir.Constant(self.lanes.vector, [0.0] * self.lanes.count)
                     then_block = b.block
                 with otherwise:
-                    loaded = self.load(self.grid(a["start"], a["start_step"]), masks, left)
+                    loaded = self.load(a["start"], a["start_step"])
                     otherwise_block = b.block
             first = [self.merge((zero, then_block), (x, otherwise_block)) for x in loaded]
-        self.prefetch()
+        with b.if_then(goes_on):
+            self.prefetch()
         a_rows = self.walk(a["a"], a["a_step"], len(self.rows))
         a_stride = b.mul(a["a_along"], ir.Constant(I64, self.size))
         stride = ir.Constant(I64, self.vectors * self.lanes.count * self.size)
@@ -171,18 +200,20 @@ class _Tile:
         before, loop, done = b.block, b.append_basic_block("k"), b.append_basic_block("done")
         b.cbranch(b.icmp_signed(">", a["k"], ir.Constant(I64, 0)), loop, done)
         b.position_at_end(loop)
-        left_k, a_offset, offset = b.phi(I64), b.phi(I64), b.phi(I64)
+        left_k, offset = b.phi(I64), b.phi(I64)
+        groups = [b.phi(I64) for _ in a_rows[::3]]
         sums = [b.phi(self.dots.sum) for _ in first]
-        after = self.step([b.add(row, a_offset) for row in a_rows], [b.add(panel, offset) for panel in panels], sums)
+        in_loop = [at for group in groups for at in self.walk(group, a["a_step"], 3)][: len(a_rows)]
+        after = self.step(in_loop, [b.add(panel, offset) for panel in panels], sums)
         for phi, start, following in (
             (left_k, a["k"], b.sub(left_k, ir.Constant(I64, 1))),
-            (a_offset, ir.Constant(I64, 0), b.add(a_offset, a_stride)),
+            *[(group, start, b.add(group, a_stride)) for group, start in zip(groups, a_rows[::3], strict=True)],
             (offset, offset_0, b.add(offset, stride)),
             *zip(sums, first, after, strict=True),
         ):
             phi.add_incoming(start, before)
             phi.add_incoming(following, loop)
-        b.cbranch(b.icmp_signed(">", left_k, ir.Constant(I64, 1)), loop, done)
+        once_a_turn(b, b.cbranch(b.icmp_signed(">", left_k, ir.Constant(I64, 1)), loop, done))
 
         b.position_at_end(done)
         sums = [self.merge((x, before), (y, loop)) for x, y in zip(first, after, strict=True)]
@@ -191,12 +222,11 @@ class _Tile:
         else:
             done = b.block
             with b.if_then(late):
-                # its addresses and masks are computed anew, so as not to be held, or spilled, while the sums are made
-                start = self.load(self.grid(a["start"], a["start_step"]), *self.masks())
+                start = self.load(a["start"], a["start_step"])
                 total = [b.fadd(x, y) for x, y in zip(start, sums, strict=True)]
                 late_block = b.block
             result = [self.merge((x, done), (y, late_block)) for x, y in zip(sums, total, strict=True)]
-        self.store(result, self.grid(a["c"], a["c_step"]), masks, left)
+        self.store(result, a["c"], a["c_step"])
 
     def first_integers(self, panels):
         """What sums of integers begin with: the second row of the panels."""
@@ -209,7 +239,7 @@ class _Tile:
     def scaled(self, sums, a_rows, panels):
         """What sums start from, and the sums times the scales of column and row; the former are the panels' first."""
         b, a, dots = self.builder, self.arguments, self.dots
-        starts = self.load(self.grid(a["start"], a["start_step"]), *self.masks())
+        starts = self.load(a["start"], a["start_step"])
         of_column = [self.vector(panels, column, dots.floats) for column in self.columns]
         of_row = [dots.row_scale(b, row) for row in a_rows]
         scales = [(x, y) for y in of_row for x in of_column]
@@ -218,10 +248,11 @@ class _Tile:
         ]
 
 
-#: the arguments of a tile after its shape; with ``late``, what the sums start from is added at their end
+#: the arguments of a tile after its shape; with ``late``, what the sums start from is added at their end; ``times`` is
+#: how many tiles there are one below the other
 ARGUMENTS = (
     "a", "a_step", "a_along", "panel", "panel_step", "k", "start", "start_step", "c", "c_step",
-    "count", "panel_columns", "between", "adjacent", "late",
+    "count", "panel_columns", "between", "adjacent", "late", "times",
 )  # fmt: skip
 
 
@@ -239,7 +270,7 @@ TWO_PANEL_ROWS = min(3, MACHINE.accumulators // (2 * VECTORS))
 
 @intrinsic
 def _any_tile(typingctx, factors, rows, vectors, panels, place):
-    """c[:rows, columns of the panels] = start + a[:rows, :k] @ panels; ``place`` is a tuple of `ARGUMENTS`."""
+    """c[:n, columns of the panels] = start + a[:n, :k] @ panels, n = rows * times; ``place`` has the `ARGUMENTS`."""
     dots = dots_of(factors)
 
     def codegen(context, builder, sig, args):

@@ -57,7 +57,9 @@ __all__ = [
     "maximum",
     "minimum",
     "nothing",
+    "once_a_turn",
     "parted",
+    "pinned",
     "power_of_two",
     "quotient",
     "reciprocal",
@@ -239,6 +241,21 @@ def if_whole(builder, counts, lanes, whole, part):
         merged[-1].add_incoming(one, x_block)
         merged[-1].add_incoming(other, y_block)
     return merged
+
+
+def pinned(builder, value):
+    """An i64 of which LLVM knows nothing: what is computed of it is computed here, and not where that of others is."""
+    kind = ir.FunctionType(I64, [I64])
+    return builder.asm(kind, "", "=r,0", [value], True)
+
+
+def once_a_turn(builder, branch):
+    """Have LLVM keep the loop that a branch ends as it is, where it would do two or four steps in a turn."""
+    module = builder.module
+    disable = module.add_metadata(["llvm.loop.unroll.disable"])
+    loop = ir.MDValue(module, [], str(len(module.metadata)))
+    loop.operands = (loop, disable)  # a loop is told from others by naming itself
+    branch.set_metadata("llvm.loop", loop)
 
 
 def _is_real(*values):

@@ -161,7 +161,7 @@ def multiplied(factors, form, of, junk=0x7FC07FC0):
         a=words.ctypes.data + 16 * 4, a_step=words.shape[1], a_along=k, panel=panels.ctypes.data,
         panel_step=panels.shape[1], k=k, start=start.ctypes.data, start_step=width if len(of.start) > 1 else 0,
         c=c.ctypes.data, c_step=width, count=total, panel_columns=per_panel, between=of.units or LANES,
-        adjacent=int(not of.units), late=of.late,
+        adjacent=int(not of.units), late=of.late, times=1,
     )  # fmt: skip
     kernel = matrix_tile_of(factors, form == "loops")
     call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)(kernel.address)
