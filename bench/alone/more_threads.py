@@ -12,19 +12,36 @@ from time import perf_counter
 SHAPES = ("LSTM", 32, 128), ("LSTM", 32, 512), ("LSTM", 256, 256)
 COUNTS = 1, 2, 4, 8, 16, 32, 64
 #: microseconds: to post a job and to see its end where workers are awake, in all and for each; where they sleep,
-#: what the caller spends on waking one, and how long that one takes to come
-POST, POST_EACH, WAKE_EACH, COME = 1.0, 0.15, 8.0, 40.0
+#: what it takes to wake one, and how long that one takes to come, who then wakes so many others
+POST, POST_EACH, WAKE_EACH, COME, WAKES = 1.0, 0.15, 8.0, 40.0, 8
 PASSES = "forward_pass", "backward_pass"
 
 
 class Parts:
     """Calls passes part by part, and adds up what they take here, and what they would take on threads of their own."""
 
-    def __init__(self, engine):
-        self.engine, self.here, self.apart, self.passes = engine, 0.0, 0.0, 0
+    def __init__(self, engine, packer):
+        self.here, self.apart, self.passes = 0.0, 0.0, 0
         engine.threads.team = lambda threads: (0, 0)
+        count = engine.threads.get_num_threads
+        packer._team = lambda nbytes: (0, max(1, min(count(), nbytes // packer.WORTH_A_THREAD)) - 1)
+        packer._pack = self.packed(packer._pack)
         for name in (*PASSES, "gradients_pass"):
             setattr(engine, name, self.timed(getattr(engine, name), name in PASSES))
+
+    def packed(self, run):
+        """Of packing, whose parts are as large as each other."""
+
+        def parts(*arguments):
+            *given, (board, workers) = arguments
+            start = perf_counter()
+            run(*given, (board, 0))
+            time = perf_counter() - start
+            self.here += time
+            self.apart += time / (workers + 1)
+            self.passes += workers > 0
+
+        return parts
 
     def timed(self, run, by_sequences):
         def parts(*arguments):
@@ -43,6 +60,15 @@ class Parts:
         return parts
 
 
+def waking(workers):
+    """Microseconds until the last of so many sleepers has come."""
+    time, waker = 0.0, 1
+    while workers > 0:
+        time += WAKE_EACH * min(WAKES, -(-workers // waker)) + COME
+        waker, workers = waker * WAKES, workers - waker * WAKES
+    return time
+
+
 def main(seconds=3.0):
     from bench.tools import environment
 
@@ -50,9 +76,9 @@ def main(seconds=3.0):
     import numba_pack as nbp
     from bench.compare.contenders import NumbaPack
     from bench.tools import workloads
-    from numba_pack.cpu import engine
+    from numba_pack.cpu import engine, packer
 
-    parts = Parts(engine)
+    parts = Parts(engine, packer)
     for shape in SHAPES:
         problem = workloads.Problem(workloads.Workload(*shape))
         for training in (False, True):
@@ -71,7 +97,7 @@ def main(seconds=3.0):
             print(f"{problem.workload}{', forward and backward' * training}")
             for n, (time, undivided, here, passes) in best.items():
                 awake = time * 1e6 + passes * (POST + POST_EACH * n)
-                asleep = time * 1e6 + passes * (COME + WAKE_EACH * (n - 1))
+                asleep = time * 1e6 + passes * waking(n - 1)
                 speed = [best[1][0] * 1e6 / time for time in (awake, asleep)]
                 print(
                     f"{n:4} threads: {awake / 1e3:8.2f} ms, {speed[0]:5.1f} times one ({speed[1]:.1f} if all sleep);"

@@ -44,7 +44,7 @@ __all__ = [
     "kept_numbers_of",
     "kept_of",
     "kept_states_of",
-    "layout", "layout_from", "layout_numbers",
+    "layout",
     "layout_of",
     "named_shapes",
     "noises_of",
@@ -315,21 +315,6 @@ def layout_of(cell: Cell, sizes: tuple[int, ...]) -> Layout:
     """The layout of the parameters of a layer; ``sizes`` are the fields of `Weights` from ``input_size`` on."""
     of_cell = (cell.gates_ih, cell.gates_hh, cell.has_product, cell.gates, cell.turn, cell.normed, cell.units)
     return Layout(*sizes, *of_cell)  # type: ignore[call-arg]  # mypy counts no tuple of any length
-
-
-@functools.lru_cache(maxsize=256)
-def layout_numbers(cell: Cell, sizes: tuple[int, ...]) -> np.ndarray:
-    """The same as an array, which costs less to pass to compiled code."""
-    return np.array(layout_of(cell, sizes))
-
-
-@inner
-def layout_from(numbers):
-    """The `Layout` of `layout_numbers`."""
-    return Layout(
-        numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6], numbers[7], numbers[8],
-        numbers[9], numbers[10], numbers[11], numbers[12], numbers[13], numbers[14],
-    )  # fmt: skip
 
 
 @intrinsic

@@ -132,8 +132,7 @@ class Checkpoints(NamedTuple):
         """What `record` returns first. A tape of the piece is not filled, unless units are dropped on the way."""
         if self.dropout.rate > 0 or self.dropout.recurrent > 0 or self.dropout.zoned:
             results, saved = self.record(i, number, show)
-            for array in saved.record:
-                WORKSPACE.give(array)
+            WORKSPACE.give(*saved.record)
             return results
         return engine.infer(self.scans[i].weights, self.part(i, number), self.states[i][number], show)
 

@@ -14,10 +14,9 @@ import numpy as np
 from ..batch import BackResults, Batch, Record, Results, States
 from ..cells.cell import Cell
 from ..cells.dropout import Dropout
-from ..cells.parameters import Weights, layout_numbers
+from ..cells.parameters import Weights, layout_of
 from . import threads
 from .drop import drop_of, drop_rows
-from .factors import Factors
 from .kernels import (
     Pass,
     address_of,
@@ -29,7 +28,7 @@ from .kernels import (
     packed_weights,
     weights_block,
 )
-from .panels import back_panels_size, pack_back
+from .packer import back_panels_of, put_back_panels
 from .precision import factors_for
 from .scan import BLOCK_BYTES
 from .scan_back import Sums, in_one_span
@@ -97,18 +96,20 @@ def cell_of(weights: Weights) -> Cell:
     return cell
 
 
-def _operations(weights: Weights, batch: Batch) -> float:
-    """Floating-point operations of a forward pass."""
-    H, P, D = weights.hidden_size, weights.output_size, weights.num_directions
-    cell = cell_of(weights)
-    inputs = (1 if batch.symbols else weights.input_size) + (weights.num_layers - 1) * D * P
-    products = cell.gates_ih * inputs + (cell.gates_hh + cell.has_product) * weights.num_layers * P
-    return 2.0 * batch.rows * D * H * (products + OF_A_CELL * weights.num_layers)
+@functools.lru_cache(maxsize=256)
+def _operations(cell: Cell, sizes: tuple[int, ...], symbols: bool) -> float:
+    """Floating-point operations of a forward pass for a row; ``sizes`` are the fields of `Weights` from there on."""
+    of = layout_of(cell, sizes)
+    L, D, H, P = of.num_layers, of.num_directions, of.hidden_size, of.output_size
+    inputs = (1 if symbols else of.input_size) + (L - 1) * D * P
+    products = of.gates_ih * inputs + (of.gates_hh + of.product) * L * P
+    return 2.0 * D * H * (products + OF_A_CELL * L)
 
 
 def _workers(weights: Weights, batch: Batch) -> int:
     """How many threads a pass is worth."""
-    return max(1, min(threads.get_num_threads(), int(_operations(weights, batch) / WORTH_A_THREAD)))
+    operations = batch.rows * _operations(cell_of(weights), weights[4:], batch.symbols)
+    return max(1, min(threads.get_num_threads(), int(operations / WORTH_A_THREAD)))
 
 
 def _scratch(weights: Weights, batch: Batch) -> int:
@@ -169,7 +170,7 @@ class Few(NamedTuple):
 def few(weights: Weights, symbols: bool) -> Few:
     """What `infer_few` takes."""
     block = weights_block(weights, symbols)
-    of_one = _operations(weights, Batch(block, block, block, rows=1, symbols=symbols))
+    of_one = _operations(cell_of(weights), weights[4:], symbols)
     return Few(address_of(block), int(WORTH_A_THREAD / of_one), weights, block)
 
 
@@ -222,23 +223,14 @@ class Going(NamedTuple):
     of_span: np.ndarray
 
 
-@functools.lru_cache(maxsize=256)
-def _packing_of(cell: Cell, sizes: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Factors, np.ndarray, int]:
-    """What `pack_back` takes besides parameters and panels, and the elements of these."""
-    factors, numbers = Factors(cell.factors, dtype.name), layout_numbers(cell, sizes)
-    return factors, numbers, int(back_panels_size(factors, numbers))
-
-
 def begin_back(weights: Weights, batch: Batch, input_grad: bool) -> Going:
     """What a backward pass begins with."""
     threads.team(_workers(weights, batch))  # which wakes up meanwhile
     dtype = weights.parameters.dtype
-    factors, numbers, size = _packing_of(cell_of(weights), weights[4:], dtype)
-    panels = _room((size,), dtype)
-    pack_back(factors, weights.parameters, numbers, panels, input_grad)
+    panels, total = _room((back_panels_of(weights),), dtype), np.empty(weights.parameters.shape, dtype)
+    put_back_panels(weights, panels, input_grad, total)
     d_units = _room(back_shapes(weights, batch.rows, len(batch.order), input_grad)[-1], dtype)
     d_units.fill(0)
-    total = np.zeros(weights.parameters.shape, dtype)
     return Going(panels, d_units, total, total if in_one_span(batch.rows) else np.zeros_like(total))
 
 
@@ -266,8 +258,7 @@ def piece_back(
     )  # fmt: skip
     division = Division(np.arange(workers + 1), *team)
     gradients_pass(given, d_projected, d_units, last, Sums(total, of_span, blocks), division)
-    for array in (*saved.record, d_between, d_projected):
-        WORKSPACE.give(array)
+    WORKSPACE.give(*saved.record, d_between, d_projected)
     return d_first
 
 
@@ -275,8 +266,7 @@ def end_back(going: Going) -> np.ndarray:
     """The gradient of the parameters; uses up what the pass took along."""
     if going.of_span is not going.total:
         going.total[...] += going.of_span
-    WORKSPACE.give(going.panels)
-    WORKSPACE.give(going.d_units)
+    WORKSPACE.give(going.panels, going.d_units)
     return going.total
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
+import numpy as np
 from numba import types
 from numba.core.imputils import lower_constant
 from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
@@ -60,6 +61,11 @@ class Factors(NamedTuple):
     kind: str
     #: of the layer
     dtype: str
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a number, and of a word."""
+        return np.dtype(self.dtype).itemsize
 
 
 class FactorsType(types.Type):
@@ -115,12 +121,12 @@ parts_of = fact(lambda factors: factors.parts)
 
 def words_of(factors, k):
     """Words of one part of a row of k numbers."""
-    raise NotImplementedError
+    return _words_of(FactorsType.of(factors), k)(factors, k)
 
 
 def deep(factors, k):
     """Rows of words that a panel of k rows of numbers has."""
-    raise NotImplementedError
+    return _deep(FactorsType.of(factors), k)(factors, k)
 
 
 @overload(words_of)

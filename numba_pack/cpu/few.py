@@ -7,18 +7,17 @@ caller keeps all memory, and knows that the addresses are those of C-contiguous 
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray, types
+from numba import carray
 
-from .._jit import by_address, inner, jit
-from ..cells.parameters import Layout, Weights, layout_numbers
-from ..simd.memory import address, call_address, clear, integers_at, keep_alive, memory, pointer, put_integers
+from .._jit import inner, jit
+from ..cells.parameters import Layout, Weights, layout_of
+from ..simd.memory import address, clear, integers_at, keep_alive, memory, pointer
 from .factors import Factors
 from .kernels import address_of, call_backward, call_forward, call_gradients, kernel, run_padded
-from .panels import back_panels_size, pack_back, pack_forward
+from .packer import back_packer, back_panels_of, new_panels, pack_all_back
 from .scan_back import SPAN_ROWS
 from .shapes import back_shapes, record_shapes
 
@@ -51,9 +50,8 @@ class _Block(NamedTuple):
     d_units: int
     #: bytes of the last of these
     d_units_size: int
-    #: what packs the panels of the backward pass, elements of the parameters and of these panels
+    #: what packs the panels of the backward pass, and elements of these
     packer: int
-    parameters_size: int
     panels_size: int
 
 
@@ -95,8 +93,8 @@ def _offsets(shapes: tuple[tuple[int, ...], ...], itemsize: int, begin: int = 0)
 def passes(weights: Weights, steps: int, sequences: int) -> Passes:
     """What `record_at` and `back_at` take."""
     dtype, kind = weights.parameters.dtype, type(weights)
-    factors, numbers = Factors(kind.cell.factors, dtype.name), layout_numbers(kind.cell, weights[4:])  # type: ignore[attr-defined]
-    panels_size = back_panels_size(factors, numbers)
+    factors, numbers = Factors(kind.cell.factors, dtype.name), layout_of(kind.cell, weights[4:])  # type: ignore[attr-defined]
+    panels_size = back_panels_of(weights)
     rows = steps * sequences
     _, cells, outputs, unprojected, tape_size = _offsets(record_shapes(weights, rows), dtype.itemsize)
     between, _, _, _, projected, units = back_shapes(weights, rows, sequences, True)
@@ -106,46 +104,17 @@ def passes(weights: Weights, steps: int, sequences: int) -> Passes:
     block = np.array([
         *[kernel(name, weights) for name in ("forward", "backward", "gradients")],
         address_of(weights.parameters), address_of(weights.panels), steps, sequences, cells, outputs, unprojected,
-        d_between, d_projected, d_units, room_size - d_units, _packer(factors).native, weights.parameters.size,
-        panels_size,
+        d_between, d_projected, d_units, room_size - d_units, back_packer(factors), panels_size,
         *numbers, *weights[4:],
     ])  # fmt: skip
     return Passes(address_of(block), tape_size, room_size, weights, block)
 
 
-@functools.cache
-def _packing(kind: Any, dtype: np.dtype[Any]) -> Any:
-    """`pack_forward` for a kind of weights, which costs less to call where factors are no argument."""
-    factors = Factors(kind.cell.factors, dtype.name)
-
-    @jit
-    def pack(parameters, constants, numbers):
-        return pack_forward(factors, parameters, constants, numbers)
-
-    return pack
-
-
 def packed_like(weights: Weights, parameters: np.ndarray) -> Weights:
     """The weights of the same layer with other parameters."""
     kind: Any = type(weights)
-    panels = _packing(kind, parameters.dtype)(parameters, weights.constants, layout_numbers(kind.cell, weights[4:]))
-    made: Weights = kind(parameters, panels, *weights[2:])
+    made: Weights = kind(parameters, new_panels(kind.cell, parameters, weights.constants, weights[4:]), *weights[2:])
     return made
-
-
-@functools.cache
-def _packer(factors: Factors) -> Any:
-    """`pack_back` of a block of addresses, which costs less to call where factors are no argument."""
-    number = np.dtype(factors.dtype).type(0)
-
-    def pack(block):
-        parameters, count, numbers, room, size, input_grad = integers_at(block, 6)
-        pack_back(
-            factors, carray(pointer(parameters, number), count), carray(pointer(numbers, np.int64(0)), _NUMBERS),
-            carray(pointer(room, number), size), input_grad != 0,
-        )  # fmt: skip
-
-    return by_address(types.void(types.intp), tuple(factors))(pack)
 
 
 @inner
@@ -199,13 +168,10 @@ def back_at(
     weights are not needed: unless ``goes_on``, the gradients of the first states mean nothing.
     """
     b = _Block(*integers_at(at, _FIELDS))
-    room_at, pack = address(room, 0), np.empty(6, np.int64)
+    room_at = address(room, 0)
     if goes_on:
-        numbers_at = at + 8 * _FIELDS
-        put_integers(
-            address(pack, 0), (b.parameters, b.parameters_size, numbers_at, room_at, b.panels_size, int(input_grad))
-        )
-        call_address(b.packer, address(pack, 0))
+        numbers = integers_at(at + 8 * _FIELDS, _NUMBERS)
+        pack_all_back(b.packer, _memory(b.parameters), numbers, room, b.panels_size, input_grad)
     batch_sizes, order, no_drop = np.full(b.steps, b.sequences), np.arange(b.sequences), np.empty(0, np.int64)
     parameters, panels, sizes = _memory(b.parameters), _memory(b.panels), _sizes(at)
     rows, h, others, given = _rows(data, b.steps * b.sequences), _memory(h_0), _memory(others_0), h_0 != 0
@@ -223,7 +189,7 @@ def back_at(
         b.gradients, parameters, panels, sizes, rows, batch_sizes, order, 0, h, others, given, no_drop, gates, cells,
         outputs, unprojected, _memory(out), 0, d_projected, d_units, True, gradient, gradient, 0, 0, 1,
     )  # fmt: skip
-    keep_alive((batch_sizes, order, pack))
+    keep_alive((batch_sizes, order))
 
 
 @jit

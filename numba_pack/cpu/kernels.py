@@ -18,20 +18,20 @@ from numba import carray, types
 from .._jit import by_address, inner, jit
 from ..batch import Batch, Record, States
 from ..cells.cell import Cell
-from ..cells.parameters import Weights, layout_numbers, weights_of
+from ..cells.parameters import Weights, weights_of
 from ..packing.checks import INT64, is_index_at, outside_of
 from ..packing.objects import address_of as data_of
 from ..packing.objects import data_at, dtype_at, is_array, is_array_like, items_at, length_at, pointer_at
-from ..simd.memory import address, integer_at, integers_at, keep_alive, memory, pointer, put_integers
+from ..simd.memory import address, integers_at, keep_alive, memory, pointer, put_integers
 from ..simd.modes import call_kernel
 from .factors import Factors, factors_of
-from .panels import pack_forward
+from .packer import back_packer, new_panels
 from .products import begin_products, end_products
 from .scan import forward_stack
 from .scan_back import Sums, backward_stack, scatter_of, weight_gradients
 from .symbols import gather_of
 from .table import PASSES, enter
-from .team import Division, share
+from .team import Division, call_blocks, places_of_arrays
 from .tile import tile_of
 
 __all__ = [
@@ -40,7 +40,6 @@ __all__ = [
     "address_of",
     "backward_pass",
     "call_backward",
-    "call_blocks",
     "call_few",
     "call_forward",
     "call_gradients",
@@ -272,16 +271,17 @@ def kernel(name: str, weights: Weights, symbols: bool = False) -> int:
 def make_all(weights: Weights) -> Weights:
     """Make all that compiled code may call with these weights, and return them."""
     kind: Any = type(weights)
-    for name in PASSES[:1] if kind.cell.factors == "int8" else PASSES:
+    trains = kind.cell.factors != "int8"
+    for name in PASSES if trains else PASSES[:1]:
         kernel(name, weights, symbols=True)
+    if trains:
+        back_packer(Factors(kind.cell.factors, weights.parameters.dtype.name))
     return weights
 
 
 def packed_weights(cell: Cell, parameters: np.ndarray, constants: np.ndarray, sizes: tuple[int, ...]) -> Weights:
     """The weights of a layer, packed; ``sizes`` are the fields of `Weights` from ``input_size`` on."""
-    panels = pack_forward(
-        Factors(cell.factors, parameters.dtype.name), parameters, constants, layout_numbers(cell, sizes)
-    )
+    panels = new_panels(cell, parameters, constants, sizes)
     made: Weights = weights_of(cell)(parameters, panels, constants, np.array(sizes), *sizes)
     return made
 
@@ -620,33 +620,12 @@ _NUMBERS = {
 }  # fmt: skip
 
 
-def _arrays_of(call: Any) -> np.ndarray:
-    """How many fields of a block are arrays, and which."""
+def _arrays_in(call: Any) -> int:
     fields = (*_Header._fields, *call._fields)
-    found = [place for place, name in enumerate(fields) if name not in _NUMBERS]
-    return np.array([len(found), *found], np.int64)
+    return places_of_arrays(fields, [name for name in fields if name not in _NUMBERS])
 
 
-_ARRAYS = [_arrays_of(call) for call in (_Forward, _Backward, _Gradients)]
-_IN_FORWARD, _IN_BACKWARD, _IN_GRADIENTS = map(address_of, _ARRAYS)
-
-
-@jit
-def call_blocks(kernel, blocks, apart, parts, arrays, board, workers):
-    """Call a kernel with blocks in which arrays, those that `_arrays_of` tells, are objects or 0; all by address.
-
-    From one block to the next are ``apart`` bytes; for board and workers see `share`.
-    """
-    for part in range(parts):
-        for i in range(integer_at(arrays, 0)):
-            place = blocks + part * apart + 8 * integer_at(arrays, 1 + i)
-            array = integer_at(place, 0)
-            if array != 0:
-                put_integers(place, (data_at(array),))
-    if parts == 1:
-        call_kernel(kernel, blocks)
-    else:
-        share(kernel, blocks, apart, parts, board, workers)
+_IN_FORWARD, _IN_BACKWARD, _IN_GRADIENTS = map(_arrays_in, (_Forward, _Backward, _Gradients))
 
 
 @jit
@@ -670,19 +649,7 @@ def cuts_of(batch_sizes, sequences, parts):
     return cuts[: found + 1].copy()
 
 
-def _call(kernel: int, arrays: int, head: tuple[int, ...], call: tuple[int, ...], division: Division) -> None:
-    """Call a kernel for each part; what ``call`` begins with is the first of a part, and where it ends."""
-    cuts, board, workers = division
-    parts = len(cuts) - 1
-    blocks = np.array(((*head, cuts[0], cuts[-1], *call),) * parts, np.int64)  # (parts, fields)
-    if parts > 1:
-        blocks[:, len(head)], blocks[:, len(head) + 1] = cuts[:-1], cuts[1:]
-    call_blocks(kernel, address_of(blocks), blocks.strides[0], parts, arrays, board, workers)
-
-
-class Pass(NamedTuple):
-    """What all passes over a batch begin with; it keeps what it names."""
-
+class _Pass(NamedTuple):
     weights: Weights
     batch: Batch
     states: States
@@ -693,14 +660,28 @@ class Pass(NamedTuple):
     out: np.ndarray
     shown: np.ndarray | None
 
-    def kernel(self, name: str) -> int:
-        """The address of a pass of that name."""
-        return kernel(name, self.weights, self.batch.symbols)
+
+class Pass(_Pass):
+    """What all passes over a batch begin with; it keeps what it names."""
+
+    @functools.cached_property
+    def head(self) -> tuple[int, ...]:
+        """The fields of a `_Header`, with arrays as objects."""
+        return _head_of(id, *self)
+
+    def call(self, name: str, arrays: int, rest: tuple[int, ...], division: Division) -> None:
+        """Call the pass of that name for each part; what ``rest``, its own fields, follows is the run of a part."""
+        cuts, board, workers = division
+        parts = len(cuts) - 1
+        blocks = np.array(((*self.head, cuts[0], cuts[-1], *rest),) * parts, np.int64)  # (parts, fields)
+        if parts > 1:
+            blocks[:, _HEAD], blocks[:, _HEAD + 1] = cuts[:-1], cuts[1:]
+        call_blocks(kernel(name, self.weights, self.batch.symbols), blocks, arrays, (board, workers))
 
 
 def forward_pass(given: Pass, h_n: np.ndarray, others_n: np.ndarray, division: Division) -> None:
     """Run the forward pass, its sequences divided; writes the output, the last states and, in training, the record."""
-    _call(given.kernel("forward"), _IN_FORWARD, _head_of(id, *given), (id(h_n), id(others_n), 0), division)
+    given.call("forward", _IN_FORWARD, (id(h_n), id(others_n), 0), division)
 
 
 def backward_pass(
@@ -712,7 +693,7 @@ def backward_pass(
         id(panels), id(d_out), id(d_last.h), id(d_last.others), d_last.given, id(d_between), input_grad, id(d_x),
         id(d_first.h), id(d_first.others), id(d_projected), id(d_units),
     )  # fmt: skip
-    _call(given.kernel("backward"), _IN_BACKWARD, _head_of(id, *given), rest, division)
+    given.call("backward", _IN_BACKWARD, rest, division)
 
 
 def gradients_pass(
@@ -722,4 +703,4 @@ def gradients_pass(
     rest = (
         len(division.cuts) - 1, id(d_projected), id(d_units), last, id(into.total), id(into.of_span), into.blocks,
     )  # fmt: skip
-    _call(given.kernel("gradients"), _IN_GRADIENTS, _head_of(id, *given), rest, division)
+    given.call("gradients", _IN_GRADIENTS, rest, division)

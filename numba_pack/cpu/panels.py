@@ -3,7 +3,7 @@
 A panel holds, for each k, the vectors of its columns side by side (see `tile.Columns`); columns beyond the matrix are
 zero. The forward scans multiply by the transposed weights, whose panels are packed once for every assignment of the
 parameters and kept. The backward scans multiply by the weights as they stand; packing those is a plain copy, made
-anew in each backward pass.
+anew in each backward pass. Panels are packed run by run, each by itself: see ``packer.py``.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._jit import inner, jit, overload
-from ..cells.parameters import layout, layout_from, places
-from ..simd.lanes import load_first, size_of, store, transpose_block, width
+from .._jit import inner, overload
+from ..cells.parameters import layout, places
+from ..simd.lanes import load_first, size_of, store, store_first, transpose_block, width
 from ..simd.memory import address, clear, copy, keep_alive, memory
-from ..simd.modes import put_back_mode, take_mode
 from .factor_rows import put_across
 from .factor_weights import as_words, put_heads
 from .factors import deep, factors_of, parts_of, place_of_word, words_of
@@ -25,11 +24,13 @@ from .matrices import gate_columns, panel_count, panel_vectors, plain_columns
 __all__ = [
     "BackPanels",
     "Panels",
+    "Run",
     "aligned",
     "back_panels",
     "back_panels_size",
     "constants_at",
     "forward_panels",
+    "forward_panels_size",
     "group_size",
     "groups_of",
     "pack_back",
@@ -66,6 +67,18 @@ class BackPanels(NamedTuple):
     product: int
     weight_hr: int
     inputs: int
+
+
+class Run(NamedTuple):
+    """Panels that are packed, and what lies beside them: what begins in these elements of the buffer."""
+
+    first: int
+    last: int
+
+
+@inner
+def _has(run, at):
+    return run.first <= at < run.last
 
 
 @inner
@@ -196,13 +209,18 @@ def back_panels(weights, panels, layer, direction):
 
 
 @inner
-def _pack_transposed(factors, source, first, k, columns, target, at):
+def _full_size(factors, columns, k):
+    """Elements of each panel but the last."""
+    return columns.vectors * width(factors) * deep(factors, k)
+
+
+@inner
+def _pack_transposed(factors, source, first, k, columns, target, at, run):
     """Panels of the transpose of the matrix (n, k) at ``source[first:]``."""
-    rows = columns.total if columns.adjacent else columns.total * columns.vectors
-    words, begin, step = as_words(factors, source, first, rows, k)
     for p in range(panel_count(columns)):
-        for j in range(panel_vectors(columns, p, width(source))):
-            _pack_vector(factors, words, begin, step, k, columns, p, j, j * columns.between, target, at)
+        panel = at + p * _full_size(factors, columns, k)
+        for j in range(panel_vectors(columns, p, width(source)) if _has(run, panel) else 0):
+            _pack_vector(factors, source, first, k, columns, p, j, j * columns.between, target, panel)
 
 
 @inner
@@ -222,54 +240,53 @@ def _dense(parameters, first, of):
 
 
 @inner
-def _pack_state(factors, source, first, of, target, at, product):
+def _pack_state(factors, source, first, of, target, at, product, run):
     """Panels of the transpose of weight_hh (., P) at ``source[first:]``, its gates in the order of a row of sums."""
     gates, units, k = of.gates_hh, of.hidden_size, of.output_size
     if of.product:
         own = first + gates * units * k
-        _pack_transposed(factors, source, own, k, plain_columns(factors, units), target, product)
-    words, own, step = as_words(factors, source, first, gates * units, k)
+        _pack_transposed(factors, source, own, k, plain_columns(factors, units), target, product, run)
     begin = 0
     for group in range(groups_of(gates)):
         number = group_size(gates, group)
         columns = state_columns(factors, units, number)
         for p in range(panel_count(columns)):
-            for j in range(number if number > 1 else panel_vectors(columns, p, width(source))):
+            panel = at + p * _full_size(factors, columns, k)
+            vectors = number if number > 1 else panel_vectors(columns, p, width(source))
+            for j in range(vectors if _has(run, panel) else 0):
                 column = j * columns.between
                 if number > 1:
                     column = (begin + j + gates - of.turn) % gates * units
-                _pack_vector(factors, words, own, step, k, columns, p, j, column, target, at)
+                _pack_vector(factors, source, first, k, columns, p, j, column, target, panel)
         at += panel_size(factors, columns, k)
         begin += number
 
 
 @inner
-def _pack_vector(factors, source, first, step, k, columns, p, j, column, target, at):
-    """Vector j of panel p: the columns of the transpose from ``column`` on, counted from those of the panel.
-
-    ``source[first:]`` are words, ``step`` from row to row.
-    """
+def _pack_vector(factors, source, first, k, columns, p, j, column, target, at):
+    """Vector j of panel p: the columns of the transpose from ``column`` on, counted from those of the panel."""
     lanes, size = width(source), size_of(source)
-    vectors, words = panel_vectors(columns, p, lanes), words_of(factors, k)
-    at += p * columns.vectors * lanes * deep(factors, k)
-    row = first + (p * columns.per_panel + column) * step
+    vectors, count = panel_vectors(columns, p, lanes), words_of(factors, k)
+    row = first + (p * columns.per_panel + column) * k
     left = columns.total - p * columns.per_panel - (j * lanes if columns.adjacent else 0)
-    at = put_heads(factors, source, row, step, k, left, target, at, j, vectors)
+    words, row, step = as_words(factors, source, row, max(0, min(left, lanes)), k)
+    at = put_heads(factors, words, row, step, k, left, target, at, j, vectors)
     for part in range(parts_of(factors)):
-        for kk in range(0, words, lanes):
+        for kk in range(0, count, lanes):
             to = address(target, at + (place_of_word(factors, kk, part) * vectors + j) * lanes)
-            here = address(source, row + part * words + kk)
-            transpose_block(source, here, step * size, left, words - kk, to, vectors * lanes * size)
+            here = address(words, row + part * count + kk)
+            transpose_block(source, here, step * size, left, count - kk, to, vectors * lanes * size)
 
 
 @inner
-def _pack_plain(factors, source, first, k, columns, turn, target, at):
+def _pack_plain(factors, source, first, k, columns, turn, target, at, run):
     """Panels of the matrix (k, n) at ``source[first:]``, its row blocks of gates rotated by ``turn`` rows."""
     lanes = width(source)
     for p in range(panel_count(columns)):
         vectors, column = panel_vectors(columns, p, lanes), p * columns.per_panel
         left = columns.total - column
-        _pack_rows(factors, source, first + column, k, columns.total, left, turn, vectors, target, at)
+        if _has(run, at):
+            _pack_rows(factors, source, first + column, k, columns.total, left, turn, vectors, target, at)
         at += deep(factors, k) * vectors * lanes
 
 
@@ -304,33 +321,34 @@ def _pack_rows_of_pairs(factors, source, first, k, n, left, turn, vectors, targe
 
 
 @inner
-def _pack_state_back(factors, source, first, of, target, at, product):
+def _pack_state_back(factors, source, first, of, target, at, product, run):
     """Panels of weight_hh (., P) at ``source[first:]``, its row blocks in the order of a row of sums."""
     units, columns = of.hidden_size, plain_columns(factors, of.output_size)
-    _pack_plain(factors, source, first, of.gates_hh * units, columns, of.turn * units, target, at)
+    _pack_plain(factors, source, first, of.gates_hh * units, columns, of.turn * units, target, at, run)
     if of.product:
         own = first + of.gates_hh * units * of.output_size
-        _pack_plain(factors, source, own, units, columns, 0, target, product)
+        _pack_plain(factors, source, own, units, columns, 0, target, product, run)
 
 
 @inner
 def _pack_bias(parameters, of, place, target, at):
     """The row (M * H,) that sums start from: each block the biases of its products."""
-    units = of.hidden_size
-    for column in range(of.gates * units):
-        target[at + column] = 0
+    units, gates = of.hidden_size, of.gates_hh
+    clear(address(target, at), of.gates * units * size_of(target))
     if of.bias:
-        mode = take_mode()
-        for column in range(of.gates_ih * units):
-            target[at + of.turn * units + column] += parameters[place.bias_ih + column]
-        for gate in range(of.gates_hh):
-            block = at + (gate + of.turn) % of.gates_hh * units
-            for unit in range(units):
-                target[block + unit] += parameters[place.bias_hh + gate * units + unit]
-        for unit in range(of.product * units):
-            row = of.gates_hh * units + unit
-            target[at + (of.gates - 1) * units + unit] += parameters[place.bias_hh + row]
-        put_back_mode(mode)
+        _add(parameters, place.bias_ih, of.gates_ih * units, target, at + of.turn * units)
+        for gate in range(gates):
+            _add(parameters, place.bias_hh + gate * units, units, target, at + (gate + of.turn) % gates * units)
+        if of.product:
+            _add(parameters, place.bias_hh + gates * units, units, target, at + (of.gates - 1) * units)
+
+
+@inner
+def _add(source, first, count, target, to):
+    """target[to : to + count] += source[first : first + count]."""
+    for i in range(0, count, width(source)):
+        here, there, left = address(target, to + i), address(source, first + i), count - i
+        store_first(here, load_first(source, here, left) + load_first(source, there, left), left)
 
 
 @inner
@@ -352,15 +370,25 @@ def constants_at(weights):
     return address(weights.panels, end)
 
 
-@jit
-def pack_forward(factors, parameters, constants, numbers):
-    """The panels of the forward scans of all layers, and the constants; ``numbers`` are `layout_numbers`."""
-    of = layout_from(numbers)
-    dtype, units, outputs = parameters.dtype, of.hidden_size, of.output_size
-    end = _lay_out(factors, of, of.num_layers - 1, of.num_directions - 1)[-2]
-    panels = aligned(dtype, end + constants.size)
-    source, target = memory(address(parameters, 0), dtype), memory(address(panels, 0), dtype)
-    _put(memory(address(constants, 0), dtype), 0, constants.size, target, end)
+@inner
+def forward_panels_size(factors, of):
+    """Elements of the panels of the forward scans, behind which the constants lie; ``of`` is a `Layout`."""
+    return _lay_out(factors, of, of.num_layers - 1, of.num_directions - 1)[-2]
+
+
+@inner
+def back_panels_size(factors, of):
+    """Elements of the panels of the backward scans."""
+    return _lay_out_back(factors, of, of.num_layers - 1, of.num_directions - 1)[4]
+
+
+@inner
+def pack_forward(factors, source, of, constants, count, target, run):
+    """A run of the panels of the forward scans, made of the parameters, and the ``count`` constants; all in memory."""
+    dtype, units, outputs = source.dtype, of.hidden_size, of.output_size
+    end = forward_panels_size(factors, of)
+    if _has(run, end):
+        _put(constants, 0, count, target, end)
     for layer in range(of.num_layers):
         for direction in range(of.num_directions):
             place = places(of, layer, direction)
@@ -368,50 +396,41 @@ def pack_forward(factors, parameters, constants, numbers):
                 factors, of, layer, direction
             )
             rows = plain_columns(factors, of.gates_ih * units)
-            _pack_transposed(factors, source, place.weight_ih, inputs, rows, target, at)
+            _pack_transposed(factors, source, place.weight_ih, inputs, rows, target, at, run)
             state, first, dense = source, place.weight_hh, _dense(source, place.weight_hh, of)
             if of.heads > 1:
                 state, first = memory(address(dense, 0), dtype), 0
-            _pack_state(factors, state, first, of, target, weight_hh, product)
+            _pack_state(factors, state, first, of, target, weight_hh, product, run)
+            keep_alive((dense,))
             if outputs != units:
                 columns = plain_columns(factors, outputs)
-                _pack_transposed(factors, source, place.weight_hr, units, columns, target, weight_hr)
-            _pack_bias(parameters, of, place, panels, bias)
-            if of.normed:
+                _pack_transposed(factors, source, place.weight_hr, units, columns, target, weight_hr, run)
+            if _has(run, bias):
+                _pack_bias(source, of, place, target, bias)
+            if of.normed and _has(run, gains):
                 _pack_gains(source, of, place, target, gains)
-            for unit_weight in range(of.units):
+            for unit_weight in range(of.units if _has(run, unit_weights) else 0):
                 row, to = place.units + unit_weight * units, unit_weights + unit_weight * padded(factors, units)
                 clear(address(target, to), padded(factors, units) * size_of(dtype))
                 _put(source, row, units, target, to)
-            keep_alive((dense,))
-    return panels
 
 
-@jit
-def back_panels_size(factors, numbers):
-    """Elements of the panels of the backward scans."""
-    of = layout_from(numbers)
-    return _lay_out_back(factors, of, of.num_layers - 1, of.num_directions - 1)[4]
-
-
-@jit
-def pack_back(factors, parameters, numbers, panels, input_grad):
-    """Fill the panels of the backward scans; without ``input_grad`` not those that the input's gradient takes."""
-    of = layout_from(numbers)
-    dtype, units, outputs = parameters.dtype, of.hidden_size, of.output_size
-    source, target = memory(address(parameters, 0), dtype), memory(address(panels, 0), dtype)
+@inner
+def pack_back(factors, source, of, target, input_grad, run):
+    """The same of the backward scans; without ``input_grad`` not what the input's gradient takes."""
+    dtype, units, outputs = source.dtype, of.hidden_size, of.output_size
     for layer in range(of.num_layers):
         for direction in range(of.num_directions):
             place = places(of, layer, direction)
             at, weight_hh, product, weight_hr, _, inputs = _lay_out_back(factors, of, layer, direction)
             if layer > 0 or input_grad:
                 columns = plain_columns(factors, inputs)
-                _pack_plain(factors, source, place.weight_ih, of.gates_ih * units, columns, 0, target, at)
+                _pack_plain(factors, source, place.weight_ih, of.gates_ih * units, columns, 0, target, at, run)
             state, first, dense = source, place.weight_hh, _dense(source, place.weight_hh, of)
             if of.heads > 1:
                 state, first = memory(address(dense, 0), dtype), 0
-            _pack_state_back(factors, state, first, of, target, weight_hh, product)
+            _pack_state_back(factors, state, first, of, target, weight_hh, product, run)
+            keep_alive((dense,))
             if outputs != units:
                 columns = plain_columns(factors, units)
-                _pack_plain(factors, source, place.weight_hr, outputs, columns, 0, target, weight_hr)
-            keep_alive((dense,))
+                _pack_plain(factors, source, place.weight_hr, outputs, columns, 0, target, weight_hr, run)

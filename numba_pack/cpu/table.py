@@ -29,7 +29,7 @@ PASSES = ("forward", "backward", "gradients")
 SHARED = ""
 _DTYPES = ("float32", "float64")
 #: what all cells share, for each kind of factors
-_OF_ALL = [*(f"{name} {factors}" for name in ("tile", "gather") for factors in FACTORS), "scatter"]
+_OF_ALL = [*(f"{name} {factors}" for name in ("tile", "gather", "pack_back") for factors in FACTORS), "scatter"]
 _PLACES = {key: place for names in (PASSES, _OF_ALL) for place, key in enumerate(product(names, _DTYPES))}
 _ENTRIES = len(_OF_ALL) * len(_DTYPES)
 

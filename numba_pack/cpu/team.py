@@ -11,7 +11,7 @@ state, and whoever changes that does it in one step, from what it was to what it
 ==================  ====================================================================
 state               becomes
 ==================  ====================================================================
-``ABSENT``          ``AWAKE`` when the worker's thread begins
+``ABSENT``          ``AWAKE`` when the worker's thread begins; a job, by who posts it
 ``AWAKE``           a job, by who posts it; ``ASLEEP``, or ``ABSENT``, by the worker
 ``ASLEEP``          ``AWAKE`` or a job, by who wakes it
 a job               the job + 1, by the worker that begins; ``AWAKE``, by who posted it in vain
@@ -23,16 +23,30 @@ A job stands for its address, which is even.
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from .._jit import inner, jit
+from ..packing.objects import address_of, data_at
 from ..simd.atomics import acquire, add_to, exchange, nap, pause, put, release, seen
-from ..simd.memory import address, integers_at, keep_alive, put_integers
-from ..simd.modes import caught, raise_caught
+from ..simd.memory import address, integer_at, integers_at, keep_alive, put_integers
+from ..simd.modes import call_kernel, caught, raise_caught
 
-__all__ = ["LINE", "Division", "Head", "Line", "pauses", "serve", "share", "share_blocks", "wake"]
+__all__ = [
+    "LINE",
+    "Division",
+    "Head",
+    "Line",
+    "call_blocks",
+    "pauses",
+    "places_of_arrays",
+    "serve",
+    "share",
+    "share_blocks",
+    "wake",
+]
 
 #: integers of a line of a board, which is a line of the cache
 LINE = 8
@@ -50,6 +64,8 @@ class Head(NamedTuple):
     processors: int
     #: a lock that is never given back
     locked: int
+    #: how many more are to be woken
+    wanted: int = 0
 
 
 class Line(NamedTuple):
@@ -61,9 +77,12 @@ class Line(NamedTuple):
 
 
 _HEAD = len(Head._fields)
+_WANTED = 8 * Head._fields.index("wanted")
 _BELL = 8 * Line._fields.index("bell")
 #: how many times as long as for a job, which may not come, one looks for the end of a part
 _OF_PART = 10
+#: workers that one wakes: so 64 are awake almost as soon as 16
+_WAKES = 8
 #: microseconds that naps between looks are longer each time, and at most
 _NAP, _LONGEST = 20, 1000
 
@@ -111,6 +130,30 @@ def _ring(line):
     release(seen(line + _BELL))
 
 
+@inner
+def _change(board, former, state, count):
+    """Give a state to so many workers that have the former one, and wake those that slept; how many were missing."""
+    number, line = 0, _line(board, 0)
+    while line != 0 and count > 0:
+        if exchange(line, former, state):
+            if former == ASLEEP:
+                _ring(line)
+            count -= 1
+        number += 1
+        line = _line(board, number)
+    return count
+
+
+@inner
+def _wake_some(board):
+    """Wake some of the workers that are wanted, each of which does the same: to wake one takes 8 µs."""
+    for _ in range(_WAKES):
+        if add_to(board + _WANTED, -1) <= 0:
+            add_to(board + _WANTED, 1)
+            return
+        _change(board, ASLEEP, AWAKE, 1)
+
+
 @jit
 def serve(board, number):
     """What a worker does until the board is closed."""
@@ -131,22 +174,9 @@ def serve(board, number):
         if seen(board) == 0:
             if exchange(line, AWAKE, ASLEEP):
                 acquire(seen(line + _BELL))
+                _wake_some(board)
         elif exchange(line, AWAKE, ABSENT):
             return
-
-
-@inner
-def _change(board, former, state, count):
-    """Give a state to so many workers that have the former one, and wake those that slept; how many were missing."""
-    number, line = 0, _line(board, 0)
-    while line != 0 and count > 0:
-        if exchange(line, former, state):
-            if former == ASLEEP:
-                _ring(line)
-            count -= 1
-        number += 1
-        line = _line(board, number)
-    return count
 
 
 @jit
@@ -157,13 +187,14 @@ def wake(board, count):
         count -= seen(line) == AWAKE
         number += 1
         line = _line(board, number)
-    _change(board, ASLEEP, AWAKE, count)
+    put(board + _WANTED, max(0, count))
+    _wake_some(board)
 
 
 @inner
 def _post(board, job, count):
-    """Post a job to so many workers, rather to those that are awake."""
-    _change(board, ASLEEP, job, _change(board, AWAKE, job, count))
+    """Post a job to so many workers, rather to those that are awake, and last of all to those that are to begin."""
+    _change(board, ABSENT, job, _change(board, ASLEEP, job, _change(board, AWAKE, job, count)))
 
 
 @inner
@@ -213,6 +244,51 @@ def share_blocks(kernel, blocks, board, count):
     parts, size = blocks.shape
     share(kernel, address(blocks, 0), 8 * size, parts, board, count)
     keep_alive((blocks,))
+
+
+def places_of_arrays(fields: Sequence[str], arrays: Container[str]) -> int:
+    """What `call_blocks` takes the address of: how many fields of a block are arrays, and which."""
+    found = [place for place, name in enumerate(fields) if name in arrays]
+    _kept.append(np.array([len(found), *found], np.int64))
+    return address_of(_kept[-1])
+
+
+#: what compiled code reads as long as the process lives
+_kept: list[np.ndarray] = []
+
+
+def call_blocks(kernel: int, blocks: np.ndarray, arrays: int, team: tuple[int, int]) -> None:
+    """As `share_blocks`, with blocks in which arrays, those that `places_of_arrays` tells, are objects or 0.
+
+    Compiled code finds their data in a tenth of the time that Python takes.
+    """
+    if len(blocks) == 1:
+        _call_block(kernel, address_of(blocks), arrays)
+    else:
+        _call_blocks(kernel, address_of(blocks), blocks.strides[0], len(blocks), arrays, *team)
+
+
+@inner
+def _find_data(block, arrays):
+    for i in range(integer_at(arrays, 0)):
+        place = block + 8 * integer_at(arrays, 1 + i)
+        array = integer_at(place, 0)
+        if array != 0:
+            put_integers(place, (data_at(array),))
+
+
+@jit
+def _call_block(kernel, block, arrays):
+    """By itself, since who does not divide calls is spared compiling how they are."""
+    _find_data(block, arrays)
+    call_kernel(kernel, block)
+
+
+@jit
+def _call_blocks(kernel, blocks, apart, parts, arrays, board, workers):
+    for part in range(parts):
+        _find_data(blocks + part * apart, arrays)
+    share(kernel, blocks, apart, parts, board, workers)
 
 
 class Division(NamedTuple):

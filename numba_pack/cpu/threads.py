@@ -34,8 +34,9 @@ __all__ = ["get_num_threads", "set_num_threads", "team", "threads", "warm"]
 
 #: threads of a call, at most
 MOST = 4096
-#: seconds for which a worker looks for a job before it sleeps; to wake it takes about half of that
-LOOKS = 1e-4
+#: seconds for which a worker looks for a job before it sleeps: what a step of training does between its passes takes
+#: about as long, and to wake it a quarter of that
+LOOKS = 2e-4
 
 
 def _count(value: Any, name: str) -> int:
@@ -127,6 +128,8 @@ class _Pool:
         self.at = address_of(self.board)
         #: the threads by their numbers: of two that were started with the same number, one finds it taken and ends
         self.members: dict[int, int] = {}
+        #: their bells
+        self.bells: dict[int, int] = {}
 
     @property
     def closed(self) -> bool:
@@ -139,6 +142,8 @@ class _Pool:
             self.board[0, : len(Head._fields)] = Head(0, _pauses(), cpus_there(), _taken_lock())
         for number in range(count):
             if number not in self.members and not self.closed:
+                # from now on it has a line, so that it may be given a job before it is there
+                self.board[1 + number, Line._fields.index("bell")] = self.bells.setdefault(number, _taken_lock())
                 try:
                     _thread.start_new_thread(self.serve, (number,))
                 except RuntimeError:  # the system has no thread left, or the interpreter is ending
@@ -149,7 +154,6 @@ class _Pool:
         if self.members.setdefault(number, _thread.get_ident()) != _thread.get_ident():
             return
         try:
-            self.board[1 + number, :2] = Line(0, _taken_lock())
             serve(self.at, number)
         finally:
             del self.members[number]

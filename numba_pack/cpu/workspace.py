@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from ..packing.objects import address_of
+
 __all__ = ["SMALLEST", "WORKSPACE", "Workspace"]
 
 #: bytes of a vector register, at most, and of a cache line
@@ -50,7 +52,7 @@ _advise = _madvise()
 
 def _offered(buffer: np.ndarray) -> bool:
     """Let the system have the pages of a buffer, whose contents are lost then; whether it was told so."""
-    at = buffer.__array_interface__["data"][0]
+    at = address_of(buffer)
     first, last = -(-at // HUGE_PAGE) * HUGE_PAGE, (at + buffer.size) // HUGE_PAGE * HUGE_PAGE
     return _advise is not None and first < last and _advise(first, last - first, _MADV_FREE) == 0
 
@@ -71,27 +73,30 @@ class Workspace:
                 break
         if buffer is None:
             buffer = np.empty(size, np.uint8)
-        skip = -buffer.__array_interface__["data"][0] % ALIGNMENT
+        skip = -address_of(buffer) % ALIGNMENT
         return buffer[skip : skip + count * dtype.itemsize].view(dtype)
 
-    def give(self, array: np.ndarray) -> None:
+    def give(self, *arrays: np.ndarray) -> None:
         """Give back what `take` returned; nobody may use it any more."""
-        buffer = array
-        while isinstance(buffer.base, np.ndarray):
-            buffer = buffer.base
-        large = buffer.size > LARGEST
-        if buffer.dtype != np.uint8 or buffer.ndim != 1 or not SMALLEST < buffer.size <= MOST_LARGE:
-            return  # not one of ours, or not worth it
-        if large and not _offered(buffer):
-            return
-        self._kept[next(self._numbers)] = buffer
-        alike = {number: kept for number, kept in self._kept.copy().items() if (kept.size > LARGEST) == large}
-        total = sum(kept.size for kept in alike.values())
-        for number, kept in alike.items():
-            if total <= (MOST_LARGE if large else MOST):
-                break
-            total -= kept.size
-            self._kept.pop(number, None)
+        for array in arrays:
+            buffer = array
+            while isinstance(buffer.base, np.ndarray):
+                buffer = buffer.base
+            if not SMALLEST < buffer.size <= MOST_LARGE or buffer.dtype != np.uint8 or buffer.ndim != 1:
+                continue  # not one of ours, or not worth it
+            if buffer.size <= LARGEST or _offered(buffer):
+                self._kept[next(self._numbers)] = buffer
+        self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        left, left_large = MOST, MOST_LARGE
+        for number, kept in reversed(self._kept.copy().items()):
+            if kept.size > LARGEST:
+                left_large -= kept.size
+            else:
+                left -= kept.size
+            if (left_large if kept.size > LARGEST else left) < 0:
+                self._kept.pop(number, None)
 
 
 WORKSPACE = Workspace()

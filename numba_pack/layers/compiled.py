@@ -17,7 +17,8 @@ from ..batch import Record
 from ..cells.parameters import GRUWeights, LSTMWeights, RNNReluWeights, RNNTanhWeights, layout
 from ..cpu.factors import factors_of
 from ..cpu.kernels import call_backward, call_forward, call_gradients, call_inference
-from ..cpu.panels import aligned, back_panels_size, pack_back
+from ..cpu.packer import back_packer_entry, pack_all_back
+from ..cpu.panels import aligned, back_panels_size
 from ..cpu.scan_back import in_one_span
 from ..cpu.shapes import back_shapes, record_shapes, result_shapes
 from ..cpu.table import backward_entry, forward_entry, gradients_entry
@@ -108,10 +109,9 @@ def _replay_back(tape, d_output, d_state):
         np.zeros(of_units, dtype),
     )
     d_x, d_h, d_others = np.empty(of_x, dtype), np.empty(of_h, dtype), np.empty(of_others, dtype)
-    numbers = np.array(layout(weights))
-    factors = factors_of(weights)
+    factors, numbers = factors_of(weights), layout(weights)
     panels = aligned(dtype, back_panels_size(factors, numbers))
-    pack_back(factors, weights.parameters, numbers, panels, input_grad)
+    pack_all_back(back_packer_entry(factors), weights.parameters, numbers, panels, panels.size, input_grad)
     no_dropout, gradient = np.empty(0, np.int64), np.zeros(weights.parameters.size, dtype)
     of_span = gradient if in_one_span(N) else np.zeros_like(gradient)
     call_backward(

@@ -14,7 +14,7 @@ from test_guards import Guards, sizes_around
 from numba_pack.cpu.factor_rows import as_factors, columns_as_factors, columns_of, columns_size
 from numba_pack.cpu.factors import Factors, deep, on_tiles, parts_of, room_size, row_words, words_of
 from numba_pack.cpu.matrices import Matrix, gate_columns, plain_columns
-from numba_pack.cpu.panels import _pack_plain, _pack_transposed, panel_size
+from numba_pack.cpu.panels import Run, _pack_plain, _pack_transposed, panel_size
 from numba_pack.cpu.products import begin_products, end_products, multiply_rows
 from numba_pack.cpu.tile import tile_of
 from numba_pack.simd.lanes import lanes_of
@@ -148,7 +148,7 @@ def product(factors, a, weights, gates, start, c):
     total = weights.shape[0] // max(1, gates)
     columns = gate_columns(a.dtype, total, gates) if gates else plain_columns(a.dtype, total)
     panels = np.full(panel_size(factors, columns, k), np.nan, np.float32)
-    _pack_transposed(factors, weights.ravel(), 0, k, columns, panels, 0)
+    _pack_transposed(factors, weights.ravel(), 0, k, columns, panels, 0, Run(0, panels.size))
     _multiply(factors, a, panels, columns, start, c)
 
 
@@ -157,7 +157,7 @@ def plain_product(factors, a, weights, start, c):
     """c = start + a @ weights, by panels of the matrix as it lies."""
     columns = plain_columns(a.dtype, weights.shape[1])
     panels = np.full(panel_size(factors, columns, a.shape[1]), np.nan, np.float32)
-    _pack_plain(factors, weights.ravel(), 0, a.shape[1], columns, 0, panels, 0)
+    _pack_plain(factors, weights.ravel(), 0, a.shape[1], columns, 0, panels, 0, Run(0, panels.size))
     _multiply(factors, a, panels, columns, start, c)
 
 

@@ -13,7 +13,7 @@ from test_guards import Guards, sizes_around
 
 from numba_pack.cpu.factors import Factors
 from numba_pack.cpu.matrices import gate_columns, plain_columns
-from numba_pack.cpu.panels import _pack_transposed, panel_size
+from numba_pack.cpu.panels import Run, _pack_transposed, panel_size
 from numba_pack.cpu.products import there_and_back
 from numba_pack.simd.lanes import lanes_of
 
@@ -30,7 +30,7 @@ def size_of(floats, matrix, total, gates, k):
 
 @njit
 def pack(floats, matrix, total, gates, k, panels):
-    _pack_transposed(floats, matrix, 0, k, columns_of(matrix, total, gates), panels, 0)
+    _pack_transposed(floats, matrix, 0, k, columns_of(matrix, total, gates), panels, 0, Run(0, panels.size))
 
 
 def vectors(rows, lanes):

@@ -22,7 +22,7 @@ from numba import types
 import numba_pack as nbp
 from numba_pack._jit import by_address
 from numba_pack.batch import Batch
-from numba_pack.cpu import available, engine, team, workspace
+from numba_pack.cpu import available, engine, packer, team, workspace
 from numba_pack.cpu import threads as pool
 from numba_pack.layers import module
 from numba_pack.simd.atomics import add_to, pause, seen
@@ -34,6 +34,7 @@ DEADLINE = 300.0  # seconds, after which what hangs is an error: a lock that a f
 @pytest.fixture
 def any_work_is_worth_a_thread(monkeypatch):
     monkeypatch.setattr(engine, "WORTH_A_THREAD", 1.0)
+    monkeypatch.setattr(packer, "WORTH_A_THREAD", 1)
 
 
 def in_thread(function, *arguments):
@@ -241,6 +242,33 @@ def test_workers_sleep_when_nothing_goes_on_and_are_woken(fresh):
         run([lambda names=names, together=together: (together.wait(), names.add(threading.get_ident()))] * 2, 2)
         assert len(names) == 2
         until(lambda: states(fresh) == [team.ASLEEP])
+
+
+@pytest.mark.parametrize("count", [1, 11, 12])
+def test_as_many_workers_are_woken_as_are_asked_for_if_not_by_the_caller_by_others(fresh, count):
+    with_workers(fresh, 12)
+    team.wake(fresh.at, count)
+    until(lambda: fresh.board[0, team.Head._fields.index("wanted")] == 0)
+    until(lambda: states(fresh) == [team.ASLEEP] * 12)
+    together = threading.Barrier(13, timeout=DEADLINE)
+    run([together.wait] * 13, 13)  # none is lost
+
+
+def test_a_worker_whose_thread_begins_late_takes_part_in_the_first_call(fresh, monkeypatch):
+    begin, begun = pool._thread.start_new_thread, []
+    together = threading.Barrier(2, timeout=DEADLINE)
+
+    def first():
+        begin(*begun[0])  # not before the job is posted
+        together.wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pool._thread, "start_new_thread", lambda *given: begun.append(given))
+        of_two = pool.team(2)
+    with monkeypatch.context() as patch:
+        patch.setattr(pool, "team", lambda threads: of_two)
+        run([first, together.wait], 2)
+    assert not together.broken
 
 
 def test_where_there_are_more_threads_than_processors_nobody_waits_awake(fresh):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import numba_pack as nbp
-from numba_pack.cpu import engine
+from numba_pack.cpu import engine, packer
 from numba_pack.cpu.scan_back import BLOCK_ROWS
 from numba_pack.layers.forms import form_of
 
@@ -37,6 +37,7 @@ def one_way(layer):
 def used(monkeypatch):
     """Makes any work worth a thread; holds into how many parts and among how many threads each call was divided."""
     monkeypatch.setattr(engine, "WORTH_A_THREAD", 1.0)
+    monkeypatch.setattr(packer, "WORTH_A_THREAD", 1)
     return divisions(monkeypatch)
 
 
@@ -274,13 +275,13 @@ def test_nan_in_one_sequence_reaches_its_own_results_alone_with_threads_too(laye
 @pytest.mark.parametrize("cell", CELLS)
 def test_no_form_of_the_input_has_a_kernel_compiled_anew(cell):
     """A kernel takes seconds to compile: one for each cell and dtype, whatever the arrays are like."""
-    from numba_pack.cpu import kernels
+    from numba_pack.cpu import kernels, team
 
     layer = make_layer(cell, 3, 4, num_layers=2, bidirectional=True)
     case = make_case(layer, (3, 2))
     train(layer, case)
     infer(layer, case)
-    calls = kernels.call_blocks, kernels.call_few
+    calls = team._call_block, team._call_blocks, kernels.call_few
 
     def compiled():
         return [len(call.signatures) for call in calls], kernels._compiled.cache_info().currsize

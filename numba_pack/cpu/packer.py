@@ -1,0 +1,183 @@
+"""Weights packed into panels: functions with an address, of which a call packs a run of the panels of a layer.
+
+One packs for the forward scans, and one for the backward scans; there are both for each kind of factors. Threads divide
+the panels among them, and compiled code has all of them packed by one call of the same function.
+"""
+
+from __future__ import annotations
+
+import functools
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+
+from .._jit import by_address, inner
+from ..cells.cell import Cell
+from ..cells.parameters import Layout, Weights, layout_of
+from ..packing.objects import address_of
+from ..simd.memory import address, clear, integers_at, keep_alive, memory, put_integers
+from ..simd.modes import call_kernel
+from . import threads
+from .factors import Factors
+from .panels import Run, back_panels_size, forward_panels_size, pack_back, pack_forward
+from .table import SHARED, enter, entry
+from .team import call_blocks, places_of_arrays
+
+__all__ = ["back_packer", "back_packer_entry", "back_panels_of", "new_panels", "pack_all_back", "put_back_panels"]
+
+#: bytes of panels that are worth a thread
+WORTH_A_THREAD = 1 << 18
+#: parts for each thread: one that is woken for them comes when some are done
+PARTS = 4
+#: bytes of a cache line
+ALIGNMENT = 64
+
+
+class _Block(NamedTuple):
+    parameters: int
+    #: of the `Layout`
+    numbers: int
+    panels: int
+    #: of the forward scans: constants, and how many they are
+    constants: int
+    constants_count: int
+    #: of the backward scans: whether the gradient of the input is wanted
+    input_grad: int
+    #: memory that is to be zeros, and which bytes of it
+    zeros: int
+    zeros_first: int
+    zeros_last: int
+    #: `Run`
+    first: int
+    last: int
+
+
+_FIELDS, _NUMBERS = len(_Block._fields), len(Layout._fields)
+_IN_BLOCK = places_of_arrays(_Block._fields, ("parameters", "numbers", "panels", "constants", "zeros"))
+
+
+@functools.cache
+def _packer(forward: bool, factors: Factors) -> Any:
+    number = np.dtype(factors.dtype).type(0)
+
+    def pack_run_forward(block):
+        b = _Block(*integers_at(block, _FIELDS))
+        pack_forward(
+            factors, memory(b.parameters, number), Layout(*integers_at(b.numbers, _NUMBERS)),
+            memory(b.constants, number), b.constants_count, memory(b.panels, number), Run(b.first, b.last),
+        )  # fmt: skip
+
+    def pack_run_back(block):
+        b = _Block(*integers_at(block, _FIELDS))
+        clear(b.zeros + b.zeros_first, b.zeros_last - b.zeros_first)
+        pack_back(
+            factors, memory(b.parameters, number), Layout(*integers_at(b.numbers, _NUMBERS)), memory(b.panels, number),
+            b.input_grad != 0, Run(b.first, b.last),
+        )  # fmt: skip
+
+    return by_address(types.void(types.intp), tuple(factors))(pack_run_forward if forward else pack_run_back)
+
+
+def back_packer(factors: Factors) -> int:
+    """The address of what packs for the backward scans; from now on compiled code finds it in the table."""
+    made = _packer(False, factors)
+    enter(SHARED, f"pack_back {factors.kind}", factors.dtype, made.native)
+    native: int = made.native
+    return native
+
+
+@intrinsic
+def back_packer_entry(typingctx, factors):
+    """That address, in compiled code."""
+    name, dtype = f"pack_back {factors.kind}", factors.dtype.name
+    return types.int64(factors), lambda context, builder, sig, args: entry(builder, SHARED, name, dtype)
+
+
+@inner
+def pack_all_back(packer, parameters, of, panels, size, input_grad):
+    """Fill the panels of the backward scans, so many elements, by the address of what packs them; in compiled code."""
+    block, numbers = np.empty(_FIELDS, np.int64), np.empty(_NUMBERS, np.int64)
+    put_integers(address(numbers, 0), of)
+    fields = _Block(
+        parameters=address(parameters, 0),
+        numbers=address(numbers, 0),
+        panels=address(panels, 0),
+        constants=0,
+        constants_count=0,
+        input_grad=int(input_grad),
+        zeros=0,
+        zeros_first=0,
+        zeros_last=0,
+        first=0,
+        last=size,
+    )
+    put_integers(address(block, 0), fields)
+    call_kernel(packer, address(block, 0))
+    keep_alive((block, parameters, numbers, panels))
+
+
+class _Plan(NamedTuple):
+    """What follows from a cell, the sizes of a layer and its dtype."""
+
+    factors: Factors
+    numbers: np.ndarray
+    #: elements of the panels of the forward scans, and of the backward scans
+    forward: int
+    back: int
+
+
+@functools.lru_cache(maxsize=256)
+def _plan(cell: Cell, sizes: tuple[int, ...], dtype: np.dtype[Any]) -> _Plan:
+    factors, of = Factors(cell.factors, dtype.name), layout_of(cell, sizes)
+    return _Plan(factors, np.array(of), forward_panels_size(factors, of), back_panels_size(factors, of))
+
+
+def _pack(kernel: int, fields: tuple[int, ...], size: int, zeros: int, team: tuple[int, int]) -> None:
+    """Call a packer for each part of a buffer of so many elements, and of so many bytes that are to be zeros."""
+    parts = PARTS * (1 + team[1]) if team[1] else 1
+    ends = [(zeros * part // parts // ALIGNMENT * ALIGNMENT, size * part // parts) for part in range(parts)]
+    ends.append((zeros, size + 1))  # what is empty begins at the end
+    blocks = np.array([
+        (*fields, from_zero, to_zero, first, last)
+        for (from_zero, first), (to_zero, last) in pairwise(ends)
+    ])  # fmt: skip
+    call_blocks(kernel, blocks, _IN_BLOCK, team)
+
+
+def _aligned(nbytes: int) -> np.ndarray:
+    buffer = np.empty(nbytes + ALIGNMENT, np.uint8)
+    skip = -address_of(buffer) % ALIGNMENT
+    return buffer[skip : skip + nbytes]
+
+
+def _team(nbytes: int) -> tuple[int, int]:
+    return threads.team(min(threads.get_num_threads(), nbytes // WORTH_A_THREAD))
+
+
+def new_panels(cell: Cell, parameters: np.ndarray, constants: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
+    """The panels of the forward scans of all layers, and the constants behind them."""
+    dtype = parameters.dtype
+    of = _plan(cell, sizes, dtype)
+    team = _team(of.forward * dtype.itemsize)
+    panels = _aligned((of.forward + constants.size) * dtype.itemsize).view(dtype)
+    fields = id(parameters), id(of.numbers), id(panels), id(constants), constants.size, 0, 0
+    _pack(_packer(True, of.factors).native, fields, of.forward, 0, team)
+    return panels
+
+
+def back_panels_of(weights: Weights) -> int:
+    """Elements of the panels of the backward scans."""
+    kind: Any = type(weights)
+    return _plan(kind.cell, weights[4:], weights.parameters.dtype).back
+
+
+def put_back_panels(weights: Weights, panels: np.ndarray, input_grad: bool, zeros: np.ndarray) -> None:
+    """Fill the panels of the backward scans, and an array with zeros; without ``input_grad`` as `pack_back` does."""
+    kind: Any = type(weights)
+    of = _plan(kind.cell, weights[4:], weights.parameters.dtype)
+    team = _team(panels.nbytes)
+    fields = id(weights.parameters), id(of.numbers), id(panels), 0, 0, input_grad, id(zeros)
+    _pack(_packer(False, of.factors).native, fields, of.back, zeros.nbytes, team)
