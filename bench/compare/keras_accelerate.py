@@ -9,6 +9,8 @@ are called in the quickest way that the backend has: ``model(x)``, with PyTorch 
 
 Then the recurrent layer's loop alone, which is what `accelerate` replaces, beside a layer of this library on the same
 arrays, or on packed ones; with jax the loop is compiled. Times are the least of interleaved calls, on one thread.
+
+A whole run goes to the folder of ``bench/results`` that is named by the machine, any other to ``build/bench``.
 """
 
 import argparse
@@ -19,7 +21,8 @@ import os
 import time
 from pathlib import Path
 
-from bench.tools.environment import ROOT, child, prepare
+from bench.compare.report import RESULTS, list_results, page_of
+from bench.tools.environment import child, prepare
 
 BACKENDS = ("torch", "jax", "numpy")
 #: B, T and H
@@ -150,7 +153,7 @@ def main():
     parser.add_argument("--backend", choices=BACKENDS, help="only this one")
     parser.add_argument("--seconds", type=float, default=0.5, help="for each row")
     parser.add_argument("--only", metavar="WORD", default="", help="only rows that have this word")
-    parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results" / "keras_accelerate.md")
+    parser.add_argument("--output", type=Path, help="the page")
     parser.add_argument("--rows", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.rows:
@@ -187,8 +190,11 @@ Geometric mean of {len(ratios)} rows: {mean:.2f} times faster; least {min(ratios
 {table(HEADER, rows)}
 """
         print(text.rpartition("\n## ")[2], flush=True)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(text)
+    output = arguments.output or page_of("keras_accelerate.md", partly=arguments.only or arguments.backend)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text)
+    if output.parent.parent == RESULTS:
+        list_results()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ branch of an If, or in the body of a Loop. Results are compared before they are 
 
 Beside the session as it is stand one that always runs the node here, which tells what the rule is worth that leaves
 small calls to ONNX Runtime, and the bare layer. Times are the least of interleaved calls.
+
+A whole run goes to the folder of ``bench/results`` that is named by the machine, one of some rows to ``build/bench``.
 """
 
 import argparse
@@ -16,7 +18,8 @@ import math
 import time
 from pathlib import Path
 
-from bench.tools.environment import ROOT, prepare, threads
+from bench.compare.report import RESULTS, list_results, page_of
+from bench.tools.environment import prepare, threads
 
 ROWS = [
     *[("plain", "LSTM", B, T, H) for B, T, H in (
@@ -233,7 +236,7 @@ def main():
     parser.add_argument("--threads", type=int, default=1, help="of both libraries")
     parser.add_argument("--seconds", type=float, default=1.0, help="for each row")
     parser.add_argument("--only", metavar="WORD", default="", help="only rows that have this word")
-    parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results" / "onnx_session.md")
+    parser.add_argument("--output", type=Path, help="the page")
     arguments = parser.parse_args()
     prepare(arguments.threads)
 
@@ -264,8 +267,11 @@ layer, {COUNT} times for a Loop. Geometric mean of {len(ratios)} rows: {mean:.2f
 
 {table(HEADER, rows, left=(0, 7))}
 """
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(text)
+    output = arguments.output or page_of("onnx_session.md", partly=arguments.only)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text)
+    if output.parent.parent == RESULTS:
+        list_results()
     print(text)
 
 

@@ -19,6 +19,25 @@ from bench.tools.environment import ROOT, folder_of, machine, prepare
 RESULTS = ROOT / "bench" / "results"
 
 
+def list_results():
+    """Write what lists the results of all machines."""
+    (RESULTS / "README.md").write_text(listed())
+
+
+def listed():
+    """What lists the results of all machines."""
+    from bench.compare import tables
+
+    found = {path.parent.name: json.loads(path.read_text()) for path in RESULTS.glob("*/results.json")}
+    pages = sorted(path.relative_to(RESULTS).as_posix() for path in RESULTS.glob("*/*.md") if path.stem != "report")
+    return tables.machines(found, pages)
+
+
+def page_of(name, partly):
+    """Where a comparison beside the report writes its page: into the folder of this machine, if it is a whole one."""
+    return (ROOT / "build" / "bench" if partly else RESULTS / folder_of(machine())) / name
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few rows, and less time for each")
@@ -48,8 +67,7 @@ def main():
     report = tables.markdown(results, figures.draw(results, output))
     (output / "report.md").write_text(report)
     if output.parent == RESULTS:
-        found = {path.parent.name: json.loads(path.read_text()) for path in RESULTS.glob("*/results.json")}
-        (RESULTS / "README.md").write_text(tables.machines(found))
+        list_results()
     print(report.split("\n## Forward")[0])
     print(f"\nThe report is {output / 'report.md'}")
 

@@ -22,8 +22,11 @@ from bench.tools.isa import LOOSE
 from bench.tools.markdown import of_machine, of_versions, table
 
 
-def machines(found):
-    """What the reports of several machines come to; ``found`` are their results by the name of their folder."""
+def machines(found, pages):
+    """What the reports of several machines come to; ``found`` are their results by the name of their folder.
+
+    ``pages`` are the paths of what else was measured there.
+    """
     parts = (("forward", "forward"), ("training", "forward and backward"), ("cold", "forward, cold"))
     rows = []
     for folder, results in sorted(found.items()):
@@ -35,7 +38,10 @@ def machines(found):
         cells.append(", ".join(f"{peak:.2f}" for peak in peaks if peak) or "-")
         rows.append(cells)
     header = ("report", "CPU", "measured", *[title for _, title in parts], "at the peak")
-    return "\n\n".join(("# Machine by machine", _MACHINES_TEXT, table(header, rows, left=(0, 1, 2)))) + "\n"
+    parts = ["# Machine by machine", _MACHINES_TEXT, table(header, rows, left=(0, 1, 2))]
+    if pages:
+        parts.append("Beside a report: " + ", ".join(f"[{page}]({page})" for page in pages) + ".")
+    return "\n\n".join(parts) + "\n"
 
 
 def markdown(results, figures):

@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 import jax
 import numpy as np
 
+from ..simd.machine import MACHINE
 from . import _keras_xla
 from ._keras_accelerate import Call, Loop
 
@@ -18,10 +19,10 @@ __all__ = ["is_worth_a_call", "run"]
 _TARGET = "numba_pack_keras_loop"
 #: µs that are gained by each step, by each product of a weight, and by each if there is a mask, which saves steps here
 GAINS = {"SimpleRNN": (0.15, 0.7e-6, 1.5e-6), "GRU": (0.45, 6e-6, 3e-6), "LSTM": (0.6, 0.5e-6, 3e-6)}
-#: the second of an LSTM with so many weights, or of one sequence: XLA reads all at each step
+#: the second of an LSTM with so many weights or, where vectors have 64 bytes, of one sequence, all read at each step
 LARGE_LSTM, OUT_OF_CACHE = 8e-6, 2**19
 #: µs that a call costs, and one with a mask
-CALL, MASKED_CALL = 45.0, 170.0
+CALL, MASKED_CALL = 45.0 if MACHINE.register_bytes == 64 else 90.0, 170.0
 
 
 def run(loop: Loop, call: Call, x: Any, mask: Any, states: list[Any], weights: list[Any]) -> Any:
@@ -48,7 +49,7 @@ def is_worth_a_call(kind: str, T: int, B: int, weights: int, masked: bool) -> bo
     As measured by bench/compare/keras_accelerate.py: XLA's own loop is as quick where steps are few and products small.
     """
     step, product, masked_product = GAINS[kind]
-    if kind == "LSTM" and (weights >= OUT_OF_CACHE or B == 1):
+    if kind == "LSTM" and (weights >= OUT_OF_CACHE or (B == 1 and MACHINE.register_bytes == 64)):
         product = LARGE_LSTM
     return T * step + T * B * weights * (masked_product if masked else product) > (MASKED_CALL if masked else CALL)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .._arguments import kind_of
 from ._keras_arrays import KERAS_ACTIVATIONS, KINDS, Level, Scan, scan_of
 
@@ -85,10 +87,16 @@ def _scans(keras: Any, layer: Any, name: str) -> list[Scan]:
     found = []
     for cell, told in cells_of(keras, layer, name):
         kernel, recurrent_kernel, bias = (
-            None if value is None else keras.ops.convert_to_numpy(value) for value in variables_of(cell)
+            None if value is None else _array(keras.ops.convert_to_numpy(value)) for value in variables_of(cell)
         )
         found.append(scan_of(told.kind, kernel, recurrent_kernel, bias, *told[1:4], f" of {told.name}"))
     return found
+
+
+def _array(value: np.ndarray) -> np.ndarray:
+    """The values of a variable, those of 16 bits in float32."""
+    narrow = value.dtype.itemsize == 2 and value.dtype.name in ("float16", "bfloat16")
+    return value.astype(np.float32) if narrow else value
 
 
 def variables_of(cell: Any) -> tuple[Any, Any, Any]:

@@ -9,12 +9,24 @@ import numpy as np
 import onnx
 import onnx.inliner
 import onnx.reference
+import onnx.shape_inference
 from onnx import AttributeProto, TensorProto, helper
 
 from ._onnx_glue import array_of
-from ._onnx_nodes import RecurrentNode, is_recurrent
+from ._onnx_nodes import RecurrentNode, is_recurrent, weight_names
 
-__all__ = ["Scope", "bodies_of", "free_names", "inlined", "layer_of", "name_of", "nodes_within", "opset_of"]
+__all__ = [
+    "Scope",
+    "bodies_of",
+    "free_names",
+    "inlined",
+    "layer_of",
+    "made_of",
+    "name_of",
+    "nodes_within",
+    "opset_of",
+    "tensors_of",
+]
 
 #: operators whose results are others each time
 _RANDOM = frozenset({
@@ -25,13 +37,32 @@ _KNOWN = ("", "ai.onnx", "com.microsoft")
 
 
 def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with the functions that it defines put where they are called, as far as that is possible."""
+    """The model with the functions that it defines put where they are called, as far as that is possible.
+
+    A function of another opset is converted to the model's; one for which that cannot be done is left.
+    """
     if not model.functions:
         return model
     try:
-        return onnx.inliner.inline_local_functions(model, convert_version=True)
-    except Exception as error:  # of ONNX's C++
-        raise ValueError(f"path_or_model must have functions that can be put in their places: {error}") from error
+        return onnx.inliner.inline_local_functions(_with_types(model), convert_version=True)
+    except Exception:  # of ONNX's C++, where an operator cannot be converted
+        try:
+            return onnx.inliner.inline_local_functions(model)
+        except Exception as error:
+            raise ValueError(f"path_or_model must have functions that can be put in their places: {error}") from error
+
+
+def _with_types(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the types of its values told, without which no function is converted to another opset."""
+    opset = opset_of(model)
+    if all(one.version == opset for of in model.functions for one in of.opset_import if one.domain in ("", "ai.onnx")):
+        return model
+    typed = onnx.ModelProto()
+    typed.CopyFrom(model)
+    typed.graph.value_info.extend(
+        helper.make_tensor_value_info(one.name, one.data_type, one.dims) for one in model.graph.initializer
+    )
+    return onnx.shape_inference.infer_shapes(typed)
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -58,6 +89,38 @@ def free_names(graph: Any) -> set[str]:
     return found | ({one.name for one in graph.output} - known)
 
 
+def made_of(model: onnx.ModelProto) -> set[str]:
+    """The names of all values of which the weights of recurrent nodes are made, in bodies as well."""
+    nodes = list(_all_nodes(model.graph))
+    makers = {name: node for node in nodes for name in node.output if name}
+    stack = [name for node in nodes if is_recurrent(node) for name in weight_names(node)]
+    found: set[str] = set()
+    while stack:
+        name = stack.pop()
+        if name not in found:
+            found.add(name)
+            stack += filter(None, makers[name].input) if name in makers else ()
+    return found
+
+
+def _all_nodes(graph: Any) -> Iterator[Any]:
+    for node in graph.node:
+        yield node
+        for body in bodies_of(node).values():
+            yield from _all_nodes(body)
+
+
+def tensors_of(graph: Any) -> Iterator[tuple[str, Any]]:
+    """All arrays that a graph and the bodies within it hold, each with the name of its value."""
+    yield from ((one.name, one) for one in graph.initializer)
+    for node in _all_nodes(graph):
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.TENSOR:
+                yield next(iter(node.output), ""), attribute.t
+            elif attribute.type == AttributeProto.GRAPH:
+                yield from ((one.name, one) for one in attribute.g.initializer)
+
+
 class Scope:
     """A graph, in which the constants of the graphs around it are known, too.
 
@@ -76,6 +139,9 @@ class Scope:
         self._values: dict[str, np.ndarray] = {}
         # an initializer that is an input, too, is only a default of that, except in old files, in which all are inputs
         inputs = {one.name for one in graph.input} if model.ir_version >= 4 else set()
+        #: those of such names that are constants nevertheless: weights, of which others are hardly ever given
+        self.settled = inputs & {one.name for one in graph.initializer} & (made_of(model) if around is None else set())
+        inputs -= self.settled
         #: by the names of constants that belong to this graph: an initializer, or the node that makes it
         self.makers: dict[str, Any] = {one.name: one for one in graph.initializer if one.name not in inputs}
         self.makers |= {one.values.name: one for one in graph.sparse_initializer if one.values.name not in inputs}

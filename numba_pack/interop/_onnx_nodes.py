@@ -19,7 +19,7 @@ from ._both_ways import BothWays
 from ._onnx_cells import ACTIVATIONS, DEFAULTS, GATES, PLACES, Composition, cell_of, state_dict
 from ._onnx_glue import Ragged, attributes_of
 
-__all__ = ["RECURRENT", "RecurrentNode", "is_recurrent"]
+__all__ = ["RECURRENT", "RecurrentNode", "is_recurrent", "weight_names"]
 
 _QUANTIZED = "DynamicQuantizeLSTM"
 RECURRENT = (*GATES, _QUANTIZED)
@@ -39,6 +39,12 @@ def is_recurrent(node: Any) -> bool:
     if node.op_type == _QUANTIZED:
         return bool(node.domain == "com.microsoft")
     return node.op_type in GATES and node.domain in ("", "ai.onnx")
+
+
+def weight_names(node: Any) -> list[str]:
+    """The names of the weights of a recurrent node, without those that are absent."""
+    places = [*_WEIGHTS.values(), *_SCALES.values()] if node.op_type == _QUANTIZED else _WEIGHTS.values()
+    return [node.input[place] for place in places if len(node.input) > place and node.input[place]]
 
 
 class RecurrentNode:

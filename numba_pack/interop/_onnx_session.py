@@ -13,6 +13,7 @@ go through lists of Python floats, which takes longer than most layers run.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import ValueInfoProto, helper
+from onnx import TensorProto, ValueInfoProto, external_data_helper, helper
 
 from .._arguments import kind_of, quiet
 from .._backend import backend
@@ -29,16 +30,16 @@ from ..cpu.threads import get_num_threads, threads
 from ..layers.layer import Layer
 from ..simd.machine import MACHINE
 from ._onnx_binding import Binding
-from ._onnx_graph import Scope, bodies_of, free_names, inlined, layer_of, name_of, opset_of
+from ._onnx_graph import Scope, bodies_of, free_names, inlined, layer_of, made_of, name_of, opset_of, tensors_of
 from ._onnx_nodes import RecurrentNode, is_recurrent
-from ._onnx_types import Argument, dtype_of, runtime_type, tensor_type, without_shape
+from ._onnx_types import Argument, WrongType, WrongValue, dtype_of, runtime_type, tensor_type, without_shape
 
 __all__ = ["Session"]
 
 #: what a recurrent node gains here for each step of each sequence, in µs: of itself, and for each weight; and what a
 #: step gains for each weight that is padding, which ONNX Runtime computes. As measured, on a machine with vectors of 64
-#: bytes and on one with 32, where ONNX Runtime's LSTM is the quicker; what is due to them is shown by
-#: bench/compare/onnx_session.py. The node in 8 bits has rates of its own, and so has an LSTM of one sequence
+#: bytes and on one with 32, where ONNX Runtime's LSTM is the quicker as a rule; what is due to them is shown by
+#: bench/compare/onnx_session.py. The node in 8 bits has rates of its own
 _WIDE = {
     "RNN": (0.07, 15e-6, 40e-6),
     "GRU": (0.08, 3.3e-6, 4e-6),
@@ -46,16 +47,19 @@ _WIDE = {
     "DynamicQuantizeLSTM": (0.11, 0.8e-6, 2e-6),
 }
 _NARROW = {
-    "RNN": (0.07, 6e-6, 30e-6),
-    "GRU": (0.0, 1e-6, 6e-6),
-    "LSTM": (-0.1, -3e-6, 11e-6),
-    "DynamicQuantizeLSTM": (0.11, 0.8e-6, 2e-6),
+    "RNN": (0.15, 15e-6, 45e-6),
+    "GRU": (0.02, 6e-6, 13e-6),
+    "LSTM": (0.07, -6e-6, 16e-6),
+    "DynamicQuantizeLSTM": (0.0, -5e-6, 13e-6),
 }
-RATES = _WIDE if MACHINE.register_bytes == 64 else _NARROW
-ONE_LSTM = 4e-6
+_IS_WIDE = MACHINE.register_bytes == 64
+RATES = _WIDE if _IS_WIDE else _NARROW
+#: for each weight where there is one sequence, if that is another
+OF_ONE = {"LSTM": 4e-6} if _IS_WIDE else {"LSTM": 4.5e-6, "GRU": 14e-6}
 #: what it costs in µs to change hands for a node; for a batch with so many products of weights, which no longer goes
 #: the way of short calls; and if its input is packed, besides
-CHANGE, LARGE, LONG_CHANGE, PACKING = 10.0, 4e6, 30.0, 38.0
+CHANGE, LONG_CHANGE, PACKING = (10.0, 30.0, 38.0) if _IS_WIDE else (18.0, 38.0, 40.0)
+LARGE = 4e6
 #: how many shapes of inputs are remembered
 _SHAPES = 4096
 
@@ -82,7 +86,8 @@ class Session:
     here.
 
     Inputs of shapes with which the recurrent nodes have hardly anything to compute, such as one step of a stream, go to
-    ONNX Runtime whole: there is nothing to gain. The first call tells that of its shapes.
+    ONNX Runtime whole: there is nothing to gain. The first call tells that of its shapes. So does a call that gives
+    weights, where the model has them as inputs with a default.
 
     Attributes
     ----------
@@ -93,7 +98,9 @@ class Session:
     """
 
     @quiet
-    def __init__(self, model: onnx.ModelProto, sess_options: Any, providers: Any, provider_options: Any) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, sess_options: Any, providers: Any, provider_options: Any, folder: str = ""
+    ) -> None:
         self.taken: tuple[str, ...] = ()
         self.left: dict[str, str] = {}
         options = sess_options
@@ -102,6 +109,8 @@ class Session:
             # or the threads of one piece would still be looking for work while the next one runs
             options.add_session_config_entry("session.force_spinning_stop", "1")
         model = inlined(model)
+        if folder:
+            _read_weights(model, folder)
         plan = _Plan(model.graph, model, None, self)
         for function in model.functions:  # those that could not be put in their places
             self._leave(function, f"it is in the function {function.name}, which has another opset")
@@ -110,8 +119,10 @@ class Session:
                 "path_or_model must have a node RNN, LSTM, GRU or DynamicQuantizeLSTM for numba_pack to run; it has "
                 "none, and onnxruntime.InferenceSession runs it as well"
             )
-        self._pieces = _Pieces(model, options, providers or ["CPUExecutionProvider"], provider_options)
-        inputs = [one for one in model.graph.input if one.name not in plan.scope.makers]
+        self._pieces = _Pieces(model, options, providers or ["CPUExecutionProvider"], provider_options, folder)
+        #: inputs that are weights: ONNX Runtime runs a call that gives others
+        self._settled = plan.scope.settled
+        inputs = [one for one in model.graph.input if one.name not in plan.scope.makers or one.name in self._settled]
         self._inputs = {one.name: Argument.of(one.name, one.type) for one in inputs}
         #: the values of inputs that need not be given
         self._defaults = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer
@@ -192,8 +203,9 @@ class Session:
         Raises
         ------
         TypeError, ValueError
-            If an input is missing or unknown, or has another dtype or number of dimensions than the model says; if an
-            output is unknown; or if values do not fit the recurrent node that reads them.
+            If an input is missing or unknown, or has another dtype or shape than the model says; if an output is
+            unknown; or if values do not fit the recurrent node that reads them. These are ONNX Runtime's
+            ``InvalidArgument``, too, which is all that they are where ONNX Runtime runs a call whole.
 
         Examples
         --------
@@ -205,13 +217,14 @@ class Session:
         if self._shapes.get(shapes):
             found: list[Any] = self._run_whole(output_names or self._names, input_feed, run_options)
             return found
-        if not self.taken:
+        if not self.taken or not self._settled.isdisjoint(input_feed):
+            self._whole = self._whole or self._pieces.whole()
             found = self._whole.run(output_names, input_feed, run_options)
             return found
         names = list(output_names) if output_names else self._names
         for name in names:
             if name not in self._outputs:
-                raise ValueError(f"output_names must be of {', '.join(self._outputs)}; got {name!r}")
+                raise WrongValue(f"output_names must be of {', '.join(self._outputs)}; got {name!r}")
         feed = self._feed(input_feed)
         learns = shapes is not None and shapes not in self._shapes
         call = _Call(run_options, learns)
@@ -291,7 +304,7 @@ class Session:
         missing = [name for name in self._required if name not in given]
         unknown = [str(name) for name in given if name not in self._inputs]
         if missing or unknown:
-            raise ValueError(
+            raise WrongValue(
                 f"input_feed must have {', '.join(self._required)}; missing: {', '.join(missing) or 'none'}, "
                 f"not known: {', '.join(unknown) or 'none'}"
             )
@@ -332,7 +345,7 @@ class Session:
 
     def get_providers(self) -> list[str]:
         """The execution providers that ONNX Runtime runs the pieces with."""
-        return [one if isinstance(one, str) else one[0] for one in self._pieces.providers]
+        return list(self._pieces.found)
 
     def __repr__(self) -> str:
         return f"Session(taken={self.taken}, left={self.left})"
@@ -357,8 +370,8 @@ def gain_of(op_type: str, T: int, B: int, directions: int, weights: int, has_len
     rows = T * B * directions
     if has_lengths and B > 1:
         return rows / 2 * (of_row + (of_weight + of_padding) * weights) - LONG_CHANGE - PACKING
-    if op_type == "LSTM" and B == 1:
-        of_weight = ONE_LSTM
+    if B == 1:
+        of_weight = OF_ONE.get(op_type, of_weight)
     change = LONG_CHANGE if B > 1 and rows * weights >= LARGE else CHANGE
     return rows * (of_row + of_weight * weights) - change
 
@@ -371,6 +384,19 @@ def _shapes_of(feed: Mapping[str, Any]) -> Any:
             return None
         shapes += [name, value.shape]
     return tuple(shapes)
+
+
+def _read_weights(model: onnx.ModelProto, folder: str) -> None:
+    """Read from beside the model what recurrent nodes need; the rest, if there is any, is ONNX Runtime's to read."""
+    needed = made_of(model) | {one.name for one in model.graph.input}
+    for name, tensor in tensors_of(model.graph):
+        if tensor.data_location == TensorProto.EXTERNAL and name in needed:
+            try:
+                external_data_helper.load_external_data_for_tensor(tensor, folder)
+            except Exception as error:  # of ONNX's C++, too
+                raise ValueError(f"path_or_model must have {name} beside its file: {error}") from error
+            tensor.data_location = TensorProto.DEFAULT
+            del tensor.external_data[:]
 
 
 def _reason(recurrent: RecurrentNode, layer: Any, scope: Scope) -> str:
@@ -564,8 +590,16 @@ class _Body:
 class _Pieces:
     """Makes sessions of ONNX Runtime, one for each piece of a model."""
 
-    def __init__(self, model: onnx.ModelProto, options: Any, providers: Any, provider_options: Any) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, options: Any, providers: Any, provider_options: Any, folder: str
+    ) -> None:
         self.model, self.options, self.providers, self.provider_options = model, options, providers, provider_options
+        #: beside what file lie those values that are not in the model; "" if all are
+        lies_beside = any(one.data_location == TensorProto.EXTERNAL for _, one in tensors_of(model.graph))
+        self.folder = folder if lies_beside else ""
+        self._tell_folder(options)
+        #: the providers that there are, of those
+        self.found: list[str] = []
 
     def session(
         self, nodes: Sequence[Any], inputs: Mapping[str, Any], outputs: Sequence[str], constants: Sequence[str],
@@ -587,17 +621,26 @@ class _Pieces:
             functions=list(self.model.functions),
             ir_version=max(self.model.ir_version, 4),
         )
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), options or self.options, providers=self.providers,
-            provider_options=self.provider_options,
-        )  # fmt: skip
+        return self._made(model, options)
 
     def whole(self) -> Any:
         """A session of the whole model."""
-        return onnxruntime.InferenceSession(
-            self.model.SerializeToString(), self.options, providers=self.providers,
-            provider_options=self.provider_options,
-        )  # fmt: skip
+        return self._made(self.model)
+
+    def _tell_folder(self, options: Any) -> None:
+        if self.folder:
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", self.folder)
+
+    def _made(self, model: onnx.ModelProto, options: Any = None) -> Any:
+        if options is None:
+            options = self.options
+        else:
+            self._tell_folder(options)
+        made = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=self.providers, provider_options=self.provider_options
+        )
+        self.found = made.get_providers()
+        return made
 
     def threads(self) -> Any:
         """A scope in which a layer takes no more threads than ONNX Runtime is told to."""
@@ -659,10 +702,13 @@ class _Recurrent:
         if call.learns and X.ndim == 3:
             T, B = X.shape[:2] if told.layout == 0 else X.shape[1::-1]
             call.gain += gain_of(self.op_type, T, B, told.num_directions, self.weights, lengths is not None)
+            if not B:  # with which ONNX Runtime ends the process
+                call.gain = math.inf
         try:
             results = list(told.run(self.layer, X, lengths, states))
         except (TypeError, ValueError) as error:
-            raise type(error)(f"{self.of}: {error}") from error
+            wrong = WrongType if isinstance(error, TypeError) else WrongValue
+            raise wrong(f"{self.of}: {error}") from error
         if lengths is not None and len(lengths) and not lengths.all():
             # the last state of no steps, which is the first state elsewhere in this library, is 0 in ONNX Runtime
             for state in results[1 : 3 if told.kind == "LSTM" else 2]:

@@ -8,10 +8,20 @@ from typing import Any
 
 import numpy as np
 from onnx import TensorProto, TypeProto, helper
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from .._arguments import kind_of
 
-__all__ = ["Argument", "dtype_of", "runtime_type", "tensor_type", "without_shape"]
+__all__ = ["Argument", "WrongType", "WrongValue", "dtype_of", "runtime_type", "tensor_type", "without_shape"]
+
+
+class WrongType(TypeError, InvalidArgument):  # type: ignore[misc, unused-ignore]
+    """A TypeError which those find, too, who look for what ONNX Runtime raises."""
+
+
+class WrongValue(ValueError, InvalidArgument):  # type: ignore[misc, unused-ignore]
+    """A ValueError which those find, too, who look for what ONNX Runtime raises."""
+
 
 #: ONNX Runtime's names, where they are not ONNX's in small letters
 _NAMES = {"complex64": TensorProto.COMPLEX64, "complex128": TensorProto.COMPLEX128}
@@ -79,7 +89,9 @@ class Argument:
         tensor = its.tensor_type
         given = argument.type.startswith("tensor(") and tensor.elem_type != TensorProto.STRING
         dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type) if given else None
-        argument.__dict__.update(dtype=dtype, ndim=len(sizes) if given and tensor.HasField("shape") else None)
+        ndim = len(sizes) if given and tensor.HasField("shape") else None
+        fixed = [(axis, size) for axis, size in enumerate(sizes) if isinstance(size, int) and size > 0]
+        argument.__dict__.update(dtype=dtype, ndim=ndim, fixed=fixed)
         return argument
 
     def taken(self, value: Any) -> Any:
@@ -91,12 +103,16 @@ class Argument:
             return value
         if not isinstance(value, np.ndarray):
             if not isinstance(value, (list, tuple, int, float, bool, np.generic)):
-                raise TypeError(f"{self.name} must be a NumPy array; got {kind_of(value)}")
+                raise WrongType(f"{self.name} must be a NumPy array; got {kind_of(value)}")
             value = np.asarray(value, None if isinstance(value, np.generic) else dtype)
         if value.dtype != dtype:
-            raise TypeError(f"{self.name} must have dtype {dtype}; got {value.dtype}")
+            raise WrongType(f"{self.name} must have dtype {dtype}; got {value.dtype}")
         if ndim is not None and value.ndim != ndim:
-            raise ValueError(f"{self.name} must have {ndim} dimensions; got shape {value.shape}")
+            raise WrongValue(f"{self.name} must have {ndim} dimensions; got shape {value.shape}")
+        for axis, size in self.__dict__["fixed"]:
+            if value.shape[axis] != size:
+                told = ", ".join(str(one or "any") for one in self.shape)
+                raise WrongValue(f"{self.name} must have shape ({told}), as the model says; got {value.shape}")
         return value
 
 

@@ -51,9 +51,9 @@ def from_keras(layer: Any, *, merged: bool = True, rng: Any = None) -> Any:
     Parameters
     ----------
     layer : SimpleRNN, LSTM, GRU, RNN or Bidirectional, or list of these
-        Of Keras 3, built, in float32 or float64. An `RNN` is one of ``SimpleRNNCell``, ``LSTMCell``, ``GRUCell``, or
-        ``StackedRNNCells`` of one kind. In a list all have the same formula and the same directions, and dropout and
-        noise between them are passed over.
+        Of Keras 3, built, in float32, float64, or a float of 16 bits. An `RNN` is one of ``SimpleRNNCell``,
+        ``LSTMCell``, ``GRUCell``, or ``StackedRNNCells`` of one kind. In a list all have the same formula and the same
+        directions, and dropout and noise between them are passed over.
     merged : bool
         With False a ``Bidirectional`` of any ``merge_mode`` is taken; its two directions then stand side by side in the
         output, and `merge` puts them together. With True ``merge_mode`` must be "concat", which needs no more. Of
@@ -86,7 +86,8 @@ def from_keras(layer: Any, *, merged: bool = True, rng: Any = None) -> Any:
     a mask that differs from Keras, which hands the mask on in its old order.
 
     Of a ``stateful`` layer the state is not taken: pass the one that a call returns to the next call. ``unroll``
-    changes no result. Weights of float32 are computed with in float32, also where the policy is a mixed one.
+    changes no result. Weights of float32 are computed with in float32, also where the policy is a mixed one, and those
+    of 16 bits become float32.
     """
     as_flag(merged, "merged")
     layers = list(layer) if isinstance(layer, (list, tuple)) else [layer]

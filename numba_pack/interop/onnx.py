@@ -96,7 +96,7 @@ def load(path_or_model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Mod
     ((13, 10), (2, 3, 5))
     >>> folder.cleanup()
     """
-    return Model(inlined(_checked(_read(path_or_model), path_or_model)))
+    return Model(_checked(inlined(_read(path_or_model)), path_or_model))
 
 
 @quiet
@@ -114,7 +114,7 @@ def layers(path_or_model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> d
         By the name of the node or, if it has none of its own, of its first output: the layers of all nodes RNN, LSTM,
         GRU and DynamicQuantizeLSTM, those within the bodies of other nodes and in functions, too. Weights of 16 bits
         and quantized ones become the float32 that they stand for. Nodes whose weights the model computes of its inputs
-        are not among them.
+        are not among them, unless these inputs have defaults: then it is the layer of those.
 
     Raises
     ------
@@ -237,16 +237,22 @@ def session(
         from ._onnx_session import Session
     except ImportError as error:
         raise ImportError("numba_pack.interop.onnx.session needs ONNX Runtime: pip install onnxruntime") from error
-    return Session(_read(path_or_model), sess_options, providers, provider_options)
+    if not isinstance(path_or_model, (str, os.PathLike)):
+        return Session(_read(path_or_model), sess_options, providers, provider_options)
+    # what lies beside the file stays there: it may be more than a model in memory can hold
+    path = as_path(path_or_model, "path_or_model")
+    folder = os.path.dirname(os.path.abspath(path))
+    return Session(_read(path, external=False), sess_options, providers, provider_options, folder)
 
 
-def _read(source: Any) -> onnx.ModelProto:
+def _read(source: Any, external: bool = True) -> onnx.ModelProto:
+    """The model; with ``external``, what lies beside the file, too."""
     if isinstance(source, onnx.ModelProto):
         return source
     if isinstance(source, (str, os.PathLike)):
         name = as_path(source, "path_or_model")
         check_file(name, "path_or_model")
-        return _decoded(lambda: onnx.load(name), name)
+        return _decoded(lambda: onnx.load(name, load_external_data=external), name)
     if isinstance(source, bytes):
         return _decoded(lambda: onnx.load_model_from_string(source), "path_or_model")
     raise TypeError(f"path_or_model must be a path, the bytes of a model, or an onnx.ModelProto; got {kind_of(source)}")

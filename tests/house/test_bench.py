@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # `pytest` alone does not have the folder that it is run in there
 
-from bench.compare import suite, tables, targets
+from bench.compare import report, suite, tables, targets
 from bench.tools import isa
 from bench.tools.environment import folder_of
 from bench.tools.timing import SAMPLE, interleave, samples, spread
@@ -127,7 +127,7 @@ def test_a_folder_is_named_by_the_cpu_and_the_vectors_of_the_kernels(host, bits,
 def test_each_folder_of_results_is_of_the_machine_that_it_is_named_by_and_the_page_has_them_all():
     found = {path.parent.name: json.loads(path.read_text()) for path in (ROOT / "bench/results").glob("*/results.json")}
     assert found and all(folder_of(results["machine"]) == name for name, results in found.items())
-    assert (ROOT / "bench/results/README.md").read_text() == tables.machines(found)
+    assert (ROOT / "bench/results/README.md").read_text() == report.listed()
 
 
 def test_openblas_chooses_for_itself_unless_all_are_held(monkeypatch):

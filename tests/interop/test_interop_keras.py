@@ -216,6 +216,15 @@ def test_weights_of_a_mixed_policy_are_computed_with_as_they_are(policy):
     helpers.assert_same_bits(from_keras(mixed).state_dict(), from_keras(plain).state_dict())
 
 
+@pytest.mark.parametrize("policy", ["float16", "bfloat16"])
+def test_weights_of_16_bits_become_float32(policy):
+    theirs = make("GRU", dtype=policy, recurrent_initializer="glorot_uniform")
+    layer = from_keras(theirs)
+    assert layer.dtype == np.float32
+    kernel = keras.ops.convert_to_numpy(keras.ops.cast(theirs.cell.kernel, "float32"))
+    np.testing.assert_array_equal(layer.state_dict()["weight_ih_l0"][H : 2 * H].T, kernel[:, :H])
+
+
 def test_a_class_of_the_callers_that_computes_the_same_is_taken():
     class Named(layers.LSTM):
         def __init__(self, units):
@@ -422,11 +431,6 @@ REFUSED = {
         ValueError,
         "layer must have its weights: call it once, or its build(input_shape); got one not built",
         lambda: layers.LSTM(H),
-    ),
-    "float16": (
-        TypeError,
-        "kernel of layer must be float32 or float64; got float16",
-        lambda: make("LSTM", dtype="float16", recurrent_initializer="zeros"),
     ),
     "NaN": (ValueError, "recurrent_kernel of layer must be finite; got nan", not_finite),
     "an activation": (

@@ -656,6 +656,112 @@ def test_inputs_with_a_default_need_not_be_given():
         assert described == [["gain"], ["gain"]]
 
 
+def test_weights_that_are_inputs_with_a_default_are_taken_and_others_may_be_given():
+    constants = weights("RNN")
+    inputs = [typed("x", shape=["T", "B", K]), *(typed(name, shape=one.shape) for name, one in constants.items())]
+    nodes = [node("RNN", ["x", "W", "R", "B"], ["Y"], hidden_size=H, name="cell"), node("Neg", ["Y"], ["y"])]
+    model = model_of(nodes, inputs, ["y"], constants)
+    session = assert_equal(model, {"x": normal(4, 2, K)})
+    assert list(interop.layers(model)) == ["cell"]
+    assert [one.name for one in session.get_overridable_initializers()] == ["W", "R", "B"]
+    feed = {"x": normal(4, 2, K), "R": 2 * constants["R"]}
+    assert_equal(model, feed)
+    assert not np.allclose(session.run(None, feed)[0], session.run(None, {"x": feed["x"]})[0])
+
+
+@pytest.mark.parametrize("opset", [13, 16, 21])
+def test_functions_of_another_opset_are_converted(opset):
+    nodes = [
+        node("Constant", [], ["one"], value_ints=[1]),
+        node("LSTM", ["x", "w", "r"], ["rows"], hidden_size=H, name="inner"),
+        node("Squeeze", ["rows", "one"], ["y"]),
+    ]
+    function = helper.make_function("own", "Encoder", ["x", "w", "r"], ["y"], nodes, [helper.make_opsetid("", opset)])
+    calls = [node("Encoder", ["x", "W", "R"], ["a"], domain="own"), node("Relu", ["a"], ["y"])]
+    imports = [helper.make_opsetid(*one) for one in (("", 17), ("com.microsoft", 1), ("own", 1))]
+    model = model_of(calls, [typed("x", shape=["T", "B", K])], [typed("y", shape=["T", "B", H])], weights(),
+                     imports=imports, functions=[function])  # fmt: skip
+    assert_equal(model, {"x": normal(4, 2, K)})
+    del model.graph.node[1:]
+    model.graph.output[0].CopyFrom(typed("a", shape=["T", "B", H]))
+    (layer,) = interop.layers(model).values()
+    np.testing.assert_array_equal(interop.load(model).run({"x": normal(4, 2, K)})["a"], layer(normal(4, 2, K))[0])
+
+
+def test_a_function_that_cannot_be_converted_is_left_to_onnx_runtime():
+    nodes = [
+        node("RNN", ["x", "w", "r"], ["y"], hidden_size=H, name="inner"),
+        node("Constant", [], ["more"], value_ints=[0, 0, 0, 0, 1, 0, 0, 0]),
+        node("Pad", ["y", "more"], ["z"]),
+    ]
+    function = helper.make_function("own", "Encoder", ["x", "w", "r"], ["z"], nodes, [helper.make_opsetid("", 20)])
+    imports = [helper.make_opsetid(*one) for one in (("", 17), ("com.microsoft", 1), ("own", 1))]
+    calls = [node("Encoder", ["x", "W", "R"], ["y"], domain="own")]
+    constants = {name: value for name, value in weights("RNN").items() if name != "B"}
+    model = model_of(calls, [typed("x", shape=["T", "B", K])], [typed("y")], constants, imports=imports,
+                     functions=[function])  # fmt: skip
+    session = assert_equal(model, {"x": normal(4, 2, K)}, taken=0, left=1)
+    assert session.left == {"inner": "it is in the function Encoder, which has another opset"}
+
+
+def test_a_batch_of_no_sequences_never_reaches_the_nodes_of_onnx_runtime(monkeypatch):
+    """Its LSTM ends the process then."""
+    monkeypatch.setattr(_onnx_session, "gain_of", lambda *_: -1.0)
+    model = model_of([node("LSTM", ["x", "W", "R"], ["Y", "h"], hidden_size=H), node("Neg", ["Y"], ["y"])],
+                     [typed("x", shape=["T", "B", K])], ["y", "h"], weights())  # fmt: skip
+    session = interop.session(model)
+    for _ in range(3):
+        assert [one.shape for one in session.run(None, {"x": normal(4, 0, K)})] == [(4, 1, 0, H), (1, 0, H)]
+
+
+def test_values_beside_a_file_are_read_from_there_and_stay_there(tmp_path, monkeypatch):
+    """So a model may be larger than one file of ONNX."""
+    nodes = [
+        node("Mul", ["x", "gain"], ["louder"]),
+        node("Transpose", ["V"], ["W"], perm=[0, 2, 1]),
+        node("RNN", ["louder", "W", "R", "", "", "h_0"], ["Y"], hidden_size=H),
+        node("MatMul", ["Y", "head"], ["y"]),
+    ]
+    own = weights("RNN")
+    constants = {"V": own["W"].swapaxes(1, 2), "R": own["R"], "gain": normal(K), "head": normal(H, 7),
+                 "h_0": normal(1, 2, H)}  # fmt: skip
+    model = model_of(nodes, [typed("x", shape=["T", "B", K])], ["y"], constants)
+    feed = {"x": normal(4, 2, K)}
+    expected = onnxruntime.InferenceSession(model.SerializeToString()).run(None, feed)[0]
+    path = tmp_path / "models" / "model.onnx"
+    path.parent.mkdir()
+    onnx.save(model, path, save_as_external_data=True, size_threshold=0, location="values.bin")
+    monkeypatch.chdir(tmp_path)
+    for gain in (1.0, -1.0):
+        monkeypatch.setattr(_onnx_session, "gain_of", lambda *_, gain=gain: gain)
+        session = interop.session(path)
+        assert session.taken
+        assert {one.name for one in session._pieces.model.graph.initializer if one.raw_data} == {"V", "R"}
+        np.testing.assert_allclose(session.run(None, feed)[0], expected, rtol=0, atol=1e-6)
+    (path.parent / "values.bin").unlink()
+    with pytest.raises(ValueError, match=r"path_or_model must have [VR] beside its file"):
+        interop.session(path)
+
+
+def test_errors_are_those_of_onnx_runtime_too():
+    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+
+    session, feed = interop.session(one_node()), fed([4, 2])
+    wrong = [feed | {"x": feed["x"].astype("f8")}, feed | {"x": feed["x"][0]}, feed | {"z": feed["x"]},
+             feed | {"x": feed["x"][:, :, 1:]}, feed | {"lengths": feed["lengths"] + 9}]  # fmt: skip
+    for one in wrong:
+        with pytest.raises(InvalidArgument):
+            session.run(None, one)
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+@pytest.mark.parametrize("providers", [["CUDAExecutionProvider", "CPUExecutionProvider"], []])
+def test_the_providers_are_those_that_there_are(providers):
+    available = onnxruntime.get_available_providers()
+    found = interop.session(one_node(), providers=providers).get_providers()
+    assert found == [one for one in providers if one in available] or found == ["CPUExecutionProvider"]
+
+
 def test_lists_and_values_of_onnx_runtime_are_taken():
     session, feed = interop.session(one_node()), fed([4, 2])
     expected = session.run(["Y"], feed)[0]
