@@ -2,8 +2,7 @@
 
     python -m bench.compare.accelerate
     python -m bench.compare.accelerate --threads 2 --seconds 6 --only GRU
-    python -m bench.compare.accelerate --only T1
-    python -m bench.compare.accelerate --only equal-T10
+    python -m bench.compare.accelerate --table both --part 1/4
 
 A step of training is all that a user's loop does: zero_grad, the recurrent module on a PackedSequence, a linear layer,
 cross-entropy over all rows, backward, and Adam. Before it is timed, losses and gradients of the two models are
@@ -17,11 +16,16 @@ change, and to make tensors of arrays.
 Then both for padded batches of all kinds and sizes, the smallest above all, where a call takes less time than what is
 around it: below stands how many of these rows are slower than PyTorch.
 
-What is printed are Markdown tables; times are the least of interleaved rounds. In all it takes about four minutes.
+Times are the least of interleaved rounds; in all it takes about four minutes. Tables go to ``accelerate.md`` in a
+folder of ``bench/results`` that is named by the machine, unless ``--output`` says otherwise; rows that were measured
+there before stay, so that all may be measured in pieces.
 """
 
 import argparse
 import copy
+import json
+import time
+from pathlib import Path
 
 from bench.tools.environment import prepare
 
@@ -201,54 +205,95 @@ def measure(workload, seconds):
     return summary(times)["min"]
 
 
+def of_training(workload, least):
+    before, after = least["before"], least["after"]
+    return workload, f"{1e3 * before:.3g}", f"{1e3 * after:.3g}", f"{before / after:.1f}"
+
+
+def of_call(workload, least):
+    layer = least["layer"]
+    return workload, f"{1e6 * layer:.3g}", *[f"{1e6 * least[way]:.3g} ({least[way] / layer:.2f})" for way in CALLS]
+
+
+def faster(least):
+    """How many times faster than PyTorch's a step and a call are."""
+    return least["before"] / least["after"], least["PyTorch"] / least["accelerated"]
+
+
+def of_both(workload, least):
+    step, call = faster(least)
+    layer, told = least["layer"], {name: 1e6 * seconds for name, seconds in least.items()}
+    return (
+        workload, f"{told['before']:.3g}", f"{told['after']:.3g}", f"{step:.2f}", f"{told['layer']:.3g}",
+        f"{told['PyTorch']:.3g}", *[f"{told[way]:.3g} ({least[way] / layer:.2f})" for way in ("accelerated", "frozen")],
+        f"{call:.2f}",
+    )  # fmt: skip
+
+
+STEP = "a step of training, padded, µs: PyTorch", "accelerated", "times faster"
+CALL = "a call, µs (times the layer): layer", "PyTorch", "accelerated", "frozen", "times faster"
+#: by the names of the tables: rows, what measures one, its share of the seconds, the head, and the cells of a row
+TABLES = {
+    "training": (
+        training_rows, measure, 1, ("a step of training, packed", "PyTorch, ms", "accelerated, ms", "times faster"),
+        of_training,
+    ),
+    "calls": (inference_rows, infer, 1, ("a call, µs (times the layer)", "layer", *CALLS), of_call),
+    "both": (
+        swept_rows, lambda *arguments: {**measure(*arguments), **infer(*arguments, False)}, SHARE, ("", *STEP, *CALL),
+        of_both,
+    ),
+}  # fmt: skip
+
+
+def page(results):
+    """The page of what was measured: ``results`` has the least seconds by the names of tables and rows."""
+    from bench.tools.markdown import of_machine, of_versions, table
+
+    parts = [
+        "# PyTorch models before and after `interop.torch.accelerate`",
+        f"`python -m bench.compare.accelerate`, {results['date']}; threads: {results['threads']}. The least of"
+        " interleaved rounds; a step is forward, loss, backward and Adam.",
+        of_machine(results["machine"]) + "\n" + of_versions(results["versions"]),
+    ]
+    for name, (rows, _, _, head, cells) in TABLES.items():
+        found = [(row, results[name][str(row)]) for row in rows() if str(row) in results[name]]
+        parts.append(table(head, [cells(*row) for row in found]))
+    slower = [str(row) for row, least in found if min(faster(least)) < 1]
+    parts.append(f"Slower than PyTorch: {len(slower)} of {len(found)} rows. {', '.join(slower)}".strip())
+    return "\n\n".join(parts) + "\n"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1, help="of both libraries")
     parser.add_argument("--seconds", type=float, default=4.0, help="for each row")
     parser.add_argument("--only", metavar="PATTERN", default="", help="only rows whose ids contain this")
+    parser.add_argument("--table", choices=TABLES, help="only rows of this table")
+    parser.add_argument("--part", metavar="I/K", default="1/1", help="only the I-th of K parts of these rows")
+    parser.add_argument("--output", type=Path, help="folder of the results, which rows are added to")
     arguments = parser.parse_args()
 
     prepare(arguments.threads)
-    from bench.tools.markdown import table
+    from bench.compare.report import RESULTS, list_results
+    from bench.tools.environment import folder_of, machine, versions
 
-    found = []
-    for workload in training_rows():
-        if arguments.only in str(workload):
-            least = measure(workload, arguments.seconds)
-            before, after = least["before"], least["after"]
-            found.append((workload, f"{1e3 * before:.3g}", f"{1e3 * after:.3g}", f"{before / after:.1f}"))
-    print(table(("a step of training, packed", "PyTorch, ms", "accelerated, ms", "times faster"), found))
-
-    found = []
-    for workload in inference_rows():
-        if arguments.only in str(workload):
-            least = infer(workload, arguments.seconds)
-            layer = least.pop("layer")
-            told = [f"{1e6 * seconds:.3g} ({seconds / layer:.2f})" for seconds in least.values()]
-            found.append((workload, f"{1e6 * layer:.3g}", *told))
-    print()
-    print(table(("a call, µs (times the layer)", "layer", *CALLS), found))
-
-    found, slower = [], []
-    for workload in swept_rows():
-        if arguments.only in str(workload):
-            step, call = measure(workload, SHARE * arguments.seconds), infer(workload, SHARE * arguments.seconds, False)
-            faster = step["before"] / step["after"], call["PyTorch"] / call["accelerated"]
-            if min(faster) < 1:
-                slower.append(str(workload))
-            told = [1e6 * each for each in (step["before"], step["after"], call["PyTorch"], call["accelerated"])]
-            layer, frozen = call["layer"], call["frozen"]
-            found.append((
-                workload, *[f"{each:.3g}" for each in told[:2]], f"{faster[0]:.2f}", f"{1e6 * layer:.3g}",
-                f"{told[2]:.3g}", f"{told[3]:.3g} ({call['accelerated'] / layer:.2f})",
-                f"{1e6 * frozen:.3g} ({frozen / layer:.2f})", f"{faster[1]:.2f}",
-            ))  # fmt: skip
-    print()
-    step = "a step of training, padded, µs: PyTorch", "accelerated", "times faster"
-    call = "a call, µs (times the layer): layer", "PyTorch", "accelerated", "frozen", "times faster"
-    print(table(("", *step, *call), found))
-    print()
-    print(f"Slower than PyTorch: {len(slower)} of {len(found)} rows. {', '.join(slower)}".strip())
+    output = arguments.output or RESULTS / folder_of(machine())
+    numbers = output / "accelerate.json"
+    results = json.loads(numbers.read_text()) if numbers.exists() else {name: {} for name in TABLES}
+    told = {"date": time.strftime("%Y-%m-%d"), "threads": arguments.threads}
+    results |= {**told, "machine": machine(), "versions": versions()}
+    which, parts = map(int, arguments.part.split("/"))
+    for name, (rows, measured, share, _, _) in TABLES.items():
+        wanted = [row for row in rows() if arguments.only in str(row) and arguments.table in (None, name)]
+        for row in wanted[which - 1 :: parts]:
+            results[name][str(row)] = measured(row, share * arguments.seconds)
+    output.mkdir(parents=True, exist_ok=True)
+    numbers.write_text(json.dumps(results, indent=1) + "\n")
+    (output / "accelerate.md").write_text(page(results))
+    if output.parent == RESULTS:
+        list_results()
+    print(page(results))
 
 
 if __name__ == "__main__":

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+from torch.nn.utils import parametrize
 
 from .._arguments import kind_of
 from ..layers.precision import as_precision
 from ..packing.checks import as_flag
 from ._torch_kinds import computes_something_else, not_of_torch_nn, quantized_dynamically
 from ._torch_modules import GRU, LSTM, RNN, Recurrent
+from ._torch_read import resolved
 from ._torch_tensors import DTYPES, HALVES, unreadable
 
 __all__ = ["Accelerated", "accelerate"]
@@ -42,18 +44,19 @@ def _obstacle(module: Any, frozen: bool) -> str:
     """Why a recurrent module of torch.nn cannot be replaced; empty if it can."""
     if isinstance(module, torch.nn.RNNCellBase):
         return "a cell, whose single steps would gain nothing"
-    ours = type(module) in _FASTER.values()
+    kind = _kind(module)
+    ours = kind in _FASTER.values()
     if isinstance(module, Recurrent) and not (ours and frozen and not module._frozen):
         return "runs on numba_pack already"
-    if type(module) not in _FASTER and not ours:
+    if kind not in _FASTER and not ours:
         return f"{type(module).__qualname__} is a class of its own, which may compute something else"
-    reason = computes_something_else(module, type(module))
+    reason = computes_something_else(module, kind)
     if reason:
         return reason
     for name in module._flat_weights_names:
-        tensor = getattr(module, name, None)
         if frozen and name not in module._parameters:
             return f"{name} is computed before each call, and what is frozen must not change"
+        tensor = resolved(module, name)
         if not isinstance(tensor, torch.Tensor):
             return f"{name} is {kind_of(tensor)}, not a tensor"
         if tensor.device.type != "cpu":
@@ -64,6 +67,21 @@ def _obstacle(module: Any, frozen: bool) -> str:
         if fault:
             return f"{name} {fault}"
     return ""
+
+
+def _kind(module: Any) -> Any:
+    """The class of a module, without what `torch.nn.utils.parametrize` has put before it."""
+    return type(module).__base__ if parametrize.is_parametrized(module) else type(module)
+
+
+def _faster_class(module: Any) -> Any:
+    """The class that a module becomes; of one whose parameters are parametrized, with these as they are."""
+    faster = _FASTER.get(_kind(module), _kind(module))
+    if not parametrize.is_parametrized(module):
+        return faster
+    of = type(module)  # a class made for this module, and shared with its copies
+    own = {name: value for name, value in vars(of).items() if name not in ("__dict__", "__weakref__")}
+    return type(of.__name__, (faster,), own)
 
 
 def _quantized(module: Any) -> tuple[Any, str]:
@@ -146,7 +164,7 @@ def accelerate(model: Any, *, matmul_precision: str | None = None, frozen: bool 
             faster, reason = _quantized(module)
         elif not reason and isinstance(module, (torch.nn.RNNBase, torch.nn.RNNCellBase)):
             reason = _obstacle(module, frozen)
-            faster = None if reason else _FASTER.get(type(module), type(module))
+            faster = None if reason else _faster_class(module)
         if reason:
             left[name] = reason
         elif faster is not None:

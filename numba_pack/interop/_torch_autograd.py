@@ -1,7 +1,8 @@
 """The layers as functions of PyTorch's autograd: what a call computes with, what it saves, and its gradients.
 
-`Scan` runs the engine on rows and keeps the record; in the backward pass `ScanBack` runs the engine back. Within
-transforms of `torch.func`, `Planned` and `PlannedBack` do, which keep nothing.
+`Scan` runs the engine on rows and keeps the record; in the backward pass `ScanBack` runs the engine back. If its
+gradients are differentiated again, PyTorch does that. Within transforms of `torch.func`, `Planned` and `PlannedBack`
+run, which keep nothing.
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ import numpy as np
 import torch
 
 from ..batch import Batch, Record, States, no_states
+from ..cells import gru, lstm, rnn
 from ..cells.dropout import Dropout
 from ..cells.parameters import Weights, named_shapes
 from ..cpu import engine
 from ..cpu.shapes import record_shapes
 from ..cpu.threads import get_num_threads, threads
 from ..layers.vectors import parts_of
+from ._torch_operators import Operators
 from ._torch_tensors import as_array
 
-__all__ = ["Call", "Plan", "Planned", "Scan", "engine_threads", "engine_threads_count", "refuse_derivatives", "scan"]
+__all__ = ["Call", "Plan", "Planned", "Scan", "engine_threads", "engine_threads_count", "scan"]
 
 _TWICE = (
-    "the gradients of numba_pack's RNN, LSTM and GRU cannot be differentiated again, nor can results be in forward "
-    "mode; where second derivatives are needed, use the modules of torch.nn"
+    "the gradients of numba_pack's RNN, LSTM and GRU cannot be differentiated again where units are dropped, nor where "
+    "torch.vmap maps over torch.autograd.grad; there, use the modules of torch.nn"
 )
 _BATCHED = (
     "the gradients of numba_pack's modules cannot be asked for with is_grads_batched=True or vectorize=True; "
@@ -33,8 +36,19 @@ _BATCHED = (
 )
 
 
-def refuse_derivatives(*_: Any) -> NoReturn:
+def _refuse(*_: Any) -> NoReturn:
     raise RuntimeError(_TWICE)
+
+
+#: of a cell, what PyTorch calls its mode
+_MODES = {lstm.LSTM: "LSTM", gru.GRU: "GRU", rnn.RNNTanh: "RNN_TANH", rnn.RNNRelu: "RNN_RELU"}
+
+
+def operators(call: Any) -> Operators:
+    """A `Call`, or what has its fields, by PyTorch's own operators."""
+    weights = call.weights
+    mode = _MODES[engine.cell_of(weights).base]
+    return Operators(mode, weights.num_layers, weights.num_directions == 2, call.batch_sizes, call.order)
 
 
 _is_batched = torch._C._functorch.is_legacy_batchedtensor
@@ -160,11 +174,9 @@ class Scan(torch.autograd.Function):
             found = PlannedBack.apply(plan, seed, *given, *parameters)
             shaped = [part if of is None else part.reshape(of.shape) for of, part in zip(tensors, found, strict=True)]
             return None, *_only(tensors, shaped)
-        if torch.is_grad_enabled():  # with create_graph: then there must be a function to refuse second derivatives
+        if torch.is_grad_enabled():  # with create_graph
             return ScanBack.apply(ctx, d_out, d_h, d_c, *ctx.saved_tensors)
         return ScanBack.forward(None, ctx, d_out, d_h, d_c, *ctx.saved_tensors)
-
-    jvp = staticmethod(refuse_derivatives)
 
 
 #: `Scan.apply` of tensors that are no wrappers of a transform that is over, for which that looks at each
@@ -172,13 +184,17 @@ scan = super(torch.autograd.Function, Scan).apply
 
 
 class ScanBack(torch.autograd.Function):
-    """The gradients of a `Scan`: a function of its own, so that PyTorch knows that they depend on something."""
+    """The gradients of a `Scan`: a function of its own, which PyTorch can go back through."""
 
     @staticmethod
-    def forward(_: Any, scan: Any, d_out: Any, d_h: Any, d_c: Any, *saved_tensors: Any) -> tuple[Any, ...]:
+    def forward(ctx: Any, scan: Any, d_out: Any, d_h: Any, d_c: Any, *saved_tensors: Any) -> tuple[Any, ...]:
         if any([d is not None and _is_batched(d) for d in (d_out, d_h, d_c)]):
             raise RuntimeError(_BATCHED)
         call, input_grad = scan.call, scan.needs_input_grad[1]
+        if ctx is not None:
+            ctx.call, ctx.kept = call, scan.kept
+            ctx.set_materialize_grads(False)
+            ctx.save_for_backward(d_out, d_h, d_c, *saved_tensors[scan.kept + 1 :])
         out, data, h_0, c_0 = saved_tensors[scan.kept : scan.kept + 4]
         # if an earlier backward pass has used up what was kept, the scan runs again for it
         kept = call.record(data, h_0, c_0)[1] if scan.used else saved_tensors[: scan.kept]
@@ -192,7 +208,31 @@ class ScanBack(torch.autograd.Function):
             *gradients,
         )
 
-    backward = jvp = staticmethod(refuse_derivatives)
+    @staticmethod
+    def backward(ctx: Any, _: Any, *d_gradients: Any) -> tuple[Any, ...]:
+        call, again = ctx.call, torch.is_grad_enabled()
+        if call.dropout.rate:
+            _refuse()
+        with torch.enable_grad():
+            # views, since a tensor may have been computed from another, and that path is not of this function
+            given = [None if tensor is None else tensor.view_as(tensor) for tensor in ctx.saved_tensors]
+            d_results, (data, h_0, c_0, *parameters) = given[:3], given[3:]
+            results = operators(call).run(call.rows(data), call.scans(h_0), call.scans(c_0), *parameters)
+            parts = [(part.view(d.shape), d) for part, d in zip(results, d_results, strict=False) if d is not None]
+            gradients = _gradients(parts, given[3:], True)
+        wanted = [(first, d) for first, d in zip(gradients, d_gradients, strict=True) if first is not None]
+        second = _gradients([(first, d) for first, d in wanted if d is not None and first.requires_grad], given, again)
+        return None, *second[:3], *[None] * (ctx.kept + 1), *second[3:]
+
+
+def _gradients(pairs: list[tuple[Any, Any]], tensors: list[Any], again: bool) -> list[Any]:
+    """The gradients of tensors by results and their gradients; None for what takes or has none."""
+    of = [tensor for tensor in tensors if tensor is not None and tensor.requires_grad]
+    if not pairs or not of:
+        return [None] * len(tensors)
+    results, d_results = zip(*pairs, strict=True)
+    found = iter(torch.autograd.grad(results, of, d_results, create_graph=again, allow_unused=True))
+    return [next(found) if tensor is not None and tensor.requires_grad else None for tensor in tensors]
 
 
 # -- torch.func --------------------------------------------------------------------------------------------------------
@@ -257,8 +297,6 @@ class Planned(torch.autograd.Function):
     def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
         return _one_by_one(Planned, info, in_dims, arguments)
 
-    jvp = staticmethod(refuse_derivatives)
-
 
 class PlannedBack(torch.autograd.Function):
     """The gradients of a `Planned` with respect to all of its tensors, whether they are given or not."""
@@ -280,4 +318,4 @@ class PlannedBack(torch.autograd.Function):
     def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
         return _one_by_one(PlannedBack, info, in_dims, arguments)
 
-    backward = jvp = staticmethod(refuse_derivatives)
+    backward = staticmethod(_refuse)

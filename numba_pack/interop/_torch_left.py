@@ -14,6 +14,7 @@ import torch
 __all__ = ["is_left"]
 
 _Tensor, _Packed = torch.Tensor, torch.nn.utils.rnn.PackedSequence
+_is_autocast = torch.is_autocast_enabled
 _Parameter, _DTYPES = torch.nn.Parameter, (torch.float32, torch.float64)
 #: gate rows of a unit, of what is ever left where input is padded; PyTorch runs an LSTM in a way of its own there
 GATES = {"RNN_TANH": 1, "RNN_RELU": 1, "GRU": 3}
@@ -38,25 +39,24 @@ def _has_few_steps(module: Any, input: Any) -> bool:
 
 
 def is_left(module: Any, input: Any, hx: Any) -> bool:
-    """Whether a call, where gradients are enabled, is PyTorch's: it has few steps, and all else about it is usual."""
-    if not _has_few_steps(module, input) or module._frozen or torch.is_autocast_enabled("cpu"):
+    """Whether a call, where gradients are enabled, is PyTorch's: it has few steps, and all else about it is usual.
+
+    What is usual of tensors, but for gradients, PyTorch asks itself.
+    """
+    if not _has_few_steps(module, input) or module._frozen or _is_autocast("cpu"):
         return False
-    own, data = module._parameters, input.data if type(input) is _Packed else input
+    own = module._parameters
     if len(own) != len(module._flat_weights_names):  # some are computed
         return False
     states = hx if type(hx) is tuple else () if hx is None else (hx,)
-    if any([type(h) is not _Tensor for h in states]):
-        return False
-    kept = data.requires_grad or any([h.requires_grad for h in states])
+    data = input.data if type(input) is _Packed else input
+    kept = False
+    for tensor in (data, *states):
+        if type(tensor) is not _Tensor:
+            return False
+        kept = kept or tensor.requires_grad
     for parameter in own.values():
         if type(parameter) is not _Parameter:
             return False
         kept = kept or parameter.requires_grad
-    return bool(
-        kept
-        and data.dtype in _DTYPES
-        and data.is_cpu
-        and data.layout is torch.strided
-        and type(data) is _Tensor
-        and data.numel()
-    )
+    return kept and parameter.dtype in _DTYPES

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
-from torch.autograd import forward_ad
 
 from .._arguments import kind_of
 from ..cells.dropout import Dropout
@@ -22,10 +21,11 @@ from ..cells.parameters import Weights
 from ..layers import layer as layers
 from ..layers.precision import as_precision, get_float32_matmul_precision
 from ..packing.sequences import PackedSequence, check_packed
-from ._torch_autograd import Call, Plan, Planned, Scan, engine_threads_count, refuse_derivatives, scan
+from ._torch_autograd import Call, Plan, Planned, Scan, engine_threads_count, scan
 from ._torch_few import Few
 from ._torch_left import is_left
 from ._torch_numbers import numbers
+from ._torch_operators import Operators, derived_again
 from ._torch_prepared import ALL_ROWS, Prepared, prepare
 from ._torch_tensors import DTYPES, HALVES, TRACED, as_array, refuse_tracing, watched
 
@@ -92,7 +92,7 @@ class Recurrent(torch.nn.RNNBase):
         """
         if compiling():
             return called_uncompiled(Recurrent._forward, self, input, hx)
-        if (self.training and self._drops) or watched():
+        if (self.dropout and self._drops) or watched():
             return self._forward(input, hx)
         if _grad_enabled() and is_left(self, input, hx):
             try:
@@ -100,13 +100,24 @@ class Recurrent(torch.nn.RNNBase):
                 return theirs
             except Exception:  # our own way computes the result, or says by name what is wrong
                 return self._forward(input, hx)
-        found, prepared = None, self._prepared
+        found, prepared = None, self._prepared or self._prepared_first()
         if prepared is not None:
             if prepared.few is not None:
                 found = self._few(prepared, prepared.few, input, hx, self.batch_first)
             if found is None:
                 found = self._numbers(prepared, input, hx)
         return self._forward(input, hx) if found is None else found
+
+    def _prepared_first(self) -> Prepared | None:
+        """What is prepared before the first call, so that it goes the way of those that follow; None if it cannot be.
+
+        `torch.utils.checkpoint` calls twice, and wants as many tensors kept.
+        """
+        own = self._parameters
+        try:
+            return self._prepare([own[name] for name in self._flat_weights_names])
+        except (KeyError, AttributeError, RuntimeError, TypeError, ValueError):  # some are computed, or wrong
+            return None
 
     def _few(self, prepared: Prepared, few: Few, input: Any, hx: Any, batch_first: bool) -> tuple[Any, Any] | None:
         """The result of a call of few rows, of parameters that are packed; None where it is not so simple.
@@ -302,18 +313,15 @@ class Recurrent(torch.nn.RNNBase):
         self, data: Any, batch_sizes: np.ndarray, order: np.ndarray, h_0: Any, c_0: Any, parameters: list[Any]
     ) -> tuple[Any, ...]:
         """The output (N, D * P), h_n and c_n (empty where there is none), all in the dtype of the engine."""
-        tensors = (data, h_0, c_0, *parameters)
+        tensors, rate = (data, h_0, c_0, *parameters), self.dropout if self._drops else 0.0
+        if derived_again(tensors):
+            theirs = Operators(self.mode, self.num_layers, self.bidirectional, batch_sizes, order, rate)
+            return theirs.run(*map(_floats, tensors))
         if torch._C._are_functorch_transforms_active():
-            rate = self.dropout if self._drops else 0.0
             seed = torch.randint(2**32, (2,)) if rate else torch.zeros(2, dtype=torch.int64)
             plan = Plan(self._weights, batch_sizes, order, rate)
             planned: tuple[Any, ...] = Planned.apply(plan, seed, *map(_floats, tensors))
             return planned
-        # the level tells at once, as long as PyTorch has it by this name
-        if getattr(forward_ad, "_current_level", 0) >= 0 and any(
-            tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors
-        ):
-            refuse_derivatives()
         kept = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
         weights = self._weights(parameters, ALL_ROWS if kept else len(data))
         call = Call(weights, batch_sizes, order, self._next_dropout())
@@ -380,7 +388,7 @@ class Recurrent(torch.nn.RNNBase):
 
     def _apply(self, *arguments: Any, **options: Any) -> Any:
         module = super()._apply(*arguments, **options)
-        self._prepared = None if self._frozen else self._prepared
+        self._prepared = None
         return module
 
     def _precision(self, dtype: Any) -> str:
@@ -484,10 +492,10 @@ class RNN(Recurrent, torch.nn.RNN):
 class LSTM(Recurrent, torch.nn.LSTM):
     """`torch.nn.LSTM`, run by this library, forward and backward; packed, padded and single sequences.
 
-    It is one, too, with its names of parameters, its options and its checks. What differs: it runs on the CPU alone;
-    gradients cannot be differentiated again, nor results in forward mode; it cannot be traced,
-    scripted, exported or quantized, and `torch.compile` leaves it as it is. `torch.func.grad`, `torch.vmap` and what is
-    made of them go through it, one example after the other. Training calls of few steps are left to PyTorch, which is
+    It is one, too, with its names of parameters, its options and its checks. What differs: it runs on the CPU alone; it
+    cannot be traced, scripted, exported or quantized, and `torch.compile` leaves it as it is. `torch.func.grad`,
+    `torch.vmap` and what is made of them go through it, one example after the other. Second derivatives, and results in
+    forward mode, PyTorch's own operators compute. Training calls of few steps are left to PyTorch, which is
     quicker there, as `accelerate` tells. Dropout draws from PyTorch's generator, but other numbers.
     In a scope of `torch.autocast` it computes in the dtype of its parameters. Sequences of length 0 are allowed. It
     uses no more threads than both `torch.get_num_threads` and `numba_pack.get_num_threads` tell.

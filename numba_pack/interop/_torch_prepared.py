@@ -142,6 +142,9 @@ class Prepared:
         #: what calls of few rows take; None where there are none such
         self.few = few
 
+    def __deepcopy__(self, _: Any) -> None:
+        """A copy of a module has its own memory: nothing is prepared of it."""
+
     @cached_property
     def layer(self) -> Any:
         """The layer with these parameters, which may be not finite."""

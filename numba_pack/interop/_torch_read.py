@@ -22,7 +22,7 @@ from ..layers.from_names import kind_by_shapes, options_by_shapes
 from ..layers.module import Module, option_names
 from ._torch_kinds import DYNAMIC, KINDS, computes_something_else, not_of_torch_nn, quantized_dynamically
 
-__all__ = ["COMMON", "Found", "options_of", "read"]
+__all__ = ["COMMON", "Found", "options_of", "read", "resolved"]
 
 #: the options that PyTorch has, too, by the same names
 COMMON = (
@@ -86,7 +86,7 @@ def _read_of_torch_nn(module: Any, torch_kind: Any) -> Found:
     of_a_cell = ["weight_ih", "weight_hh", *["bias_ih", "bias_hh"] * bool(options["bias"])]
     names = getattr(module, "_flat_weights_names", of_a_cell)
     computed = _computed_by_hooks(module, names)
-    parameters = {name: computed[name]() if name in computed else _resolved(module, name) for name in names}
+    parameters = {name: computed[name]() if name in computed else _parameter(module, name) for name in names}
     return Found(KINDS[torch_kind], options, parameters)
 
 
@@ -114,14 +114,18 @@ def _computed_by_hooks(module: Any, names: Any) -> dict[str, Any]:
     return found
 
 
-def _resolved(module: Any, name: str) -> Any:
-    """A parameter, or what the module's parametrizations make of it in evaluation, changing nothing."""
-    if parametrize.is_parametrized(module, name):
-        return copy.deepcopy(module.parametrizations[name]).eval()()
-    parameter = getattr(module, name, None)
+def _parameter(module: Any, name: str) -> Any:
+    parameter = resolved(module, name)
     if not isinstance(parameter, torch.Tensor):
         raise ValueError(f"module must have the parameter {name}; got {kind_of(parameter)}")
     return parameter
+
+
+def resolved(module: Any, name: str) -> Any:
+    """A parameter, or what the module's parametrizations make of it in evaluation, changing nothing; None for none."""
+    if parametrize.is_parametrized(module, name):
+        return copy.deepcopy(module.parametrizations[name]).eval()()
+    return getattr(module, name, None)
 
 
 # -- quantized dynamically ---------------------------------------------------------------------------------------------

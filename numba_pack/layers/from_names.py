@@ -52,9 +52,10 @@ def from_state_dict(
         ``Bidirectional`` one layer of both directions; the mapping is what ``init`` or ``nnx.to_pure_dict`` gives. So
         do cells of Equinox, of which it is ``vars(cell)``. They must have the activations of PyTorch's.
     prefix : str, optional
-        What the names of the module begin with: ``"encoder.lstm."``, behind DataParallel ``"module.encoder.lstm."``.
-        The last dot may be left out, and so may be all that is not needed to tell recurrent modules apart: the whole
-        prefix where there is one of them. Entries of other modules are left alone.
+        What the names of the module begin with: ``"encoder.lstm."``. The last dot may be left out, and so may be all
+        that is not needed to tell recurrent modules apart, as what DataParallel or a checkpoint puts before these names
+        (``"module."``, ``"state_dict."``): the whole prefix where there is one of them. Entries of other modules are
+        left alone.
     nonlinearity : {"tanh", "relu"}
         Of RNN and RNNCell, whose weights do not tell it.
     batch_first : bool
@@ -95,7 +96,8 @@ def from_state_dict(
     GRUCell(5, 2, bias=False)
     """
     if not isinstance(state_dict, Mapping):
-        raise TypeError(f"state_dict must be a mapping of names to arrays; got {kind_of(state_dict)}")
+        way = "; pass its state_dict()" if hasattr(state_dict, "state_dict") else ""
+        raise TypeError(f"state_dict must be a mapping of names to arrays; got {kind_of(state_dict)}{way}")
     given = {
         "nonlinearity": as_nonlinearity(nonlinearity),
         "batch_first": as_flag(batch_first, "batch_first"),
@@ -133,6 +135,7 @@ def _the_prefix(state_dict: Mapping[str, Any], asked: str | None) -> str:
     if asked in all_of_them:
         return asked
     meant = [one for one in all_of_them if one.startswith(asked or "")]
+    meant = meant or [one for one in all_of_them if f".{asked}" in one]
     if len(meant) == 1:
         return meant[0]
     raise ValueError(

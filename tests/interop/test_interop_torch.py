@@ -431,7 +431,7 @@ def test_input_and_output_share_memory_with_the_engine(form, monkeypatch):
     ours = interop.GRU(3, 5)
     input, data = make_input(form, 3, torch.float32)
     with torch.no_grad():
-        output = flat(ours(input)[0])[0]
+        output = flat(ours._forward(input, None)[0])[0]  # the way of all calls
     assert [array.ctypes.data for array in seen] == [data.data_ptr(), output.data_ptr()]
 
 
@@ -456,12 +456,52 @@ def test_batch_sizes_changed_before_the_backward_pass_do_no_harm():
     assert torch.equal(torch.autograd.grad(output.data.sum(), leaf)[0], expected)
 
 
-def test_second_derivatives_are_refused():
-    ours = interop.LSTM(3, 5)
+def derived_twice(module, form, given):
+    """Gradients, the gradients of their squares by all that they depend on, and the gradients of those."""
+    torch.manual_seed(1)
+    input, data = make_input(form, 3, torch.float64)
+    hx = make_state(module, form) if given else None
+    results = flat(module(input, hx))
+    leaves = [data, *module.parameters(), *(flat(hx) if given else [])]
+    factors = [torch.randn_like(result, requires_grad=True) for result in results]
+    loss = sum((result * factor).sum() for result, factor in zip(results, factors, strict=True))
+    first = torch.autograd.grad(loss, leaves, create_graph=True)
+    second = torch.autograd.grad(
+        sum(part.square().sum() for part in first) + results[0].square().sum(), [*leaves, *factors], create_graph=True
+    )
+    third = torch.autograd.grad(sum(part.square().sum() for part in second), leaves, materialize_grads=True)
+    return [*first, *second, *third]
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["zeros", "hx"])
+@pytest.mark.parametrize("form", ["packed", "padded", "single"])
+@pytest.mark.parametrize(
+    "kind, options",
+    [("RNN", {}), ("GRU", {"num_layers": 2, "bidirectional": True}), ("LSTM", {"proj_size": 2})],
+    ids=str,
+)
+def test_gradients_can_be_differentiated_again(kind, options, form, given):
+    theirs, ours = twins(kind, 3, 5, dtype=torch.float64, **options)
+    for expected, got in zip(derived_twice(theirs, form, given), derived_twice(ours, form, given), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_gradients_of_what_drops_units_cannot_be_differentiated_again():
+    ours = interop.LSTM(3, 5, num_layers=2, dropout=0.5)
     input = torch.randn(4, 2, 3, requires_grad=True)
     (gradient,) = torch.autograd.grad(ours(input)[0].sum(), input, create_graph=True)
-    with pytest.raises(RuntimeError, match="cannot be differentiated again"):
+    with pytest.raises(RuntimeError, match="cannot be differentiated again where units are dropped"):
         gradient.sum().backward()
+
+
+def test_gradients_with_a_graph_have_the_bits_of_those_without():
+    ours = interop.LSTM(3, 5)
+    input = torch.randn(20, 4, 3, requires_grad=True)
+    with_graph, without = (
+        torch.autograd.grad(ours(input)[0].sum(), [input, *ours.parameters()], create_graph=graph)
+        for graph in (True, False)
+    )
+    assert all(torch.equal(one, other) for one, other in zip(with_graph, without, strict=True))
 
 
 # -- transforms --------------------------------------------------------------------------------------------------------
@@ -580,9 +620,10 @@ def test_dropout_within_transforms_follows_what_vmap_says_of_randomness():
     assert torch.equal(got, gradient(inputs[0].clone().requires_grad_()))
 
 
-def forward_mode(call, *primals):
+def tangent_of(call, primal):
     with torch.autograd.forward_ad.dual_level():
-        return call(*(torch.autograd.forward_ad.make_dual(primal, primal) for primal in primals))
+        result = call(torch.autograd.forward_ad.make_dual(primal, primal))
+        return torch.autograd.forward_ad.unpack_dual(result).tangent
 
 
 class Wrapped(torch.nn.Module):
@@ -607,7 +648,48 @@ def faked(module, input):
         return module(mode.from_tensor(input))
 
 
-TRACED, TWICE = "cannot be traced, scripted or exported", "cannot be differentiated again, nor .* forward mode"
+DERIVED = {
+    "jvp": lambda call, input: torch.func.jvp(call, (input,), (input,))[1],
+    "jacfwd": lambda call, input: torch.func.jacfwd(call)(input),
+    "hessian": lambda call, input: torch.func.hessian(lambda input: call(input).square().sum())(input),
+    "grad of grad": lambda call, input: torch.func.grad(
+        lambda input: torch.func.grad(lambda input: call(input).sum())(input).square().sum()
+    )(input),
+    "functional.hessian": lambda call, input: torch.autograd.functional.hessian(
+        lambda input: call(input).square().sum(), input
+    ),
+    "dual input": tangent_of,
+}
+
+
+@pytest.mark.parametrize("how", list(DERIVED))
+@pytest.mark.parametrize("kind", KINDS)
+def test_forward_mode_and_second_derivatives_are_those_of_pytorch(kind, how):
+    theirs, ours = twins(kind, 3, 5, dtype=torch.float64)
+    input = torch.randn(4, 2, 3, dtype=torch.float64)
+    with torch.backends.mkldnn.flags(enabled=False):  # which has no forward mode
+        expected = DERIVED[how](lambda input: theirs(input)[0], input)
+    got = DERIVED[how](lambda input: ours(input)[0], input)
+    torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_forward_mode_goes_through_parameters_and_packed_input():
+    theirs, ours = twins("GRU", 3, 5, dtype=torch.float64)
+    packed, _ = make_input("packed", 3, torch.float64)
+
+    def tangent(module):
+        def call(*values):
+            parameters = dict(zip(parameters_of(module), values, strict=True))
+            return torch.func.functional_call(module, parameters, (packed,))[0].data
+
+        with torch.autograd.forward_ad.dual_level():
+            duals = [torch.autograd.forward_ad.make_dual(value, value) for value in parameters_of(module).values()]
+            return torch.autograd.forward_ad.unpack_dual(call(*duals)).tangent
+
+    torch.testing.assert_close(tangent(ours), tangent(theirs))
+
+
+TRACED = "cannot be traced, scripted or exported"
 REFUSED_TRANSFORMS = {
     "jit.trace": (TRACED, torch.jit.trace),
     "jit.script": (TRACED, lambda module, input: torch.jit.script(module)),
@@ -617,28 +699,6 @@ REFUSED_TRANSFORMS = {
     "make_fx": (TRACED, make_fx),
     "fake tensors": (TRACED, faked),
     "functionalize": (TRACED, lambda module, input: torch.func.functionalize(module)(input)),
-    "jvp": (TWICE, lambda module, input: torch.func.jvp(module, (input,), (input,))),
-    "jacfwd": (TWICE, lambda module, input: torch.func.jacfwd(module)(input)),
-    "hessian": (TWICE, lambda module, input: torch.func.hessian(lambda input: module(input).sum())(input)),
-    "grad of grad": (
-        TWICE,
-        lambda module, input: torch.func.grad(
-            lambda input: torch.func.grad(lambda input: module(input).sum())(input).sum()
-        )(input),
-    ),
-    "functional.hessian": (
-        TWICE, lambda module, input: torch.autograd.functional.hessian(lambda input: module(input).sum(), input)
-    ),
-    "dual input": (TWICE, forward_mode),
-    "dual parameters": (
-        TWICE,
-        lambda module, input: forward_mode(
-            lambda *values: torch.func.functional_call(
-                module, dict(zip(parameters_of(module), values, strict=True)), (input,)
-            ),
-            *parameters_of(module).values(),
-        ),
-    ),
     "vectorized jacobian": (
         "with is_grads_batched=True or vectorize=True; use torch.func",
         lambda module, input: torch.autograd.functional.jacobian(module, input, vectorize=True),
@@ -759,6 +819,41 @@ def test_computed_parameters_get_their_gradients(norm):
     assert parametrize.is_parametrized(ours) == (norm is torch.nn.utils.parametrizations.weight_norm)
 
 
+def parametrized(module):
+    torch.nn.utils.parametrizations.weight_norm(module, "weight_hh_l0")
+    return module
+
+
+def test_accelerate_takes_modules_with_parametrizations_and_leaves_their_copies_as_they_are():
+    theirs = parametrized(torch.nn.LSTM(3, 5, dtype=torch.float64))
+    ours = copy.deepcopy(theirs)
+    assert interop.accelerate(ours).replaced == ("",)
+    assert isinstance(ours, interop.LSTM) and not isinstance(theirs, interop.LSTM)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    assert_alike(theirs, ours, (torch.randn(4, 2, 3, dtype=torch.float64),), [])
+    assert interop.accelerate(ours).left == {"": "runs on numba_pack already"}
+    parametrize.remove_parametrizations(ours, "weight_hh_l0")
+    assert type(ours) is interop.LSTM
+
+
+def test_accelerate_takes_no_step_of_what_a_parametrization_iterates():
+    theirs = torch.nn.utils.parametrizations.spectral_norm(torch.nn.GRU(3, 5), "weight_hh_l0")
+    ours = copy.deepcopy(theirs)
+    assert interop.accelerate(ours).replaced == ("",)
+    expected = theirs.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in ours.state_dict().items())
+    input = torch.randn(4, 2, 3)
+    torch.testing.assert_close(ours.eval()(input), theirs.eval()(input))
+
+
+def test_a_copy_of_a_module_with_parametrizations_has_nothing_prepared_in_the_memory_of_another():
+    ours = parametrized(interop.GRU(3, 5))
+    expected = ours(torch.ones(4, 2, 3))
+    copied = copy.deepcopy(ours)
+    assert ours._prepared is not None and copied._prepared is None
+    torch.testing.assert_close(copied(torch.ones(4, 2, 3)), expected)
+
+
 # -- as PyTorch's modules do -------------------------------------------------------------------------------------------
 
 
@@ -827,6 +922,18 @@ def test_checkpointing_gives_the_same_gradients():
         else:
             got = gradients(lambda input: torch.utils.checkpoint.checkpoint(ours, input, use_reentrant=False))
         helpers.assert_same_bits([t.numpy() for t in got], [t.numpy() for t in expected])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_first_call_may_be_checkpointed(kind):
+    """PyTorch wants the second to keep as many tensors; and so after the module was turned into another dtype."""
+    ours = getattr(interop, kind)(3, 5)
+    for dtype in (torch.float32, torch.float64):
+        ours.to(dtype)
+        input = torch.randn(4, 2, 3, dtype=dtype, requires_grad=True)
+        output = torch.utils.checkpoint.checkpoint(lambda input: ours(input)[0], input, use_reentrant=False)
+        (found,) = torch.autograd.grad(output.sum(), input)
+        assert torch.equal(found, torch.autograd.grad(ours(input)[0].sum(), input)[0])
 
 
 def test_what_is_kept_is_freed_by_the_backward_pass():
@@ -1121,7 +1228,7 @@ def test_accelerate_tells_what_it_leaves_and_why():
             "patched": patched,
             "unreal": torch.nn.GRU(3, 5, dtype=torch.complex64),
             "elsewhere": torch.nn.GRU(3, 5, device="meta"),
-            "parametrized": torch.nn.utils.parametrizations.weight_norm(torch.nn.LSTM(3, 5), "weight_hh_l0"),
+            "parametrized subclass": parametrized(Peephole(3, 5)),
             "incomplete": without(torch.nn.LSTM(3, 5), "bias_hh_l0"),
             "quantized cell, in another way": torch.ao.nn.quantizable.LSTMCell(3, 5),
             "quantized, patched": with_forward(torch.ao.nn.quantized.dynamic.LSTM(3, 5)),
@@ -1141,7 +1248,7 @@ def test_accelerate_tells_what_it_leaves_and_why():
         "patched": "its forward is not that of its class",
         "unreal": "weight_ih_l0 is torch.complex64",
         "elsewhere": "weight_ih_l0 is on meta",
-        "parametrized": "ParametrizedLSTM is a class of its own",
+        "parametrized subclass": "ParametrizedPeephole is a class of its own",
         "incomplete": "bias_hh_l0 is NoneType, not a tensor",
         "quantized cell, in another way": "quantized: torch.ao.nn.quantizable.modules.rnn.LSTMCell",
         "quantized, patched": "its forward is not that of its class",

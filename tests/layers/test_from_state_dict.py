@@ -67,6 +67,9 @@ def test_of_several_nets_the_prefix_tells_one():
         ("decoder.deep.", "decoder.deep.rnn."),
     ):  # fmt: skip
         assert_same_layer(nbp.from_state_dict(mapping, asked), nets[prefix])
+        behind = {f"module.{name}": value for name, value in mapping.items()}
+        for wrapped in (behind, {"state_dict": behind, "epoch": 3}):
+            assert_same_layer(nbp.from_state_dict(wrapped, asked), nets[prefix])
 
 
 def test_the_layer_has_the_dtype_that_is_asked_for_and_a_copy_of_the_values():
@@ -321,6 +324,7 @@ def test_a_prefix_of_several_or_none_is_answered_by_those_that_would_do():
         ("a", r"one of 'a\.x\.', 'a\.y\.'; got 'a\.'"),
         ("", r"one of 'a\.x\.', 'a\.y\.', 'b\.'; got ''"),
         ("c.", r"one of 'a\.x\.', 'a\.y\.', 'b\.'; got 'c\.'"),
+        ("y.weight", r"one of 'a\.x\.', 'a\.y\.', 'b\.'; got 'y\.weight\.'"),
         ("a.x.weight", r"one of 'a\.x\.', 'a\.y\.', 'b\.'; got"),
     ):
         with pytest.raises(ValueError, match="prefix must tell which recurrent net is meant: " + told):
