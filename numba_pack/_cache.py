@@ -38,6 +38,7 @@ from numba.core.serialize import dumps
 from numba.misc.appdirs import AppDirs
 
 __all__ = [
+    "FROZEN",
     "MADE_FOR",
     "PLACES",
     "SHIPPED",
@@ -48,6 +49,7 @@ __all__ = [
     "found",
     "keep",
     "keep_in",
+    "made_of",
     "place_to_write",
     "tell",
     "tell_of_wait",
@@ -58,7 +60,7 @@ _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 UNCOMPILED = ("interop", "serving")
 _NUMBA = os.path.dirname(numba.__file__)
 #: whether this is an application that holds its own Python, as PyInstaller makes them
-_FROZEN = bool(getattr(sys, "frozen", False))
+FROZEN = bool(getattr(sys, "frozen", False))
 
 
 def _contents(package: str) -> Iterator[tuple[str, Any]]:
@@ -76,7 +78,7 @@ def _contents(package: str) -> Iterator[tuple[str, Any]]:
         with zipfile.ZipFile(there) as archive:
             of_package = [member for member in archive.infolist() if member.filename.startswith(inside)]
             yield from sorted((member.filename, member.CRC) for member in of_package)
-    elif _FROZEN and str(there) != package:
+    elif FROZEN and str(there) != package:
         stat = os.stat(sys.executable)
         yield sys.executable, (stat.st_size, stat.st_mtime_ns)
 
@@ -105,7 +107,7 @@ def _places() -> list[str]:
     if not _KNOWN:
         return []
     folders = [AppDirs("numba", False).user_cache_dir]
-    if not _FROZEN:  # a frozen application unpacks itself anew each time
+    if not FROZEN:  # a frozen application unpacks itself anew each time
         folders.insert(0, os.path.join(_PACKAGE, "__pycache__"))
     if config.CACHE_DIR:
         folders.insert(0, os.path.abspath(config.CACHE_DIR))
@@ -143,6 +145,12 @@ _SETTINGS = [
 
 #: what else code is made for that the code generator does not tell, as whoever finds it out enters it
 MADE_FOR: list[str] = []
+
+
+def made_of() -> str:
+    """What all code of this process is made of and for: where that differs, code has other names."""
+    settings = [str(getattr(config, name, None)) for name in (*_SETTINGS, "CPU_NAME", "CPU_FEATURES")]
+    return repr((SOURCES, settings, MADE_FOR))
 
 
 class Cache(NullCache):

@@ -41,9 +41,10 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher
 from numba.extending import register_jitable
 
+from ._ahead import missed, wait_for
 from ._cache import SOURCES, Cache, tell, tell_of_wait
 from ._forks import starting
-from ._inner import EntryCompiler, InnerCompiler, fact
+from ._inner import EntryCompiler, InnerCompiler, fact, listing
 
 __all__ = ["SOURCES", "by_address", "fact", "inner", "jit", "overload"]
 
@@ -60,7 +61,8 @@ def _compiling() -> Iterator[None]:
         collects = gc.isenabled()
         gc.disable()
         try:
-            yield
+            with listing():
+                yield
         finally:
             config.DISABLE_JIT = before
             if collects:
@@ -128,16 +130,25 @@ def _apart(compile: Callable[[], Any]) -> Any:
     return result
 
 
+class _Kept(Cache):
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        found = super().load_overload(sig, target_context)
+        if found is None:
+            missed()
+        return found
+
+
 class _Entry(CPUDispatcher):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._cache = Cache(self.py_func)
+        self._cache = _Kept(self.py_func)
 
     def _compilation_chain_init_hook(self) -> None:
         """Nothing: what extends Numba is imported where it compiles, and so is not interrupted either."""
 
     def compile(self, sig: Any) -> Any:
         def compile() -> Any:
+            wait_for(self.py_func.__name__)
             with _compiling():
                 return super(_Entry, self).compile(sig)
 
@@ -151,10 +162,13 @@ def jit(function: Any) -> Any:
 
 
 class _ByAddress(CFunc):
+    #: what it may have been asked for by: see `_ahead`
+    key: Any
     #: the address of the function that the C function wraps
     native: int
 
     def compile(self: Any) -> None:
+        wait_for(self.key)
         with _compiling():
             context = self._targetdescr.target_context
             made = self._cache.load_overload(self._sig, context)
@@ -168,13 +182,16 @@ class _ByAddress(CFunc):
 
 
 def by_address(signature: Any, key: Any = None) -> Callable[[Any], Any]:
-    """Make a function of this signature: see above. The cache may know what its closure holds by a key instead."""
+    """Make a function of this signature: see above. The cache may know what its closure holds by a key instead.
+
+    Its name and the key are what it can be asked for by (``_ahead.py``).
+    """
 
     def make(function: Any) -> Any:
         made: Any = _ByAddress(
             function, sigutils.normalize_signature(signature), {}, {"error_model": "numpy"}, EntryCompiler
         )
-        made._cache = Cache(function, key)
+        made._cache, made.key = _Kept(function, key), (function.__name__, key)
         _undisturbed(made.compile)
         return made
 

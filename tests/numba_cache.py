@@ -3,7 +3,7 @@
 Numba looks at one file to judge whether a cached kernel is stale: the one that defines it. A kernel of this package
 is inlined from several files, so after an edit in one of the others the old machine code would be run and tested.
 The folder is therefore named by a digest of all that the machine code comes from. It lies in pytest's own cache,
-so ``pytest --cache-clear`` empties it.
+so ``pytest --cache-clear`` empties it. Nothing is compiled ahead by other processes, of which tests have many.
 
 ``setup.cfg`` loads this module with ``-p``, which is early enough for the doctests in ``numba_pack`` too.
 """
@@ -50,4 +50,5 @@ def use_cache(cache: Path) -> None:
 
 if "numba" in sys.modules:
     raise RuntimeError("numba was imported before tests/numba_cache.py could choose its cache folder")
+os.environ["NUMBA_PACK_AHEAD"] = "0"
 use_cache(CACHES / digest(ROOT / "numba_pack", os.environ))

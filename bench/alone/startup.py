@@ -3,21 +3,23 @@
     python -m bench.alone.startup
     python -m bench.alone.startup --cold
 
-With ``--cold``, first calls alone, in processor time, which other work on the machine changes less: of each cell, and
-of a stack of two layers and both directions.
+With ``--cold``, first calls and first steps of training alone, from before the import to their end, with the packing:
+in seconds, and in seconds of processor time, which other work on the machine changes less; of each cell, and of a stack
+of two layers and both directions. ``NUMBA_PACK_AHEAD=0`` shows what other processes save that compile ahead.
 
 Cold: nothing compiled yet, the cache folder empty. Cached: a new process that finds what an earlier one compiled.
 """
 
 import json
+import os
 import statistics
 import sys
 import tempfile
-from functools import partial
-from time import perf_counter, process_time
+from time import perf_counter
 
 CELLS = ("LSTM", "GRU", "RNN")
 STACK = "stack"
+KINDS = (*CELLS, STACK)
 
 
 def measure(processes=5, cells=CELLS):
@@ -39,15 +41,18 @@ def measure(processes=5, cells=CELLS):
 
 
 def measure_cold():
-    """Seconds of processor time of first calls, nothing compiled yet, by kind of layer and by call."""
+    """Seconds from before the import, nothing compiled yet, and of processor time, by kind of layer."""
     from bench.tools.environment import child
 
-    found = {}
-    for kind in (*CELLS, STACK):
+    def cold(kind, until):
+        before = os.times()
         with tempfile.TemporaryDirectory() as folder:
-            found[kind] = child("bench.alone.startup", "cold", kind, NUMBA_CACHE_DIR=folder)
-            found[kind]["in all"] = sum(found[kind].values())
-    return found
+            seconds = child("bench.alone.startup", "first", kind, until, NUMBA_CACHE_DIR=folder)
+        after = os.times()
+        processor = after.children_user + after.children_system - before.children_user - before.children_system
+        return {"seconds": seconds, "of processor time": processor}
+
+    return {kind: {until: cold(kind, until) for until in ("first call", "first training step")} for kind in KINDS}
 
 
 # -- what the fresh processes do ---------------------------------------------------------------------------------------
@@ -66,27 +71,48 @@ def time_import():
     return {"NumPy and Numba": between - start, "numba_pack, over these": end - between}
 
 
-def time_calls(cell, of_processor=False):
+def layer_of(kind):
+    import numba_pack as nbp
+
+    if kind == STACK:
+        return nbp.LSTM(12, 100, num_layers=2, bidirectional=True, rng=0)
+    return getattr(nbp, kind)(12, 100, rng=0)
+
+
+def time_first(kind, until):
+    """Seconds from here to the end of a first call, or of a first step of training."""
+    start = perf_counter()
+    import numpy as np
+
+    import numba_pack as nbp
+
+    layer = layer_of(kind)
+    packed = nbp.pack_sequence([np.ones((n, 12), np.float32) for n in (7, 26, 15)])
+    if until == "first call":
+        layer(packed)
+    else:
+        output, _, tape = layer.forward(packed)
+        layer.backward(tape, output)
+    return perf_counter() - start
+
+
+def time_calls(cell):
     """The first calls of what one needs in turn, on a small batch."""
     import numpy as np
 
     import numba_pack as nbp
 
     sequences = [np.ones((n, 12), np.float32) for n in (7, 26, 15)]
-    clock = process_time if of_processor else perf_counter
     found = {}
 
     def timed(name, function, *arguments):
-        start = clock()
+        start = perf_counter()
         result = function(*arguments)
-        found[name] = clock() - start
+        found[name] = perf_counter() - start
         return result
 
     packed = timed("pack_sequence", nbp.pack_sequence, sequences)
-    if cell == STACK:
-        layer = nbp.LSTM(12, 100, num_layers=2, bidirectional=True, rng=0)
-    else:
-        layer = getattr(nbp, cell)(12, 100, rng=0)
+    layer = layer_of(cell)
     output, _ = timed("first call", layer, packed)
     _, _, tape = timed("first forward for training", layer.forward, packed)
     timed("first backward", layer.backward, tape, output)
@@ -130,7 +156,7 @@ if __name__ == "__main__":
     CHILDREN = {
         "import": time_import,
         "calls": time_calls,
-        "cold": partial(time_calls, of_processor=True),
+        "first": time_first,
         "overhead": time_overhead,
     }
     if sys.argv[1:] in ([], ["--cold"]):

@@ -23,6 +23,7 @@ from .kernels import (
     backward_pass,
     call_few,
     cuts_of,
+    foresee,
     forward_pass,
     gradients_pass,
     packed_weights,
@@ -183,6 +184,7 @@ def record(
     weights: Weights, batch: Batch, states: States, dropout: Dropout, show: bool = False
 ) -> tuple[Results, Saved]:
     """As `infer`, with dropout, and what the backward pass needs."""
+    foresee(cell_of(weights), weights.parameters.dtype, True)
     workers = _workers(weights, batch)
     team = threads.team(workers)
     results = new_results(weights, batch, show)

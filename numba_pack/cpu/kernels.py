@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import carray, types
 
+from .._ahead import ask
 from .._jit import by_address, inner, jit
 from ..batch import Batch, Record, States
 from ..cells.cell import Cell
@@ -45,6 +46,7 @@ __all__ = [
     "call_gradients",
     "call_inference",
     "cuts_of",
+    "foresee",
     "forward_pass",
     "gradients_pass",
     "inference_block",
@@ -248,13 +250,19 @@ _KERNELS = dict(zip(PASSES, (_forward_kernel, _backward_kernel, _gradients_kerne
 
 
 @functools.cache
+def _pass(name: str, kind: Any, dtype: np.dtype[Any]) -> Any:
+    """A pass, compiled or loaded."""
+    key = kind.cell.digest, dtype.name
+    return by_address(types.void(types.intp), key)(_KERNELS[name](kind, dtype.type(0)))
+
+
+@functools.cache
 def _compiled(name: str, kind: Any, itemsize: int) -> Any:
-    """A pass, compiled or loaded, with what it calls; from now on compiled code finds it in the table."""
+    """A pass with what it calls; from now on compiled code finds it in the table."""
     dtype = np.dtype(f"f{itemsize}")
     tile_of(Factors(kind.cell.factors, dtype.name))
-    digest = kind.cell.digest
-    made = by_address(types.void(types.intp), (digest, dtype.name))(_KERNELS[name](kind, dtype.type(0)))
-    enter(digest, name, dtype.name, made.native)
+    made = _pass(name, kind, dtype)
+    enter(kind.cell.digest, name, dtype.name, made.native)
     return made
 
 
@@ -268,19 +276,33 @@ def kernel(name: str, weights: Weights, symbols: bool = False) -> int:
     return _compiled(name, kind, weights.parameters.itemsize).native
 
 
+@functools.cache
+def foresee(cell: Cell, dtype: np.dtype[Any], training: bool) -> None:
+    """Have the passes compiled ahead that a layer is going to need, if its cell is one that other processes know."""
+    if cell.base.__module__.startswith(f"{__name__.partition('.')[0]}."):
+        for rank, name in enumerate(PASSES if training else PASSES[:1]):
+            ask(rank, (name, (cell.digest, dtype.name)), _compile, name, cell, dtype)
+
+
+def _compile(name: str, cell: Cell, dtype: np.dtype[Any]) -> None:
+    _pass(name, weights_of(cell), dtype)
+
+
 def make_all(weights: Weights) -> Weights:
     """Make all that compiled code may call with these weights, and return them."""
     kind: Any = type(weights)
-    trains = kind.cell.factors != "int8"
-    for name in PASSES if trains else PASSES[:1]:
+    training = kind.cell.factors != "int8"
+    foresee(kind.cell, weights.parameters.dtype, training)
+    for name in PASSES if training else PASSES[:1]:
         kernel(name, weights, symbols=True)
-    if trains:
+    if training:
         back_packer(Factors(kind.cell.factors, weights.parameters.dtype.name))
     return weights
 
 
 def packed_weights(cell: Cell, parameters: np.ndarray, constants: np.ndarray, sizes: tuple[int, ...]) -> Weights:
     """The weights of a layer, packed; ``sizes`` are the fields of `Weights` from ``input_size`` on."""
+    foresee(cell, parameters.dtype, False)
     panels = new_panels(cell, parameters, constants, sizes)
     made: Weights = weights_of(cell)(parameters, panels, constants, np.array(sizes), *sizes)
     return made
@@ -704,3 +726,12 @@ def gradients_pass(
         len(division.cuts) - 1, id(d_projected), id(d_units), last, id(into.total), id(into.of_span), into.blocks,
     )  # fmt: skip
     given.call("gradients", _IN_GRADIENTS, rest, division)
+
+
+def _compile_call_few() -> None:
+    call_few.compile((types.int64,) * 4)
+
+
+# what every kind of layer needs
+ask(3, ("tile", None), tile_of, Factors("float", "float32"))
+ask(4, "call_few", _compile_call_few)

@@ -27,7 +27,9 @@ from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numba import types
 
+from .._ahead import ask
 from .._jit import inner, jit
 from ..packing.objects import address_of, data_at
 from ..simd.atomics import acquire, add_to, exchange, nap, pause, put, release, seen
@@ -282,6 +284,13 @@ def _call_block(kernel, block, arrays):
     """By itself, since who does not divide calls is spared compiling how they are."""
     _find_data(block, arrays)
     call_kernel(kernel, block)
+
+
+def _compile_call_block() -> None:
+    _call_block.compile((types.int64,) * 3)
+
+
+ask(5, "_call_block", _compile_call_block)
 
 
 @jit

@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
+from .._available import available_cpus, cpus_there
 from ..packing.checks import as_integer
 from ..packing.objects import address_of
-from .available import available_cpus, cpus_there
 from .team import LINE, Head, Line, pauses, serve, wake
 
 __all__ = ["get_num_threads", "set_num_threads", "team", "threads", "warm"]

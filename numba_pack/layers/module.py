@@ -22,7 +22,7 @@ from ..cells import parameters as layouts
 from ..cells.cell import Cell
 from ..cells.parameters import Weights
 from ..cells.rnn import RNNRelu, RNNTanh
-from ..cpu.kernels import make_all, packed_weights
+from ..cpu.kernels import foresee, make_all, packed_weights
 from ..packing.checks import MEMORY_BYTES, as_integers
 from .engine import engine
 from .forms import Form
@@ -139,8 +139,7 @@ class _Version:
         key = prepare, module.matmul_precision
         weights = self.made.get(key)
         if weights is None:
-            factors = engine.factors_for(module.matmul_precision, module.dtype, module.hidden_size)
-            cell = module.cell.with_factors(factors)
+            cell = module._multiplied()
             weights = self.made.get((prepare, cell))
             if weights is None:
                 weights = prepare(cell, self.parameters, module._constants, module._sizes)
@@ -257,6 +256,16 @@ class Module(HasParameters):
             if cell.normed and of.startswith("gain_"):
                 view[...] = 1
         self._set(vector)
+        self._foresee()
+
+    def _foresee(self, training: bool = False) -> None:
+        """Have compiled ahead what a call of this is going to need."""
+        if backend == "cpu":
+            foresee(self._multiplied(), self.dtype, training)
+
+    def _multiplied(self) -> Cell:
+        """The cell, with the factors that products have by the precision."""
+        return self.cell.with_factors(engine.factors_for(self.matmul_precision, self.dtype, self.hidden_size))
 
     def _lay_out(self) -> int:
         """Note sizes and shapes, and tell how many numbers the parameters are."""

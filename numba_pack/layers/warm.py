@@ -52,7 +52,10 @@ def warmup(*layers: Layer[Any], training: bool = False) -> None:
     given = layers or (LSTM(1, 1), GRU(1, 1), RNN(1, 1))
     for other in (one for one in given if hasattr(one, "_warm")):
         other._warm(training)
-    for layer in [part for one in given if not hasattr(one, "_warm") for part in _parts(one)]:
+    parts = [part for one in given if not hasattr(one, "_warm") for part in _parts(one)]
+    for layer in parts:
+        layer._foresee(training)
+    for layer in parts:
         kind: Any = Stack if isinstance(layer, Stack) else Layer  # and not its class, which may have other arguments
         packed = pack_ragged(np.zeros((1, layer.input_size), layer.dtype), np.array([0, 1]))
         layer = copy.copy(layer)  # which has the same weights

@@ -20,9 +20,10 @@ from helpers import CELLS, LENGTHS, assert_same_bits, infer, make_case, make_lay
 from numba import types
 
 import numba_pack as nbp
+from numba_pack import _available as available
 from numba_pack._jit import by_address
 from numba_pack.batch import Batch
-from numba_pack.cpu import available, engine, packer, team, workspace
+from numba_pack.cpu import engine, packer, team, workspace
 from numba_pack.cpu import threads as pool
 from numba_pack.layers import module
 from numba_pack.simd.atomics import add_to, pause, seen
@@ -162,6 +163,35 @@ def files(root, contents):
 def test_the_quotas_of_control_groups_count(contents, limits, tmp_path):
     files(tmp_path, contents)
     assert list(available._quotas(tmp_path)) == limits
+
+
+@pytest.mark.parametrize(
+    ("contents", "free"),
+    [
+        ({}, []),
+        ({"proc/meminfo": "MemTotal: 90 kB\nMemAvailable: 70 kB\nHugePages_Total: 0\n"}, [70 << 10]),
+        (
+            {
+                "proc/self/cgroup": "0::/a\n", "sys/fs/cgroup/memory.max": "max\n", "sys/fs/cgroup/memory.current": "9",
+                "sys/fs/cgroup/a/memory.max": "500\n", "sys/fs/cgroup/a/memory.current": "300\n",
+                "sys/fs/cgroup/a/memory.stat": "anon 200\ninactive_file 50\n",
+            },
+            [250],
+        ),
+        (
+            {
+                "proc/self/cgroup": "4:memory:/\n", "sys/fs/cgroup/memory/memory.limit_in_bytes": "500\n",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "300\n",
+                "sys/fs/cgroup/memory/memory.stat": "total_inactive_file 20\n",
+            },
+            [220],
+        ),
+    ],
+    ids=["unknown", "system", "version-2", "version-1"],
+)  # fmt: skip
+def test_the_memory_that_system_and_control_groups_leave_counts(contents, free, tmp_path):
+    files(tmp_path, contents)
+    assert list(available._free(tmp_path)) == free
 
 
 def test_a_small_call_uses_one_thread_and_makes_no_pool(monkeypatch):

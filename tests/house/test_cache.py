@@ -328,7 +328,7 @@ def test_sources_of_which_nothing_is_known_have_no_state(tmp_path):
 def test_the_state_of_an_application_that_holds_its_sources_is_that_of_its_file(tmp_path, monkeypatch):
     program = tmp_path / "program"
     program.write_bytes(b"one")
-    monkeypatch.setattr(_cache, "_FROZEN", True)
+    monkeypatch.setattr(_cache, "FROZEN", True)
     monkeypatch.setattr(sys, "executable", str(program))
     state = _cache.state_of(str(tmp_path / "unpacked" / "numba_pack"))
     assert state == _cache.state_of(str(tmp_path / "unpacked" / "numba_pack")) != 0

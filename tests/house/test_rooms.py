@@ -27,7 +27,10 @@ ROOMS = [
     ["ground"],
 ]
 FACE = {"__init__", "__main__"}
-GROUND = {"_jit", "_inner", "_linked", "_cache", "_forks", "_backend", "_arguments", "_habits", "optim"}
+GROUND = {
+    "_jit", "_inner", "_linked", "_ahead", "_cache", "_forks", "_backend", "_available", "_arguments", "_habits",
+    "optim",
+}  # fmt: skip
 
 #: what is imported by name, when it is known to be needed: the arrays of the device that was found, and what reads the
 #: arrays of a library that is there already

@@ -1,7 +1,8 @@
-"""How many CPUs this process may use: what the system, a container and the environment say, the least of them."""
+"""How many CPUs and bytes this process may use: what system, container and environment say, the least of them."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from numba.core import config
 
-__all__ = ["available_cpus", "cpus_there"]
+__all__ = ["available_cpus", "cpus_there", "memory_there"]
 
 
 def available_cpus() -> int:
@@ -35,8 +36,13 @@ def _openmp() -> Iterator[int]:
             yield int(first)
 
 
-def _quotas(root: Path) -> Iterator[int]:
-    """How many CPUs' worth of time the control groups of Linux allow, rounded up: for a group and for all above it.
+def memory_there() -> float:
+    """The bytes that are free, or infinity where the system does not tell."""
+    return min([math.inf, *_free(Path("/"))])
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """The folders of the control groups of Linux that have limits of this kind: a group, and all above it.
 
     A container sees its own groups as the topmost ones, whatever names the process knows them by.
     """
@@ -46,13 +52,19 @@ def _quotas(root: Path) -> Iterator[int]:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
-        mount = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        mount = root / "sys/fs/cgroup" / (controller if controllers else "")
         group = mount / path.lstrip("/")
         for folder in (group, *group.parents):
             if mount in (folder, *folder.parents):
-                yield from _quota(folder)
+                yield folder
+
+
+def _quotas(root: Path) -> Iterator[int]:
+    """How many CPUs' worth of time groups allow, rounded up."""
+    for group in _groups(root, "cpu"):
+        yield from _quota(group)
 
 
 def _quota(group: Path) -> Iterator[int]:
@@ -66,3 +78,22 @@ def _quota(group: Path) -> Iterator[int]:
             yield math.ceil(int(quota) / int(period))
     except (OSError, ValueError):
         pass
+
+
+def _free(root: Path) -> Iterator[int]:
+    """Bytes that the system has left, and groups; what it keeps of files counts as free."""
+    with contextlib.suppress(OSError, KeyError, ValueError):
+        yield _numbers(root / "proc/meminfo")["MemAvailable:"] << 10
+    for group in _groups(root, "memory"):
+        for most, used, of_files in (
+            ("memory.max", "memory.current", "inactive_file"),  # version 2
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            with contextlib.suppress(OSError, KeyError, ValueError):  # "max" is no limit
+                limit, taken = (int((group / name).read_text()) for name in (most, used))
+                yield limit - taken + _numbers(group / "memory.stat")[of_files]
+
+
+def _numbers(file: Path) -> dict[str, int]:
+    """What a file of lines ``name number`` tells."""
+    return {name: int(number) for name, number, *_ in map(str.split, file.read_text().splitlines())}
