@@ -102,7 +102,7 @@ class _Others:
         self.seats: SimpleQueue[int] | None = None
         #: seats of those without a job
         self.free: set[int] = set()
-        self.living: dict[int, subprocess.Popen[bytes]] = {}
+        self.living: set[subprocess.Popen[bytes]] = set()
         self.mark = _Mark()
 
     def ask(self, key: Hashable, job: _Job) -> None:
@@ -128,12 +128,12 @@ class _Others:
 
     def serve(self, seat: int, seats: SimpleQueue[int]) -> None:
         """Have a process do one job after the other, until there is none for a while."""
-        job = None
+        job = process = None
         try:
             if not self.mark.made():
                 return
             with _started() as process:  # which is waited for, and ends with its pipes
-                self.living[seat] = process
+                self.living.add(process)
                 _send(process, (made_of(), PLACES))
                 while process.stdout.readline():  # it is ready, or has done the job
                     if job:
@@ -149,9 +149,9 @@ class _Others:
         finally:
             if job:
                 job.over.set()
-            self.living.pop(seat, None)
             self.free.discard(seat)
-            seats.put(seat)
+            seats.put(seat)  # and then the process is forgotten: who sees none can start one
+            self.living.discard(process)
             if not self.living:
                 self.mark.remove()
 
@@ -180,14 +180,14 @@ class _Others:
 
     def end(self) -> None:
         """End the processes, before this one ends."""
-        for process in list(self.living.values()):
+        for process in list(self.living):
             process.kill()
             process.wait()
         self.mark.remove()
 
     def _forked(self) -> None:
         """Know of nothing, in a forked process: the others are not its own."""
-        for process in self.living.values():
+        for process in self.living:
             process.returncode = 0
             for pipe in (process.stdin, process.stdout):
                 if pipe:
