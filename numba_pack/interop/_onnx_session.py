@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +60,8 @@ OF_ONE = {"LSTM": 4e-6} if _IS_WIDE else {"LSTM": 4.5e-6, "GRU": 14e-6}
 #: the way of short calls; and if its input is packed, besides
 CHANGE, LONG_CHANGE, PACKING = (10.0, 30.0, 38.0) if _IS_WIDE else (18.0, 38.0, 40.0)
 LARGE = 4e6
+#: the option of ONNX Runtime that is a folder in which values of a model lie that is not a file
+_FOLDER = "session.model_external_initializers_file_folder_path"
 #: how many shapes of inputs are remembered
 _SHAPES = 4096
 
@@ -597,7 +599,6 @@ class _Pieces:
         #: beside what file lie those values that are not in the model; "" if all are
         lies_beside = any(one.data_location == TensorProto.EXTERNAL for _, one in tensors_of(model.graph))
         self.folder = folder if lies_beside else ""
-        self._tell_folder(options)
         #: the providers that there are, of those
         self.found: list[str] = []
 
@@ -627,20 +628,30 @@ class _Pieces:
         """A session of the whole model."""
         return self._made(self.model)
 
-    def _tell_folder(self, options: Any) -> None:
-        if self.folder:
-            options.add_session_config_entry("session.model_external_initializers_file_folder_path", self.folder)
-
     def _made(self, model: onnx.ModelProto, options: Any = None) -> Any:
-        if options is None:
-            options = self.options
-        else:
-            self._tell_folder(options)
-        made = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=self.providers, provider_options=self.provider_options
-        )
+        options = self.options if options is None else options
+        with self._folder_told(options):
+            made = onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=self.providers, provider_options=self.provider_options
+            )
         self.found = made.get_providers()
         return made
+
+    @contextlib.contextmanager
+    def _folder_told(self, options: Any) -> Iterator[None]:
+        """A scope in which options, which may be the caller's, tell where values lie that are not in a model."""
+        if not self.folder:
+            yield
+            return
+        try:
+            before = options.get_session_config_entry(_FOLDER)
+        except Exception:  # ONNX Runtime's, if nothing is told
+            before = ""
+        options.add_session_config_entry(_FOLDER, self.folder)
+        try:
+            yield
+        finally:
+            options.add_session_config_entry(_FOLDER, before)
 
     def threads(self) -> Any:
         """A scope in which a layer takes no more threads than ONNX Runtime is told to."""

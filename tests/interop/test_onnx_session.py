@@ -738,6 +738,9 @@ def test_values_beside_a_file_are_read_from_there_and_stay_there(tmp_path, monke
         assert session.taken
         assert {one.name for one in session._pieces.model.graph.initializer if one.raw_data} == {"V", "R"}
         np.testing.assert_allclose(session.run(None, feed)[0], expected, rtol=0, atol=1e-6)
+    options = onnxruntime.SessionOptions()
+    np.testing.assert_allclose(interop.session(path, options).run(None, feed)[0], expected, rtol=0, atol=1e-6)
+    assert options.get_session_config_entry("session.model_external_initializers_file_folder_path") == ""
     (path.parent / "values.bin").unlink()
     with pytest.raises(ValueError, match=r"path_or_model must have [VR] beside its file"):
         interop.session(path)
