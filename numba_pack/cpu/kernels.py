@@ -279,7 +279,7 @@ def kernel(name: str, weights: Weights, symbols: bool = False) -> int:
 @functools.cache
 def foresee(cell: Cell, dtype: np.dtype[Any], training: bool) -> None:
     """Have the passes compiled ahead that a layer is going to need, if its cell is one that other processes know."""
-    if cell.base.__module__.startswith(f"{__name__.partition('.')[0]}."):
+    if (cell.base.__module__ or "").startswith(f"{__name__.partition('.')[0]}."):
         for rank, name in enumerate(PASSES if training else PASSES[:1]):
             ask(rank, (name, (cell.digest, dtype.name)), _compile, name, cell, dtype)
 

@@ -278,6 +278,8 @@ def test_layers_ask_for_the_passes_of_the_packages_own_cells_and_training_for_al
         return tanh(a)
 
     kernels.foresee.__wrapped__(Own, np.dtype("f4"), True)
+    Own.__module__ = None  # of a formula that was executed as text
+    kernels.foresee.__wrapped__(Own, np.dtype("f4"), True)
     assert len(others.jobs) == 3
 
 

@@ -997,7 +997,10 @@ def test_no_more_threads_are_used_than_pytorch_may_use(monkeypatch):
 @pytest.fixture(scope="module")
 def common_modules():
     reason = "PyTorch's samples of modules need expecttest"
-    return pytest.importorskip("torch.testing._internal.common_modules", reason=reason, exc_type=ImportError)
+    with pytest.MonkeyPatch.context() as patch:
+        if sys.version_info < (3, 12):  # setuptools, which they import, refuses the distutils that a test has imported
+            patch.setenv("SETUPTOOLS_USE_DISTUTILS", "stdlib")
+        return pytest.importorskip("torch.testing._internal.common_modules", reason=reason, exc_type=ImportError)
 
 
 def module_info(common_modules, kind):
