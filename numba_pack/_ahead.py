@@ -259,7 +259,7 @@ _COMMAND = "import sys; sys.path[:] = sys.argv[1:]; from numba_pack import _ahea
 def _started() -> Any:
     flags: list[str] = getattr(subprocess, "_args_from_interpreter_flags", list)()
     return subprocess.Popen(
-        [sys.executable, *flags, "-c", _COMMAND, *filter(_is_text, sys.path)],
+        [sys.executable, *flags, "-c", _COMMAND, *[path for path in sys.path if isinstance(path, str)]],
         env={**os.environ, _NAME: "0", "NUMBA_PACK_BACKEND": "cpu"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -267,10 +267,6 @@ def _started() -> Any:
         bufsize=0,
         creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
     )
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
 
 
 def _send(process: Any, value: object) -> None:

@@ -21,6 +21,7 @@ from ..cells.parameters import Weights
 from ..cpu import engine
 from ..cpu.few import packed_like, same_at
 from ..cpu.kernels import address_of
+from ._torch_autograd import engine_threads
 from ._torch_few import Few
 from ._torch_tensors import HALVES, as_array, as_bits
 
@@ -173,7 +174,8 @@ class Prepared:
             return self
         vector = np.concatenate(marks.memory)
         vector.flags.writeable = False
-        weights = packed_like(self.weights, vector)
+        with engine_threads():
+            weights = packed_like(self.weights, vector)
         return Prepared(self.plain, weights, precision, vector, marks, self.few and self.few.of(weights))
 
     def _compared(self, precision: str, parameters: list[Any]) -> Prepared | None:
@@ -210,6 +212,7 @@ def prepare(plain: Any, precision: str, parameters: list[Any]) -> Prepared:
         vector = bits = bits.view(plain.dtype)
     vector.flags.writeable = False
     cell = plain.cell.with_factors(engine.factors_for(plain.matmul_precision, plain.dtype, plain.hidden_size))
-    weights = engine.prepare(cell, vector, plain._constants, plain._sizes)
+    with engine_threads():
+        weights = engine.prepare(cell, vector, plain._constants, plain._sizes)
     few = None if dtype in HALVES or backend == "cuda" else Few(plain, weights)
     return Prepared(plain, weights, precision, bits, marks, few)

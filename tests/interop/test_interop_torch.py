@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch", reason="what is tested here is the exchange
 from torch.nn.utils import parametrize  # noqa: E402
 from torch.nn.utils.rnn import PackedSequence, pack_sequence  # noqa: E402
 
-from numba_pack.cpu import engine  # noqa: E402
+from numba_pack.cpu import engine, packer  # noqa: E402
 from numba_pack.interop import torch as interop  # noqa: E402
 
 KINDS = ["RNN", "LSTM", "GRU"]
@@ -989,6 +989,20 @@ def test_no_more_threads_are_used_than_pytorch_may_use(monkeypatch):
             torch.set_num_threads(n)
             interop.GRU(3, 5)._run(torch.zeros(0, 3), np.zeros(0, np.int64), np.zeros(0, np.int64), (None, None))
     assert used == [1, 2]
+
+
+def test_parameters_are_packed_by_no_more_threads_than_pytorch_may_use(monkeypatch):
+    used, team = [], packer._team
+    monkeypatch.setattr(packer, "_team", lambda nbytes: used.append(nbp.get_num_threads()) or team(nbytes))
+    with torch.no_grad(), nbp.threads(8):
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            used.clear()
+            ours = interop.GRU(3, 5)
+            ours(torch.zeros(4, 3))
+            ours.weight_hh_l0.add_(1)
+            ours(torch.zeros(4, 3))
+            assert set(used) == {n}
 
 
 # -- PyTorch's own samples ---------------------------------------------------------------------------------------------
