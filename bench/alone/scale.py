@@ -1,12 +1,12 @@
 """Rows a second against size: of the batch, from 100 to 100 million rows; of the steps, to a million; of H, to 4096.
 
-    python -m bench.alone.scale            six minutes, 6 GB of memory and 2 GB of a temporary folder
+    python -m bench.alone.scale            four minutes, 6 GB of memory and 2 GB of a temporary folder
     python -m bench.alone.scale --tiny     sizes to a hundredth, to try this script
 
 LSTM in float32 on one thread: inference, and a training step, a forward and a backward pass. Rows are read from a file
 that is mapped into memory, read-only. Of long batches and many steps the training step goes in pieces, with
-``checkpoint``. The figure goes to ``bench/results/scale.png`` and the numbers to ``scale.md`` beside it; to
-``build/bench`` if sizes are small.
+``checkpoint``. The figure and the numbers, ``scale.png`` and ``scale.md``, go to the folder of this machine in
+``bench/results``; to ``build/bench`` if sizes are small.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.tools.environment import ROOT, machine, prepare, versions
+from bench.tools.environment import machine, prepare, versions
 
 #: steps of a batch, and its columns and units, while its rows grow
 STEPS, NARROW = 100, 4
@@ -146,14 +146,15 @@ def main():
     arguments = parser.parse_args()
     prepare()
     import numba_pack as nbp
+    from bench.compare.report import list_results, page_of
     from bench.tools.markdown import of_machine, of_versions, table
 
     seconds, share = (0.1, 0.01) if arguments.tiny else (arguments.seconds, 1)
     with tempfile.TemporaryDirectory() as folder:
         found = panels(folder, seconds, share)
-    output = ROOT / "build" / "bench" if arguments.tiny else ROOT / "bench" / "results"
-    output.mkdir(parents=True, exist_ok=True)
-    draw(found, output / "scale.png")
+    page = page_of("scale.md", partly=arguments.tiny)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    draw(found, page.with_suffix(".png"))
     used = {name: version for name, version in versions().items() if name in ("python", "numpy", "numba")}
     parts = [
         "# Scale",
@@ -173,7 +174,9 @@ def main():
                 row.append(f"{points[size][0] * flops(nbp.LSTM(size, size)) / 1e9:.0f}")
         parts += [f"## {TITLES[panel]}", table(header, rows)]
     text = "\n\n".join(parts) + "\n"
-    (output / "scale.md").write_text(text, encoding="utf-8")
+    page.write_text(text, encoding="utf-8")
+    if not arguments.tiny:
+        list_results()
     print(text)
 
 

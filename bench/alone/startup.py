@@ -3,11 +3,13 @@
     python -m bench.alone.startup
     python -m bench.alone.startup --cold
 
-With ``--cold``, first calls and first steps of training alone, from before the import to their end, with the packing:
-in seconds, and in seconds of processor time, which other work on the machine changes less; of each cell, and of a stack
-of two layers and both directions. ``NUMBA_PACK_AHEAD=0`` shows what other processes save that compile ahead.
+With ``--cold``, first calls and first steps of training alone: in seconds, and in seconds of processor time, which
+other work on the machine changes less; of each cell, and of a stack of two layers and both directions.
+``NUMBA_PACK_AHEAD=0`` shows what other processes save that compile ahead.
 
-Cold: nothing compiled yet, the cache folder empty. Cached: a new process that finds what an earlier one compiled.
+Cold: nothing compiled yet, the cache folder empty; a first call or step of training is timed from before the import to
+its end, and the layer is made before its input is packed. Cached: a new process that finds what an earlier one
+compiled, each call by itself. Python's bytecode is kept, as it is wherever a package has been installed.
 """
 
 import json
@@ -20,6 +22,10 @@ from time import perf_counter
 CELLS = ("LSTM", "GRU", "RNN")
 STACK = "stack"
 KINDS = (*CELLS, STACK)
+FIRSTS = ("first call", "first training step")
+COLD = "cold, with the import"
+#: in the environment of all: bytecode is kept
+KEPT = {"PYTHONDONTWRITEBYTECODE": None}
 
 
 def measure(processes=5, cells=CELLS):
@@ -27,32 +33,30 @@ def measure(processes=5, cells=CELLS):
     from bench.tools.environment import child
 
     def median_of(kind, *arguments, **variables):
-        runs = [child("bench.alone.startup", kind, *arguments, **variables) for _ in range(processes)]
+        runs = [child("bench.alone.startup", kind, *arguments, **KEPT, **variables) for _ in range(processes)]
         return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
 
-    child("bench.alone.startup", "import")  # so that bytecode is there
-    found = {"import": median_of("import"), "cold": {}, "cached": {}}
+    child("bench.alone.startup", "import", **KEPT)  # so that bytecode is there
+    found = {"import": median_of("import"), COLD: {}, "cached": {}}
     for cell in cells:
+        found[COLD][cell] = {until: cold(cell, until)["seconds"] for until in FIRSTS}
         with tempfile.TemporaryDirectory() as folder:
-            found["cold"][cell] = child("bench.alone.startup", "calls", cell, NUMBA_CACHE_DIR=folder)
+            child("bench.alone.startup", "calls", cell, **KEPT, NUMBA_CACHE_DIR=folder)
             found["cached"][cell] = median_of("calls", cell, NUMBA_CACHE_DIR=folder)
     found["overhead"] = median_of("overhead")
     return found
 
 
-def measure_cold():
-    """Seconds from before the import, nothing compiled yet, and of processor time, by kind of layer."""
+def cold(kind, until):
+    """Seconds from before the import, nothing compiled yet, and of processor time, of a kind of layer."""
     from bench.tools.environment import child
 
-    def cold(kind, until):
-        before = os.times()
-        with tempfile.TemporaryDirectory() as folder:
-            seconds = child("bench.alone.startup", "first", kind, until, NUMBA_CACHE_DIR=folder)
-        after = os.times()
-        processor = after.children_user + after.children_system - before.children_user - before.children_system
-        return {"seconds": seconds, "of processor time": processor}
-
-    return {kind: {until: cold(kind, until) for until in ("first call", "first training step")} for kind in KINDS}
+    before = os.times()
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = child("bench.alone.startup", "first", kind, until, **KEPT, NUMBA_CACHE_DIR=folder)
+    after = os.times()
+    processor = after.children_user + after.children_system - before.children_user - before.children_system
+    return {"seconds": seconds, "of processor time": processor}
 
 
 # -- what the fresh processes do ---------------------------------------------------------------------------------------
@@ -149,7 +153,9 @@ def main():
     from bench.tools.environment import prepare
 
     prepare()
-    print(json.dumps(measure_cold() if sys.argv[1:] == ["--cold"] else measure(), indent=2))
+    all_cold = sys.argv[1:] == ["--cold"]
+    found = {kind: {until: cold(kind, until) for until in FIRSTS} for kind in KINDS} if all_cold else measure()
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

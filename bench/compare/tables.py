@@ -237,11 +237,15 @@ def _threads(threads):
 
 def _startup(startup):
     rows = [(f"import: {name}", "", f"{seconds:.2f} s") for name, seconds in startup["import"].items()]
-    for kind in ("cold", "cached"):
+    for kind in [name for name in startup if name not in ("import", "overhead")]:
         for cell, calls in startup[kind].items():
             rows += [(f"{name}, {cell}", kind, f"{seconds:.2f} s") for name, seconds in calls.items()]
     rows += [(f"{name}: a call without work", "", f"{t * 1e6:.1f} µs") for name, t in startup["overhead"].items()]
-    return "Each in fresh processes.\n\n" + table(("what", "cache", "time"), rows, left=(0, 1))
+    text = (
+        "Each in fresh processes. *Cold*: nothing compiled yet. *With the import*: all from before the import of NumPy"
+        " to the end of the call, or of the step.\n\n"
+    )
+    return text + table(("what", "cache", "time"), rows, left=(0, 1))
 
 
 def _ceilings(ceilings):

@@ -9,6 +9,7 @@ import numpy as np
 
 ROUNDS = 7  # at least, unless a function alone takes too long
 SAMPLE = 2e-3  # seconds: a shorter call is repeated until a sample takes this long
+LONG = 10 * SAMPLE  # seconds: what a call of this length finds in the caches hardly matters to it
 
 
 def once(function, repeats):
@@ -22,6 +23,9 @@ def once(function, repeats):
 def interleave(functions, seconds, before=None):
     """Time functions round after round, in a new random order each round.
 
+    Calls are warm: before each sample comes a call that is not timed, since another function's turn has put this one's
+    code and data out of the caches, unless a call is long.
+
     Parameters
     ----------
     functions : dict of str to callable
@@ -29,17 +33,19 @@ def interleave(functions, seconds, before=None):
     seconds : float
         How long to go on, in all. A function that has used up a third of it sits out after three rounds.
     before : callable, optional
-        Called before each call, and not timed. A short call is not repeated in a row then: it takes turns, and those
-        of several rounds make a sample.
+        Called before each call, and not timed, in place of a warm call. A short call is not repeated in a row then: it
+        takes turns, and those of several rounds make a sample.
 
     Returns
     -------
     dict of str to ndarray
         Seconds a call, one for each sample.
     """
-    repeats = dict.fromkeys(functions, 1)
+    repeats, warmed = dict.fromkeys(functions, 1), set()
     if before is None:
-        repeats = {name: max(1, math.ceil(SAMPLE / max(once(f, 1), 1e-9))) for name, f in functions.items()}
+        alone = {name: max(once(f, 1), 1e-9) for name, f in functions.items()}
+        repeats = {name: max(1, math.ceil(SAMPLE / time)) for name, time in alone.items()}
+        warmed = {name for name, time in alone.items() if time < LONG}
     times = {name: [] for name in functions}
     spent = dict.fromkeys(functions, 0.0)
     order, shuffle = list(functions), random.Random(0).shuffle
@@ -55,6 +61,8 @@ def interleave(functions, seconds, before=None):
                     continue
                 if before is not None:
                     before()
+                elif name in warmed:
+                    functions[name]()
                 times[name].append(once(functions[name], repeats[name]))
                 spent[name] += times[name][-1] * repeats[name]
             rounds += 1

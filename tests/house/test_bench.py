@@ -49,6 +49,32 @@ def test_other_work_comes_before_each_call_that_is_cold_and_is_not_timed():
     assert all(values.max() < 1e-3 for values in times.values())
 
 
+def test_a_warm_sample_begins_after_a_call_that_is_not_timed():
+    """Of two functions in turns, the first call of each turn takes longer than the sample may."""
+    last = []
+
+    def call(name):
+        if last[-1:] != [name]:
+            sleep(2 * SAMPLE)
+        last.append(name)
+
+    functions = {name: lambda name=name: call(name) for name in ("one", "other")}
+    times = interleave(functions, 0.0)
+    assert all(values[1:].max() < SAMPLE for values in times.values())
+
+
+def test_equal_lengths_are_judged_by_a_limit_of_their_own():
+    shape = {"dtype": "float32", "B": 32, "H": 64, "T": 50, "operations": 1.0, "gemm_operations": 1.0}
+    rows = [row(name, peer=1.07) | shape | {"lengths": lengths} for name, lengths in (("a", "equal"), ("b", "heavy"))]
+    for one in rows:
+        one["median"]["gemm"] = 1.0
+    judged = {verdict.what: verdict for verdict in targets.judge(results(forward=rows))}
+    equal = judged["forward against the best peer, equal lengths"]
+    other = judged["forward against the best peer, every other row"]
+    assert equal.values == {"a": 1.07} and not equal.beyond
+    assert other.values == {"b": 1.07} and other.beyond
+
+
 def test_short_calls_of_several_rounds_make_a_sample():
     assert samples([SAMPLE / 8, 3 * SAMPLE / 8] * 6).tolist() == [SAMPLE / 4] * 3
     assert samples([2 * SAMPLE, 3 * SAMPLE]).tolist() == [2 * SAMPLE, 3 * SAMPLE]
