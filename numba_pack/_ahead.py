@@ -29,6 +29,8 @@ from collections.abc import Callable, Hashable
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from numba.core import entrypoints
+
 from ._available import cpus_there, memory_there
 from ._cache import FROZEN, PLACES, made_of, place_to_write
 from ._forks import tell_of_forks
@@ -279,6 +281,7 @@ def _received(line: bytes) -> Any:
 
 def work() -> None:
     """Compile what comes by the standard input, and answer with a line for each."""
+    _leave_out()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program decides
     answers = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -297,3 +300,12 @@ def work() -> None:
     while True:
         os.write(answers, b"\n")
         _do(*_received(lines.get()))
+
+
+def _leave_out() -> None:
+    """Have Numba begin without what no function of this package needs: products by SciPy's BLAS, and its extensions.
+
+    Half the time of its beginning goes into importing these.
+    """
+    sys.modules["scipy.linalg"] = None  # type: ignore[assignment]
+    entrypoints._already_initialized = True

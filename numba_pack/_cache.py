@@ -34,6 +34,7 @@ import numba
 from numba.core import config
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 from numba.misc.appdirs import AppDirs
 
@@ -173,8 +174,11 @@ class Cache(NullCache):
         return PLACES[0] if PLACES else None
 
     def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
-        """The code for a signature, or None."""
-        target_context.refresh()
+        """The code for a signature, or None.
+
+        It needs Numba's runtime. It does not need what Numba needs to compile, which to import takes ten times as long.
+        """
+        rtsys.initialize(target_context)
         for content in found(self._file(sig, target_context.codegen())):
             of, reduced = pickle.loads(content)
             if of == sig:  # the name tells that, too, but not of which module a class is

@@ -68,6 +68,26 @@ def test_what_a_layer_does_not_need_is_imported_when_it_is_asked_for():
     assert result.returncode == 0, result.stderr
 
 
+def test_what_compiles_is_not_imported_where_all_code_is_kept_and_is_there_when_it_is_needed():
+    script = (
+        "import sys\n"
+        "import numba, numba_pack as nbp, numpy as np\n"
+        "layer, rows = nbp.GRU(3, 2, rng=0), [np.ones((n, 3), np.float32) for n in (2, 4)]\n"
+        "output, _, tape = layer.forward(nbp.pack_sequence(rows))\n"
+        "layer.backward(tape, output)\n"
+        "print('numba.np.linalg' in sys.modules)\n"
+        "@numba.njit\n"
+        "def product(weights, x):\n"
+        "    batch = nbp.pack_ragged(x, np.array([0, len(x)]))\n"
+        "    return nbp.run(batch, weights)[0].data @ np.ones((2, 2), np.float32)\n"
+        "x = np.ones((4, 3), np.float32)\n"
+        "assert np.allclose(product(layer.weights, x), layer(x)[0].sum(-1, keepdims=True))\n"
+    )
+    assert run("-c", script).returncode == 0
+    again = run("-c", script)
+    assert again.stdout == "False\n", again.stderr
+
+
 def test_warmup_takes_layers_only():
     with pytest.raises(
         TypeError, match=r"layers must be of RNN, LSTM, GRU or another cell, or a Model of such; got int"
