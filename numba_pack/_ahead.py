@@ -26,6 +26,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Hashable
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -131,8 +132,10 @@ class _Others:
     def serve(self, seat: int, seats: SimpleQueue[int]) -> None:
         """Have a process do one job after the other, until there is none for a while."""
         job = process = None
+        marked = False
         try:
-            if not self.mark.made():
+            marked = self.mark.take()
+            if not marked:
                 return
             with _started() as process:  # which is waited for, and ends with its pipes
                 self.living.add(process)
@@ -154,8 +157,8 @@ class _Others:
             self.free.discard(seat)
             seats.put(seat)  # and then the process is forgotten: who sees none can start one
             self.living.discard(process)
-            if not self.living:
-                self.mark.remove()
+            if marked:
+                self.mark.leave()
 
     def in_order(self) -> list[_Job]:
         return sorted(list(self.jobs.values()), key=lambda job: job.rank)
@@ -198,35 +201,63 @@ class _Others:
 
 
 class _Mark:
-    """A file beside the code that is there while a program has others compile."""
+    """A file beside the code that is there while a program has others compile, and names it by its process."""
 
     #: seconds after which it was forgotten
     OLD = 60.0
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._path: str | None = None
+        self._holders = 0
 
-    def made(self) -> bool:
-        """Whether the file is this program's."""
-        place = place_to_write()
-        if self._path or not place:
+    def take(self) -> bool:
+        """Whether the file is this program's; it stays until all have left it who took it."""
+        with self._lock:
+            if not self._path:
+                self._path = self._made()
+            self._holders += self._path is not None
             return self._path is not None
-        path = os.path.join(place, "ahead")
-        with contextlib.suppress(OSError):
-            if time.time() - os.path.getmtime(path) > self.OLD:
-                os.unlink(path)
-        try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        except OSError:
-            return False
-        self._path = path
-        return True
+
+    def leave(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            if not self._holders:
+                self.remove()
 
     def remove(self) -> None:
         path, self._path = self._path, None
         if path:
             with contextlib.suppress(OSError):
                 os.unlink(path)
+
+    def _made(self) -> str | None:
+        place = place_to_write()
+        if not place:
+            return None
+        path = os.path.join(place, "ahead")
+        with contextlib.suppress(OSError, ValueError):
+            if time.time() - os.path.getmtime(path) > self.OLD or _has_ended(int(Path(path).read_text())):
+                os.unlink(path)
+        try:
+            with open(path, "x") as file:
+                file.write(str(os.getpid()))
+        except OSError:
+            return None
+        return path
+
+
+def _has_ended(process: int) -> bool:
+    """Whether a process is no longer there, as far as that can be asked without ending it."""
+    if os.name != "posix":
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 _others = _Others()
@@ -254,8 +285,14 @@ def wait_for(key: Hashable) -> None:
 
 # -- the other process -------------------------------------------------------------------------------------------------
 
-#: with the same modules, whatever the current folder holds
-_COMMAND = "import sys; sys.path[:] = sys.argv[1:]; from numba_pack import _ahead; _ahead.work()"
+#: with the same modules, whatever the current folder holds; but Numba imports SciPy only to call its linear algebra
+_COMMAND = """
+import sys
+sys.path[:] = sys.argv[1:]
+sys.modules["scipy"] = None
+from numba_pack import _ahead
+_ahead.work()
+"""
 
 
 def _started() -> Any:
@@ -281,7 +318,6 @@ def _received(line: bytes) -> Any:
 
 def work() -> None:
     """Compile what comes by the standard input, and answer with a line for each."""
-    _leave_out()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program decides
     answers = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -297,15 +333,7 @@ def work() -> None:
     if same != made_of():  # the sources were edited, or the program has changed Numba's settings
         os._exit(0)
     gc.disable()  # it lives for a few seconds
+    entrypoints._already_initialized = True  # what extends Numba is for the program's own functions
     while True:
         os.write(answers, b"\n")
         _do(*_received(lines.get()))
-
-
-def _leave_out() -> None:
-    """Have Numba begin without what no function of this package needs: products by SciPy's BLAS, and its extensions.
-
-    Half the time of its beginning goes into importing these.
-    """
-    sys.modules["scipy.linalg"] = None  # type: ignore[assignment]
-    entrypoints._already_initialized = True

@@ -15,9 +15,8 @@ are pruned and functions typed. So what a cell does not have is not compiled.
 
 from __future__ import annotations
 
-import contextlib
 import dis
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from types import CodeType
 from typing import Any
 
@@ -34,7 +33,7 @@ from numba.extending import intrinsic
 
 from ._linked import machine_code
 
-__all__ = ["EntryCompiler", "InnerCompiler", "fact", "listing"]
+__all__ = ["EntryCompiler", "InnerCompiler", "fact"]
 
 
 class _Library(JITCodeLibrary):
@@ -138,37 +137,6 @@ class _Flags(Flags):
 
 #: of all flags, as Numba computes it of their names
 _HASH = hash(Flags())
-
-
-#: what is in most instructions, and has no variables in it
-_PLAIN = frozenset({ir.Loc, str, int, bool, type(None)})
-_list_vars = ir.Inst._rec_list_vars
-
-
-def _variables(instruction: Any, value: Any) -> list[Any]:
-    """The variables in a part of an instruction, in order, as Numba's method of `listing` gives them."""
-    parts = value.values() if type(value) is dict else value
-    if type(value) not in (dict, list, tuple):
-        return _list_vars(instruction, value)
-    found: list[Any] = []
-    for part in parts:
-        kind = type(part)
-        if kind is ir.Var:
-            found.append(part)
-        elif kind not in _PLAIN:
-            found += _variables(instruction, part)
-    return found
-
-
-@contextlib.contextmanager
-def listing() -> Iterator[None]:
-    """Have Numba list the variables of instructions in half the time: it does so in each pass, a twelfth of it all."""
-    before = ir.Inst._rec_list_vars
-    ir.Inst._rec_list_vars = _variables
-    try:
-        yield
-    finally:
-        ir.Inst._rec_list_vars = before
 
 
 class EntryCompiler(Compiler):

@@ -44,7 +44,8 @@ from numba.extending import register_jitable
 from ._ahead import missed, wait_for
 from ._cache import SOURCES, Cache, tell, tell_of_wait
 from ._forks import starting
-from ._inner import EntryCompiler, InnerCompiler, fact, listing
+from ._inner import EntryCompiler, InnerCompiler, fact
+from ._sparing import sparing
 
 __all__ = ["SOURCES", "by_address", "fact", "inner", "jit", "overload"]
 
@@ -61,7 +62,7 @@ def _compiling() -> Iterator[None]:
         collects = gc.isenabled()
         gc.disable()
         try:
-            with listing():
+            with sparing():
                 yield
         finally:
             config.DISABLE_JIT = before

@@ -12,7 +12,7 @@ from .._jit import by_address, inner
 from ..batch import Batch
 from ..cells.dropout import Dropout, drop_row
 from ..packing.objects import address_of
-from ..simd.memory import address, call_address, float_of, integer_at, integers_at, keep_alive
+from ..simd.memory import call_with, float_of, integer_at, integers_at
 from .noise import noise_kernel
 from .team import Division, share_blocks
 
@@ -67,16 +67,16 @@ def _kernel(dtype: np.dtype[Any]) -> Any:
 def drop_of(dropout: Dropout, dtype: np.dtype[Any]) -> np.ndarray:
     """A dropout as the kernels take it; empty for none.
 
-    The address of the function, the bits of the rate, seed and call, and the address of that of ``noise.py`` and the
-    bits of the rate of recurrent dropout, and the number of the first scan. Addresses of what is not used are 0.
+    The address of the function, the bits of the rate, seed and call, the address of that of ``noise.py``, 2**32 times
+    the rate of recurrent dropout, and the number of the first scan. Addresses of what is not used are 0.
     """
     inside = dropout.recurrent > 0 or dropout.zoned
     if dropout.rate == 0 and not inside:
         return np.empty(0, np.int64)
-    rates = np.array([dropout.rate, dropout.recurrent]).view(np.int64)
+    rate, of_state = np.float64(dropout.rate).view(np.int64), int(dropout.recurrent * 2.0**32)
     return np.array([
-        _kernel(dtype).native if dropout.rate > 0 else 0, rates[0], dropout.seed, dropout.call,
-        noise_kernel(dtype).native if inside else 0, rates[1], dropout.scan,
+        _kernel(dtype).native if dropout.rate > 0 else 0, rate, dropout.seed, dropout.call,
+        noise_kernel(dtype).native if inside else 0, of_state, dropout.scan,
     ])  # fmt: skip
 
 
@@ -111,15 +111,12 @@ def drops(drop):
 def drop_layer(drop, layer, steps, order, first, source, target):
     """target = source with units dropped: the `Rows` of the output of ``layer``, for sequences from ``first`` on.
 
-    ``drop`` is the address of what `drop_of` made, ``steps`` are the `Steps` of these sequences.
+    ``drop`` is the address of what `drop_of` made, ``steps`` are the `Steps` of these sequences, ``order`` is the
+    address of the caller's numbers of all.
     """
     fields = (
         integer_at(drop, 1), integer_at(drop, 2), integer_at(drop, 3), layer, steps.since,
-        steps.sizes.size, address(steps.sizes, 0), address(order, first), source.at, source.step, source.begins,
+        steps.number, steps.sizes, order + 8 * first, source.at, source.step, source.begins,
         target.at, target.step, target.begins,
     )  # fmt: skip
-    block = np.empty(len(fields), np.int64)
-    for i in range(len(fields)):
-        block[i] = fields[i]
-    call_address(integer_at(drop, 0), address(block, 0))
-    keep_alive((block,))
+    call_with(integer_at(drop, 0), fields)

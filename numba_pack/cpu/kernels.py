@@ -23,12 +23,12 @@ from ..cells.parameters import Weights, weights_of
 from ..packing.checks import INT64, is_index_at, outside_of
 from ..packing.objects import address_of as data_of
 from ..packing.objects import data_at, dtype_at, is_array, is_array_like, items_at, length_at, pointer_at
-from ..simd.memory import address, integers_at, keep_alive, memory, pointer, put_integers
+from ..simd.memory import address, integers_at, keep_alive, memory, put_integers
 from ..simd.modes import call_kernel
 from .factors import Factors, factors_of
 from .packer import back_packer, new_panels
 from .products import begin_products, end_products
-from .scan import forward_stack
+from .scan import Sorted, forward_stack
 from .scan_back import Sums, backward_stack, scatter_of, weight_gradients
 from .symbols import gather_of
 from .table import PASSES, enter
@@ -155,15 +155,9 @@ FORWARD_BLOCK = _HEAD + _FORWARD
 
 
 @inner
-def _batch(head, number):
-    integer = np.int64(0)
-    return Batch(
-        memory(head.data, number),
-        carray(pointer(head.batch_sizes, integer), head.steps),
-        carray(pointer(head.order, integer), head.sequences),
-        head.rows,
-        head.symbols != 0,
-        head.since,
+def _batch(head):
+    return Sorted(
+        head.data, head.batch_sizes, head.steps, head.order, head.sequences, head.rows, head.symbols != 0, head.since
     )
 
 
@@ -198,7 +192,7 @@ def _forward_kernel(kind, number):
         weights = _weights(kind, head, number)
         begin_products(factors_of(weights))
         forward_stack(
-            weights, _batch(head, number), call.first, call.last,
+            weights, _batch(head), call.first, call.last,
             _states(head.h_0, head.others_0, head.given, number), head.drop, head.keep != 0, _record(head, number),
             memory(head.out, number), head.shown, memory(call.h_n, number),
             memory(call.others_n, number), call.turn,
@@ -215,7 +209,7 @@ def _backward_kernel(kind, number):
         weights = _weights(kind, head, number)
         begin_products(factors_of(weights))
         backward_stack(
-            weights, memory(call.panels, number), _batch(head, number), call.first,
+            weights, memory(call.panels, number), _batch(head), call.first,
             call.last, _states(head.h_0, head.others_0, head.given, number), head.drop, _record(head, number),
             memory(head.out, number), memory(call.d_out, number), head.shown,
             _states(call.d_h_n, call.d_others_n, call.given, number), memory(call.d_between, number),
@@ -235,7 +229,7 @@ def _gradients_kernel(kind, number):
         weights = _weights(kind, head, number)
         begin_products(factors_of(weights))
         weight_gradients(
-            weights, _batch(head, number), _states(head.h_0, head.others_0, head.given, number),
+            weights, _batch(head), _states(head.h_0, head.others_0, head.given, number),
             head.drop, _record(head, number), memory(head.out, number),
             memory(call.d_projected, number), memory(call.d_units, number), call.first, call.last_part,
             call.parts, call.last != 0,
@@ -473,6 +467,7 @@ def call_gradients(
 
 def weights_block(weights: Weights, symbols: bool) -> np.ndarray:
     """What `call_few` takes the address of, for who keeps it and the weights: see `_OfWeights`."""
+    ask(4, "call_few", _compile_call_few)
     parameters, panels, _, _, *sizes = weights
     at = address_of(parameters), address_of(panels)
     of_calls = symbols, id(np.ndarray), id(INT64), 0
@@ -734,4 +729,3 @@ def _compile_call_few() -> None:
 
 # what every kind of layer needs
 ask(3, ("tile", None), tile_of, Factors("float", "float32"))
-ask(4, "call_few", _compile_call_few)

@@ -16,7 +16,7 @@ from .._jit import by_address, inner
 from ..cells.dropout import UNITS, mask_units
 from ..cells.parameters import constants_of, noises_of
 from ..simd.lanes import load, load_first, size_of, store, store_first, width
-from ..simd.memory import address, call_address, float_of, integer_at, integers_at, keep_alive, pointer
+from ..simd.memory import call_with, integer_at, integers_at, pointer
 from .matrices import Matrix
 
 __all__ = ["draw_noises", "masks_state", "multiplied", "noise_kernel", "set_noises", "state_mask"]
@@ -74,16 +74,15 @@ def noise_kernel(dtype: np.dtype[Any]) -> Any:
 
 @inner
 def _draw(drop, threshold, scaled, layer, step, order, first, rows, target, count):
-    """A mask (rows, count) into a `Matrix`, for the sequences from ``first`` on; ``drop`` as `drop_of` made it."""
+    """A mask (rows, count) into a `Matrix`, for the sequences from ``first`` on.
+
+    ``drop`` is the address of what `drop_of` made, ``order`` that of the caller's numbers of all sequences.
+    """
     fields = (
-        threshold, scaled, integer_at(drop, 2), integer_at(drop, 3), layer, step, address(order, first), rows,
+        threshold, scaled, integer_at(drop, 2), integer_at(drop, 3), layer, step, order + 8 * first, rows,
         target.at, target.step, count,
     )  # fmt: skip
-    block = np.empty(len(fields), np.int64)
-    for i in range(len(fields)):
-        block[i] = fields[i]
-    call_address(integer_at(drop, 4), address(block, 0))
-    keep_alive((block,))
+    call_with(integer_at(drop, 4), fields)
 
 
 # -- recurrent dropout: one mask of h for all steps of a sequence ------------------------------------------------------
@@ -98,8 +97,7 @@ def masks_state(drop):
 @inner
 def state_mask(drop, index, order, first, rows, target, count):
     """The mask of h in the scan of that number, (rows, count), scaled."""
-    threshold = int(float_of(integer_at(drop, 5)) * 2.0**32)
-    _draw(drop, threshold, 1, RECURRENT + integer_at(drop, 6) + index, 0, order, first, rows, target, count)
+    _draw(drop, integer_at(drop, 5), 1, RECURRENT + integer_at(drop, 6) + index, 0, order, first, rows, target, count)
 
 
 @inner

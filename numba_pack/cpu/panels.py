@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from .._jit import inner, overload
 from ..cells.parameters import layout, places
 from ..simd.lanes import load_first, size_of, store, store_first, transpose_block, width
-from ..simd.memory import address, clear, copy, keep_alive, memory
+from ..simd.memory import address, aligned, clear, copy, keep_alive, memory
 from .factor_rows import put_across
 from .factor_weights import as_words, put_heads
 from .factors import deep, factors_of, parts_of, place_of_word, words_of
@@ -25,7 +23,6 @@ __all__ = [
     "BackPanels",
     "Panels",
     "Run",
-    "aligned",
     "back_panels",
     "back_panels_size",
     "constants_at",
@@ -79,15 +76,6 @@ class Run(NamedTuple):
 @inner
 def _has(run, at):
     return run.first <= at < run.last
-
-
-@inner
-def aligned(dtype, count):
-    """An uninitialised 1-D array on a 64-byte boundary, where no vector straddles two cache lines."""
-    spare = 64 // size_of(dtype)
-    buffer = np.empty(count + spare, dtype)
-    skip = (-address(buffer, 0) % 64) // size_of(dtype)
-    return buffer[skip : skip + count]
 
 
 @inner

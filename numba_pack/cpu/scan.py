@@ -16,9 +16,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import carray
 
-from .._jit import inner, overload
+from .._jit import fact, inner, overload
 from ..cells.parameters import (
     constants_of,
     factor,
@@ -52,7 +51,16 @@ from ..simd.lanes import (
     width,
     without_first,
 )
-from ..simd.memory import address, clear, copy, integer_at, keep_alive, one_behind_the_other, pointer
+from ..simd.memory import (
+    address,
+    aligned,
+    clear,
+    copy,
+    integer_at,
+    keep_alive,
+    one_behind_the_other,
+    put_integer,
+)
 from .drop import drop_layer, drops
 from .factor_rows import as_factors
 from .factors import factors_of, is_float, room_size
@@ -61,7 +69,6 @@ from .noise import draw_noises, masks_state, multiplied, set_noises, state_mask
 from .norm import OF_INPUT, OF_PRODUCT, OF_STATE, normalise, products_of
 from .panels import (
     Panels,
-    aligned,
     constants_at,
     forward_panels,
     group_size,
@@ -74,21 +81,52 @@ from .products import multiply_panels, multiply_rows, panels_at_once, there_and_
 from .shapes import row_width
 from .symbols import gather
 
-__all__ = ["Rows", "Steps", "both", "fix", "forward_stack", "state_product", "steps_of", "vector_after"]
+__all__ = [
+    "STEPS",
+    "Rows",
+    "Sorted",
+    "Steps",
+    "both",
+    "by_panels",
+    "fix",
+    "forward_stack",
+    "state_product",
+    "steps_of",
+    "vector_after",
+]
 
+#: rows of integers that `Steps` take
+STEPS = 3
 #: bytes of gates that an inference scan projects at a time: they stay in the cache until the scan has used them
 BLOCK_BYTES = 1 << 18
 
 
-class Steps(NamedTuple):
-    """The rows of some of the sequences, step by step."""
+class Sorted(NamedTuple):
+    """A `Batch`, by the addresses of its arrays."""
 
+    data: int
+    #: (T,) rows of each step, and T
+    sizes: int
+    steps: int
+    #: (B,) the caller's number of each sequence, and B
+    order: int
+    sequences: int
+    #: N
+    rows: int
+    symbols: bool
+    since: int
+
+
+class Steps(NamedTuple):
+    """The rows of some of the sequences, step by step: how many steps, and the addresses of integers."""
+
+    number: int
     #: (T,) rows of each step
-    sizes: np.ndarray
+    sizes: int
     #: (T,) where they begin among the rows of the whole batch
-    places: np.ndarray
+    places: int
     #: (T + 1,) where they would begin if these sequences were alone; the last entry is their number of rows
-    alone: np.ndarray
+    alone: int
     #: steps of the whole batch before the first of these: see `Batch`
     since: int
 
@@ -106,20 +144,22 @@ class Rows(NamedTuple):
 
 
 @inner
-def steps_of(batch, first, last):
-    """The `Steps` of the sequences ``first`` to ``last`` of a sorted batch."""
-    batch_sizes, T = batch.batch_sizes, 0
-    while T < batch_sizes.size and batch_sizes[T] > first:
+def steps_of(batch, first, last, room):
+    """The `Steps` of the sequences ``first`` to ``last`` of a `Sorted` batch, in room for `STEPS` rows (., T + 1)."""
+    apart = 8 * (batch.steps + 1)
+    sizes, places, alone = room, room + apart, room + 2 * apart
+    T = row = row_alone = 0
+    put_integer(alone, 0, 0)
+    while T < batch.steps and integer_at(batch.sizes, T) > first:
+        whole = integer_at(batch.sizes, T)
+        size = min(whole, last) - first
+        row_alone += size
+        put_integer(sizes, T, size)
+        put_integer(places, T, row + first)
+        put_integer(alone, T + 1, row_alone)
+        row += whole
         T += 1
-    numbers = np.empty(3 * T + 1, np.int64)  # in one array: for one step, what arrays cost counts
-    sizes, places, alone = numbers[:T], numbers[T : 2 * T], numbers[2 * T :]
-    row = alone[0] = 0
-    for t in range(T):
-        sizes[t] = min(batch_sizes[t], last) - first
-        places[t] = row + first
-        alone[t + 1] = alone[t] + sizes[t]
-        row += batch_sizes[t]
-    return Steps(sizes, places, alone, batch.since)
+    return Steps(T, sizes, places, alone, batch.since)
 
 
 @inner
@@ -130,22 +170,22 @@ def row_at(dtype, rows, t, r):
 
 
 @inner
-def take_states(dtype, states, given, index, order, first, rows, count):
-    """``rows`` (., count) = states[index], in sorted order from sequence ``first`` on; zeros if none are given."""
-    step = padded(dtype, count)
-    clear(address(rows, 0), rows.size * size_of(dtype))
-    for r in range(rows.size // step if given else 0):
-        row = index * order.size + order[first + r]
-        copy(address(rows, r * step), address(states, row * count), count * size_of(dtype))
+def take_states(dtype, states, given, index, batch, first, last, rows, count):
+    """``rows`` (., count) = states[index], at an address, of the sorted sequences; zeros if none are given."""
+    step = padded(dtype, count) * size_of(dtype)
+    clear(rows, (last - first) * step)
+    for r in range(last - first if given else 0):
+        row = index * batch.sequences + integer_at(batch.order, first + r)
+        copy(rows + r * step, address(states, row * count), count * size_of(dtype))
 
 
 @inner
-def give_states(dtype, rows, index, order, first, states, count):
+def give_states(dtype, rows, index, batch, first, last, states, count):
     """The inverse of `take_states`."""
-    step = padded(dtype, count)
-    for r in range(rows.size // step):
-        row = index * order.size + order[first + r]
-        copy(address(states, row * count), address(rows, r * step), count * size_of(dtype))
+    step = padded(dtype, count) * size_of(dtype)
+    for r in range(last - first):
+        row = index * batch.sequences + integer_at(batch.order, first + r)
+        copy(address(states, row * count), rows + r * step, count * size_of(dtype))
 
 
 class Direction(NamedTuple):
@@ -211,13 +251,13 @@ def _project_block(weights, d, sizes, low, high):
     bias = Matrix(d.panels.bias, 0)
     t = low
     while t < high:
-        rows, following = sizes[t], t + 1
+        rows, following = integer_at(sizes, t), t + 1
         while (
             following < high
             and integer_at(d.x.begins, following) == integer_at(d.x.begins, t) + rows
             and integer_at(d.gates.begins, following) == integer_at(d.gates.begins, t) + rows
         ):
-            rows += sizes[following]
+            rows += integer_at(sizes, following)
             following += 1
         sums = row_at(dtype, d.gates, t, 0)
         _begin_rows(weights, bias.at, sums, rows)
@@ -398,6 +438,14 @@ def _factor_rows_of_product(weights, d, t, r0, rows, before):
     normalise(weights, sums, d.norms, d.panels.gains, 0, rows, OF_PRODUCT, d.keep)
 
 
+#: whether the cell follows panel by panel, while its sums are in the cache: unless it needs the sums of all units
+by_panels = fact(lambda weights: _follows(weights.instance_class.cell))
+
+
+def _follows(cell):
+    return cell.gates_hh > 0 and not cell.has_product and not cell.normed
+
+
 @inner
 def _step_rows(weights, d, t, r0, rows, before, k):
     """Rows r0 to r0 + rows of step t, whose state before is ``before`` (k = P), or zero (k = 0)."""
@@ -417,14 +465,12 @@ def _step_rows(weights, d, t, r0, rows, before, k):
     factors = factors_of(weights)
     if k > 0 and gates > 0:
         of_product = as_factors(factors, of_product, rows, P, d.room)
-    # the cell follows panel by panel, while its sums are in the cache, unless it needs the sums of all units
-    by_panels = gates > 0 and not has_product(weights) and not normed(weights)
     target = sums
     if normed(weights):
         target = products_of(weights, sums, d.norms, OF_STATE, d.keep)
         for r in range(rows):
             clear(target.at + r * target.step * size_of(dtype), gates * H * size_of(dtype))
-    if gates > 0:
+    if gates_hh_of(weights):
         columns = state_columns(dtype, H, group_size(gates, 0))
         count, at_once = panel_count(columns), panels_at_once(factors, rows, k, columns)
         number = max(2, at_once) if rows == 1 else at_once  # the cell takes two vectors at a time
@@ -440,11 +486,11 @@ def _step_rows(weights, d, t, r0, rows, before, k):
                 state_product(
                     factors, gates, H, q, min(q + at_once, end), of_product, rows, k, d.panels.weight_hh, target
                 )
-            if by_panels:
+            if by_panels(weights):
                 unit, units = p * columns.per_panel, (end - p) * columns.per_panel
                 _cell_rows(weights, d, t, r0, rows, before, h, unit, units)
         normalise(weights, sums, d.norms, d.panels.gains, 0, rows, OF_STATE, d.keep)
-    if not by_panels:
+    if not by_panels(weights):
         _factor_rows(weights, d, t, r0, rows, before)
         _cell_rows(weights, d, t, r0, rows, before, h, 0, H)
     if P != H:
@@ -461,38 +507,38 @@ def _block_rows(weights, keep):
 def _scan(weights, d, steps, block_begins, drop, index, order, first):
     """One direction of one layer over time; the last arguments are for its noises."""
     dtype, P = weights.parameters.dtype, weights.output_size
-    sizes, alone = steps.sizes, steps.alone
-    T = sizes.size
+    sizes, alone, T = steps.sizes, steps.alone, steps.number
     most = _block_rows(weights, d.keep)
     done = 0
     while done < T:
         # the next block of steps, low to high in time: at least one, and as many as its rows allow
         low = T - 1 - done if d.reverse else done
         high = low + 1
-        while low > 0 and d.reverse and alone[high] - alone[low - 1] <= most:
+        while low > 0 and d.reverse and integer_at(alone, high) - integer_at(alone, low - 1) <= most:
             low -= 1
-        while high < T and not d.reverse and alone[high + 1] - alone[low] <= most:
+        while high < T and not d.reverse and integer_at(alone, high + 1) - integer_at(alone, low) <= most:
             high += 1
         if not d.keep:
             for t in range(low, high):
-                block_begins[t] = alone[t] - alone[low]
+                put_integer(block_begins, t, integer_at(alone, t) - integer_at(alone, low))
         if d.along:
-            _begin_rows(weights, d.panels.bias, row_at(dtype, d.gates, low, 0), sizes[low])
+            _begin_rows(weights, d.panels.bias, row_at(dtype, d.gates, low, 0), integer_at(sizes, low))
         else:
             _project_block(weights, d, sizes, low, high)
         for i in range(high - low):
             t = high - 1 - i if d.reverse else low + i
+            size = integer_at(sizes, t)
             previous = t + 1 if d.reverse else t - 1
             if noises_of(weights) and d.keep:
                 number = steps.since + t
-                draw_noises(weights, drop, d.constants, index, number, order, first, sizes[t], d.noise, d.noise_apart)
+                draw_noises(weights, drop, d.constants, index, number, order, first, size, d.noise, d.noise_apart)
             going_on = 0
             if 0 <= previous < T:
-                going_on = min(sizes[t], sizes[previous])
+                going_on = min(size, integer_at(sizes, previous))
             for new in range(2):  # the rows that go on, then those that begin
                 if new:
                     h_0 = Matrix(d.h_0.at + going_on * d.h_0.step * size_of(dtype), d.h_0.step)
-                    r0, rows, before, k = going_on, sizes[t] - going_on, h_0, P if d.has_state else 0
+                    r0, rows, before, k = going_on, size - going_on, h_0, P if d.has_state else 0
                 else:
                     r0, rows, before, k = 0, going_on, row_at(dtype, d.out, max(0, min(previous, T - 1)), 0), P
                 if rows > 0:
@@ -501,17 +547,17 @@ def _scan(weights, d, steps, block_begins, drop, index, order, first):
 
 
 @inner
-def _last_h(weights, d, steps, first, last, order, index, h_n):
+def _last_h(weights, d, steps, first, last, batch, index, h_n):
     """h_n[index, b]: the output of each sequence when its scan ends; of an empty one, h_0."""
     dtype, P = weights.parameters.dtype, weights.output_size
-    length = steps.sizes.size
+    length = steps.number
     for r in range(last - first):
-        while length > 0 and steps.sizes[length - 1] <= r:
+        while length > 0 and integer_at(steps.sizes, length - 1) <= r:
             length -= 1
         h = d.h_0.at + r * d.h_0.step * size_of(dtype)
         if length > 0:
             h = row_at(dtype, d.out, 0 if d.reverse else length - 1, r).at
-        row = index * order.size + order[first + r]
+        row = index * batch.sequences + integer_at(batch.order, first + r)
         copy(address(h_n, row * P), h, P * size_of(dtype))
 
 
@@ -519,10 +565,10 @@ def _last_h(weights, d, steps, first, last, order, index, h_n):
 def _room_size(weights, steps, keep):
     """Elements of the room for rows of factors: those of a block of the input, or of a step."""
     factors, H, P = factors_of(weights), weights.hidden_size, weights.output_size
-    if steps.sizes.size == 0:
+    if steps.number == 0:
         return 0
     inputs = max(weights.input_size, weights.num_directions * P if weights.num_layers > 1 else 0)
-    return room_size(factors, max(_block_rows(weights, keep), steps.sizes[0]), max(inputs, H))
+    return room_size(factors, max(_block_rows(weights, keep), integer_at(steps.sizes, 0)), max(inputs, H))
 
 
 @inner
@@ -536,8 +582,12 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
     dtype = weights.parameters.dtype
     size = size_of(dtype)
     H, P, D = weights.hidden_size, weights.output_size, weights.num_directions
-    steps = steps_of(batch, first, last)
-    N, own, mine = batch.rows, steps.alone[-1], last - first
+    integers = aligned(np.int64(0), (STEPS + 2) * (batch.steps + 1))
+    steps = steps_of(batch, first, last, address(integers, 0))
+    # where the rows of each step begin: of the block of gates, and of one step by itself
+    sums_begin, none = address(integers, STEPS * (batch.steps + 1)), address(integers, (STEPS + 1) * (batch.steps + 1))
+    clear(sums_begin, 16 * (batch.steps + 1))
+    N, own, mine = batch.rows, integer_at(steps.alone, steps.number), last - first
     H_padded, P_padded = padded(dtype, H), padded(dtype, P)
     scans, others_count = weights.num_layers * D, others_of(weights)
     blocks = kept_of(weights) if keep else gates_of(weights) + has_product(weights)
@@ -545,8 +595,8 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
 
     block = 0
     if not keep and own > 0:
-        block = min(own, max(BLOCK_BYTES // (W * size), steps.sizes[0]))
-    T, noise_rows = steps.sizes.size, mine if keep else 1
+        block = min(own, max(BLOCK_BYTES // (W * size), integer_at(steps.sizes, 0)))
+    noise_rows = mine if keep else 1
     between_layers = own * D * P if weights.num_layers > 1 else 0
     # all in one array, and all integers in another: in one step of a small layer it counts what arrays cost
     counts = (
@@ -570,14 +620,9 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
     clear(zeros, made - zeros)
     if noises_of(weights) and not keep:
         set_noises(weights, constants_at(weights), noise, H_padded * size)
-    h = carray(pointer(h_at, dtype), mine * P_padded)
-    others = carray(pointer(others_at, dtype), others_count * mine * H_padded)
-
-    integers = np.zeros(2 * T, np.int64)
-    sums_begin, none = integers[:T], address(integers, T)
-    places, alone = address(steps.places, 0), address(steps.alone, 0)
+    places, alone = steps.places, steps.alone
     # a row of the input: its columns, or a symbol of 8 bytes
-    source = Rows(address(batch.data, 0), 8 // size if batch.symbols else weights.input_size, places)
+    source = Rows(batch.data, 8 // size if batch.symbols else weights.input_size, places)
     for layer in range(weights.num_layers):
         if layer == weights.num_layers - 1:
             target = Rows(address(out, 0), D * P, places)
@@ -593,11 +638,11 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
             source = copy
         for direction in range(D):
             index = layer * D + direction
-            take_states(dtype, states.h, states.given, index, batch.order, first, h, P)
+            take_states(dtype, states.h, states.given, index, batch, first, last, h_at, P)
             for other in range(others_count):
-                state = others[other * mine * H_padded : (other + 1) * mine * H_padded]
-                take_states(dtype, states.others, states.given, other * scans + index, batch.order, first, state, H)
-            gates = Rows(sums, W, address(sums_begin, 0))
+                at, number = others_at + other * mine * H_padded * size, other * scans + index
+                take_states(dtype, states.others, states.given, number, batch, first, last, at, H)
+            gates = Rows(sums, W, sums_begin)
             unprojected = Rows(one_step, H_padded, none)
             if keep:
                 gates = Rows(address(tape.gates, index * N * W), W, places)
@@ -636,13 +681,13 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
                 direction + weights.reverse == 1,
                 keep,
                 # but where the cell writes over what is yet to be projected
-                source.at != target.at and _goes_along(weights, T, keep, batch.symbols and layer == 0),
+                source.at != target.at and _goes_along(weights, steps.number, keep, batch.symbols and layer == 0),
                 turn,
             )
             _scan(weights, scan, steps, sums_begin, drop, index, batch.order, first)
-            _last_h(weights, scan, steps, first, last, batch.order, index, h_n)
+            _last_h(weights, scan, steps, first, last, batch, index, h_n)
             for other in range(others_count):
-                state = others[other * mine * H_padded : (other + 1) * mine * H_padded]
-                give_states(dtype, state, other * scans + index, batch.order, first, others_n, H)
+                at = others_at + other * mine * H_padded * size
+                give_states(dtype, at, other * scans + index, batch, first, last, others_n, H)
         source = target
-    keep_alive((steps, integers, memory))
+    keep_alive((integers, memory))

@@ -17,7 +17,7 @@ import functools
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray, types
+from numba import types
 from numba.extending import intrinsic
 
 from .._jit import by_address, inner
@@ -63,7 +63,17 @@ from ..simd.lanes import (
     width,
     without_first,
 )
-from ..simd.memory import address, call_address, clear, integers_at, keep_alive, memory, pointer, put_integers
+from ..simd.memory import (
+    address,
+    aligned,
+    call_with,
+    clear,
+    integer_at,
+    integers_at,
+    keep_alive,
+    memory,
+    put_integer,
+)
 from .drop import drop_layer, drops
 from .factor_rows import as_factors, columns_as_factors, columns_of, columns_size, put_panel
 from .factors import deep, factors_of, is_float, room_size
@@ -77,9 +87,9 @@ from .norm import (
     products_of,
     sums_of,
 )
-from .panels import BackPanels, aligned, back_panels, constants_at, forward_panels, padded
+from .panels import BackPanels, back_panels, constants_at, forward_panels, padded
 from .products import add_product, multiply_panels, multiply_rows, panels_at_once, there_and_back
-from .scan import Rows, both, fix, give_states, row_at, steps_of, take_states, vector_after
+from .scan import STEPS, Rows, both, by_panels, fix, give_states, row_at, steps_of, take_states, vector_after
 from .shapes import row_width
 from .symbols import scatter, scatter_scratch
 from .table import SHARED, enter, entry
@@ -340,49 +350,55 @@ def _scan_back(weights, d, steps, drop, index, order, first):
     """One direction of one layer, against the order of its forward scan; d_h and d_others become those of h_0."""
     dtype, H, P = weights.parameters.dtype, weights.hidden_size, weights.output_size
     columns, k = plain_columns(dtype, P), gates_hh_of(weights) * H
-    factors, sizes = factors_of(weights), steps.sizes
-    T = sizes.size
+    factors, sizes, T = factors_of(weights), steps.sizes, steps.number
+    whole = P != H or d.mask.at != 0 or not by_panels(weights)  # the derivative of all units follows their gradients
     for i in range(T):
         t = i if d.reverse else T - 1 - i
         following, before = (t - 1, t + 1) if d.reverse else (t + 1, t - 1)
-        ready = min(sizes[t], sizes[following]) if 0 <= following < T else 0  # rows whose next step has been done
-        going_on = min(sizes[t], sizes[before]) if 0 <= before < T else 0  # rows that have a step before
+        size = integer_at(sizes, t)
+        ready = min(size, integer_at(sizes, following)) if 0 <= following < T else 0  # whose next step has been done
+        going_on = min(size, integer_at(sizes, before)) if 0 <= before < T else 0  # rows that have a step before
         number, number_after = steps.since + t, steps.since + following
         if (units_of(weights) or products_of_tape(weights)) and number // BLOCK_ROWS != number_after // BLOCK_ROWS:
             _close_block(weights, d, number // SPAN_ROWS != number_after // SPAN_ROWS)
         if noises_of(weights):
-            draw_noises(weights, drop, d.constants, index, number, order, first, sizes[t], d.noise, d.noise_apart)
-        if P != H or has_product(weights) or k == 0 or d.mask.at != 0 or normed(weights):
+            draw_noises(weights, drop, d.constants, index, number, order, first, size, d.noise, d.noise_apart)
+        if whole:
             if ready > 0:
                 _carry_back(weights, d, following, 0, ready)
             if P != H:
-                _projected_rows(weights, d, t, sizes[t])
-            if has_product(weights):
-                _back_product_rows(weights, d, t, sizes[t], going_on)
-            else:
-                _back_cell_rows(weights, d, t, sizes[t], going_on, 0, H, False)
-            if normed(weights):
-                gates = row_at(dtype, d.gates, t, 0)
-                if k > 0:
-                    _normalise_back(weights, d, t, sizes[t], OF_STATE, gates)
-                _normalise_back(weights, d, t, sizes[t], OF_INPUT, sums_of(weights, gates, OF_INPUT))
-            continue
-        d_gates = row_at(dtype, d.gates, max(0, min(following, T - 1)), 0)
-        d_gates = as_factors(factors, d_gates, ready, k, d.room)
-        count, at_once = panel_count(columns), panels_at_once(factors, ready, k, columns)
-        groups = (count + at_once - 1) // at_once
-        for n in range(groups):
-            p = there_and_back(n, groups, t) * at_once
-            next_p = min(p + at_once, count)
-            if ready > 0:
-                multiply_panels(factors, p, next_p, d_gates, 1, ready, k, d.panels.weight_hh, columns, d.d_h, d.d_h)
-            unit, units = p * columns.per_panel, (next_p - p) * columns.per_panel
-            _back_cell_rows(weights, d, t, sizes[t], going_on, unit, units, False)
+                _projected_rows(weights, d, t, size)
+        if has_product(weights):
+            _back_product_rows(weights, d, t, size, going_on)
+        else:
+            count = at_once = groups = 1
+            d_gates = row_at(dtype, d.gates, max(0, min(following, T - 1)), 0)
+            if by_panels(weights) and not whole:
+                d_gates = as_factors(factors, d_gates, ready, k, d.room)
+                count, at_once = panel_count(columns), panels_at_once(factors, ready, k, columns)
+                groups = (count + at_once - 1) // at_once
+            for n in range(groups):
+                unit, units = 0, H
+                if by_panels(weights) and not whole:
+                    p = there_and_back(n, groups, t) * at_once
+                    next_p = min(p + at_once, count)
+                    if ready > 0:
+                        multiply_panels(
+                            factors, p, next_p, d_gates, 1, ready, k, d.panels.weight_hh, columns, d.d_h, d.d_h
+                        )
+                    unit, units = p * columns.per_panel, (next_p - p) * columns.per_panel
+                _back_cell_rows(weights, d, t, size, going_on, unit, units, False)
+        if normed(weights):
+            gates = row_at(dtype, d.gates, t, 0)
+            if k > 0:
+                _normalise_back(weights, d, t, size, OF_STATE, gates)
+            _normalise_back(weights, d, t, size, OF_INPUT, sums_of(weights, gates, OF_INPUT))
     for t in range(T):  # the first step of each sequence
         before = t + 1 if d.reverse else t - 1
-        going_on = min(sizes[t], sizes[before]) if 0 <= before < T else 0
-        if sizes[t] > going_on:
-            _carry_back(weights, d, t, going_on, sizes[t] - going_on)
+        size = integer_at(sizes, t)
+        going_on = min(size, integer_at(sizes, before)) if 0 <= before < T else 0
+        if size > going_on:
+            _carry_back(weights, d, t, going_on, size - going_on)
 
 
 @inner
@@ -390,12 +406,11 @@ def _input_back(weights, d, steps, d_x, add):
     """d_x (., K) = d_gates @ W_ih, or += with ``add``; as many steps at once as adjoin."""
     dtype, of, factors = weights.parameters.dtype, layout(weights), factors_of(weights)
     columns = plain_columns(dtype, d.panels.inputs)
-    sizes = steps.sizes
     t = 0
-    while t < sizes.size:
-        rows, following = sizes[t], t + 1
-        while following < sizes.size and steps.places[following] == steps.places[t] + rows:
-            rows += sizes[following]
+    while t < steps.number:
+        rows, following = integer_at(steps.sizes, t), t + 1
+        while following < steps.number and (integer_at(steps.places, following) == integer_at(steps.places, t) + rows):
+            rows += integer_at(steps.sizes, following)
             following += 1
         target, row = row_at(dtype, d_x, t, 0), row_at(dtype, d.gates, t, 0)
         d_gates = shifted(dtype, row, of.turn * of.hidden_size)
@@ -415,9 +430,11 @@ def _input_back(weights, d, steps, d_x, add):
 def _room_size(weights, steps):
     """Elements of the room for rows of factors: those of a step, or of a block of the input's gradient."""
     factors, of = factors_of(weights), layout(weights)
-    if steps.sizes.size == 0:
+    if steps.number == 0:
         return 0
-    return room_size(factors, max(steps.sizes[0], BLOCK_ROWS), max(of.gates_ih, of.gates_hh, 1) * of.hidden_size)
+    return room_size(
+        factors, max(integer_at(steps.sizes, 0), BLOCK_ROWS), max(of.gates_ih, of.gates_hh, 1) * of.hidden_size
+    )
 
 
 @inner
@@ -454,7 +471,8 @@ def backward_stack(
     dtype = weights.parameters.dtype
     size = size_of(dtype)
     H, P, D = weights.hidden_size, weights.output_size, weights.num_directions
-    steps = steps_of(batch, first, last)
+    integers = aligned(np.int64(0), STEPS * (batch.steps + 1))
+    steps = steps_of(batch, first, last, address(integers, 0))
     N, mine = batch.rows, last - first
     H_padded, P_padded = padded(dtype, H), padded(dtype, P)
     W = row_width(weights, True)
@@ -474,7 +492,7 @@ def backward_stack(
 
     room = aligned(dtype, _room_size(weights, steps))
 
-    places = address(steps.places, 0)
+    places = steps.places
     d_target = Rows(address(d_out, 0), D * P, places)
     for layer in range(weights.num_layers - 1, -1, -1):
         output = Rows(address(out, 0), D * P, places)
@@ -486,11 +504,11 @@ def backward_stack(
         is_shown = d_shown != 0 and layer == weights.num_layers - 1
         for direction in range(D):
             index = layer * D + direction
-            take_states(dtype, states.h, states.given, index, batch.order, first, h, P)
-            take_states(dtype, d_states.h, d_states.given, index, batch.order, first, d_h, P)
+            take_states(dtype, states.h, states.given, index, batch, first, last, address(h, 0), P)
+            take_states(dtype, d_states.h, d_states.given, index, batch, first, last, address(d_h, 0), P)
             for other in range(others_count):
-                state = d_others[other * mine * H_padded : (other + 1) * mine * H_padded]
-                take_states(dtype, d_states.others, d_states.given, other * scans + index, batch.order, first, state, H)
+                state, number = address(d_others, other * mine * H_padded), other * scans + index
+                take_states(dtype, d_states.others, d_states.given, number, batch, first, last, state, H)
             if mask.size:
                 clear(address(mask, 0), mask.size * size)
                 state_mask(drop, index, batch.order, first, mine, Matrix(address(mask, 0), P_padded), P)
@@ -499,7 +517,7 @@ def backward_stack(
             mask_at = address(mask, 0) if mask.size else 0
             forward = forward_panels(weights, layer, direction)
             fix(weights, forward.units, address(made, 0))
-            of_units, sums = batch.order.size * H_padded, 3 * index  # elements of a vector, and the first of the sums
+            of_units, sums = batch.sequences * H_padded, 3 * index  # elements of a vector, and the first of the sums
             d = BackDirection(
                 back_panels(weights, panels, layer, direction),
                 forward.units,
@@ -538,14 +556,14 @@ def backward_stack(
             _scan_back(weights, d, steps, drop, index, batch.order, first)
             if layer > 0 or input_grad:
                 _input_back(weights, d, steps, d_source, direction == 1 or (layer == 0 and input_grad == 2))
-            give_states(dtype, d_h, index, batch.order, first, d_hx.h, P)
+            give_states(dtype, address(d_h, 0), index, batch, first, last, d_hx.h, P)
             for other in range(others_count):
-                state = d_others[other * mine * H_padded : (other + 1) * mine * H_padded]
-                give_states(dtype, state, other * scans + index, batch.order, first, d_hx.others, H)
+                state = address(d_others, other * mine * H_padded)
+                give_states(dtype, state, other * scans + index, batch, first, last, d_hx.others, H)
         if drops(drop) and layer > 0:
             drop_layer(drop, layer - 1, steps, batch.order, first, d_source, d_source)
         d_target = d_source
-    keep_alive((steps, h, d_h, d_others, d_unprojected, d_product, zeros, made, mask, noise, room))
+    keep_alive((integers, h, d_h, d_others, d_unprojected, d_product, zeros, made, mask, noise, room))
 
 
 class Sums(NamedTuple):
@@ -565,22 +583,37 @@ def in_one_span(rows):
     return 2 * rows <= SPAN_ROWS
 
 
+class Blocks(NamedTuple):
+    """The address of (., 2) the first row of each block of a batch, and its rows; and how many blocks there are."""
+
+    at: int
+    number: int
+
+
 @inner
-def _blocks_of(batch_sizes):
-    """(., 2) the first row of each block of a batch, and its rows."""
-    N = 0
-    for size in batch_sizes:
-        N += size
-    found = np.empty((N // BLOCK_ROWS + N // PIECE_ROWS + 1, 2), np.int64)
-    blocks, begin, row = 0, 0, 0
-    for t in range(batch_sizes.size):
-        row += batch_sizes[t]
-        if row - begin >= PIECE_ROWS or t == batch_sizes.size - 1:
+def _most_blocks(rows):
+    return rows // BLOCK_ROWS + rows // PIECE_ROWS + 1
+
+
+@inner
+def _blocks_of(steps, room):
+    """The `Blocks` of a batch, in room for as many as there may be."""
+    count, begin, row = 0, 0, 0
+    for t in range(steps.number):
+        row += integer_at(steps.sizes, t)
+        if row - begin >= PIECE_ROWS or t == steps.number - 1:
             while begin < row:
-                found[blocks, 0], found[blocks, 1] = begin, min(BLOCK_ROWS, row - begin)
-                begin += found[blocks, 1]
-                blocks += 1
-    return found[:blocks]
+                rows = min(BLOCK_ROWS, row - begin)
+                put_integer(room, 2 * count, begin)
+                put_integer(room, 2 * count + 1, rows)
+                begin += rows
+                count += 1
+    return Blocks(room, count)
+
+
+@inner
+def _block(blocks, number):
+    return integer_at(blocks.at, 2 * number), integer_at(blocks.at, 2 * number + 1)
 
 
 @inner
@@ -604,9 +637,9 @@ def _add_products(factors, gates, factor, blocks, reverse, K, gate_count, units,
     panel = aligned(dtype, deep(factors, BLOCK_ROWS) * columns.vectors * lanes)
     of_columns = columns_size(factors, BLOCK_ROWS, count)  # of one gate
     made = aligned(dtype, gate_count * of_columns)
-    for i in range(len(blocks)):
-        number = i if reverse else len(blocks) - 1 - i
-        block, rows = blocks[number, 0], blocks[number, 1]
+    for i in range(blocks.number):
+        number = i if reverse else blocks.number - 1 - i
+        block, rows = _block(blocks, number)
         of_block = Matrix(gates.at + block * gates.step * size, gates.step)
         for gate in range(gate_count):
             column = ((gate + turn) % gate_count) * units + low
@@ -713,9 +746,9 @@ def _add_by_symbols(dtype, gates, symbols, blocks, reverse, K, gate_count, units
     """As `_add_products` with one-hot rows, given by the address of their symbols, and to the same bits."""
     size = size_of(dtype)
     scratch = scatter_scratch(dtype, BLOCK_ROWS, K)
-    for i in range(len(blocks)):
-        number = i if reverse else len(blocks) - 1 - i
-        block, rows = blocks[number, 0], blocks[number, 1]
+    for i in range(blocks.number):
+        number = i if reverse else blocks.number - 1 - i
+        block, rows = _block(blocks, number)
         for gate in range(gate_count):
             row = gate * units + low
             d_gates = Matrix(gates.at + (block * gates.step + row) * size, gates.step)
@@ -758,7 +791,7 @@ def _scatter_kernel(number):
     def scatter(block):
         b = _Scatter(*integers_at(block, _SCATTER))
         into = Sums(memory(b.total, number), memory(b.of_span, number), b.before)
-        blocks = carray(pointer(b.blocks, np.int64(0)), (b.number, 2))
+        blocks = Blocks(b.blocks, b.number)
         _add_by_symbols(
             into.total.dtype, Matrix(b.gates, b.gates_step), b.symbols, blocks, b.reverse != 0, b.K, b.gate_count,
             b.units, b.low, b.high, into, b.at, b.sums,
@@ -786,19 +819,19 @@ def _scatter_entry(typingctx, dtype):
 def _states_before(weights, batch, states, index, out, zeros, reverse):
     """(N,) the address of the state before each row's step: a row of the output, of h_0, or of zeros."""
     dtype, P = weights.parameters.dtype, weights.output_size
-    found = np.empty(batch.rows, np.int64)
-    T, row, row_before = batch.batch_sizes.size, 0, 0
+    found = aligned(np.int64(0), batch.rows)
+    T, row, row_before = batch.steps, 0, 0
     for t in range(T):
-        size = batch.batch_sizes[t]
-        row_before = row + size if reverse else row - (batch.batch_sizes[t - 1] if t > 0 else 0)
+        size = integer_at(batch.sizes, t)
+        row_before = row + size if reverse else row - (integer_at(batch.sizes, t - 1) if t > 0 else 0)
         going_on = size if t > 0 else 0
         if reverse:
-            going_on = batch.batch_sizes[t + 1] if t + 1 < T else 0
+            going_on = integer_at(batch.sizes, t + 1) if t + 1 < T else 0
         for r in range(size):
             if r < going_on:
                 found[row + r] = out.at + (row_before + r) * out.step * size_of(dtype)
             elif states.given:
-                found[row + r] = address(states.h, (index * batch.order.size + batch.order[r]) * P)
+                found[row + r] = address(states.h, (index * batch.sequences + integer_at(batch.order, r)) * P)
             else:
                 found[row + r] = zeros
         row += size
@@ -809,10 +842,10 @@ def _states_before(weights, batch, states, index, out, zeros, reverse):
 def _masked_rows(dtype, h, steps, P, mask, into):
     """(N,) the address of each state before its row's step times the mask of its sequence, which is put there."""
     size = size_of(dtype)
-    found = np.empty(h.size, np.int64)
+    found = aligned(np.int64(0), h.size)
     n = 0
-    for t in range(steps.sizes.size):
-        for r in range(steps.sizes[t]):
+    for t in range(steps.number):
+        for r in range(integer_at(steps.sizes, t)):
             found[n] = into.at + n * into.step * size
             row = Matrix(mask.at + r * mask.step * size, 0)
             multiplied(dtype, 1, P, Matrix(h[n], 0), row, Matrix(found[n], 0), False)
@@ -823,7 +856,7 @@ def _masked_rows(dtype, h, steps, P, mask, into):
 @inner
 def _rows_of(dtype, at, step, N):
     """(N,) the address of each row of a matrix."""
-    found = np.empty(N, np.int64)
+    found = aligned(np.int64(0), N)
     for n in range(N):
         found[n] = at + n * step * size_of(dtype)
     return found
@@ -861,20 +894,22 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_uni
     """
     dtype, of, factors = weights.parameters.dtype, layout(weights), factors_of(weights)
     H, P, D = weights.hidden_size, weights.output_size, weights.num_directions
-    N, B = batch.rows, batch.order.size
+    N, B = batch.rows, batch.sequences
     kept = kept_of(weights)
     W, H_padded = row_width(weights, True), padded(dtype, H)
     low, high = H * first // parts, H * end // parts
     zeros = aligned(dtype, P)
     clear(address(zeros, 0), zeros.size * size_of(dtype))
-    steps, blocks = steps_of(batch, 0, B), _blocks_of(batch.batch_sizes)
-    begins = address(steps.places, 0)
+    of_steps = STEPS * (batch.steps + 1)
+    integers = aligned(np.int64(0), of_steps + 2 * _most_blocks(N))
+    steps = steps_of(batch, 0, B, address(integers, 0))
+    blocks, begins = _blocks_of(steps, address(integers, of_steps)), steps.places
     dropped = aligned(dtype, N * D * P if drops(drop) and weights.num_layers > 1 else 0)
     P_padded = padded(dtype, P)
     mask = aligned(dtype, B * P_padded if masks_state(drop) else 0)
     masked = aligned(dtype, N * P_padded if mask.size else 0)
     for layer in range(weights.num_layers):
-        source = Rows(address(batch.data, 0), weights.input_size, begins)
+        source = Rows(batch.data, weights.input_size, begins)
         if layer > 0:
             source = Rows(address(tape.outputs, (layer - 1) * N * D * P), D * P, begins)
         if drops(drop) and layer > 0:
@@ -898,14 +933,11 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_uni
                 of_state = products_of(weights, d_gates, kept * H, OF_STATE, True)
             if batch.symbols and layer == 0:
                 fields = (
-                    of_input.at, of_input.step, address(batch.data, 0), address(blocks, 0), len(blocks), reverse,
+                    of_input.at, of_input.step, batch.data, blocks.at, blocks.number, reverse,
                     place.inputs, of.gates_ih, H, low, high, address(into.total, 0), address(into.of_span, 0),
                     into.blocks, place.weight_ih, bias_ih,
                 )  # fmt: skip
-                block = np.empty(len(fields), np.int64)
-                put_integers(address(block, 0), fields)
-                call_address(_scatter_entry(dtype), address(block, 0))
-                keep_alive((block,))
+                call_with(_scatter_entry(dtype), fields)
             else:
                 x = _rows_of(dtype, source.at, source.step, N)
                 _add_products(
@@ -941,4 +973,4 @@ def weight_gradients(weights, batch, states, drop, tape, out, d_projected, d_uni
                     factors, d_h, unprojected, blocks, reverse, H, 1, P, 0, low_out, high_out, into,
                     place.weight_hr, NONE,
                 )  # fmt: skip
-    keep_alive((steps, blocks, dropped, zeros, mask, masked))
+    keep_alive((integers, dropped, zeros, mask, masked))

@@ -21,11 +21,10 @@ from numba.extending import intrinsic
 
 from .._jit import by_address, inner
 from ..simd.lanes import I64, lanes_of, load, load_first, size_of, store, store_first, width
-from ..simd.memory import address, clear, integer_at, integers_at, keep_alive, pointer
+from ..simd.memory import address, aligned, clear, integer_at, integers_at, pointer, put_on_stack
 from .factor_weights import plus_row
 from .factors import Factors, deep
 from .matrices import Columns, panel_count, panel_vectors
-from .panels import aligned
 from .table import SHARED, enter, entry
 
 __all__ = ["gather", "gather_of", "scatter", "scatter_scratch"]
@@ -85,17 +84,17 @@ def gather_of(factors: Factors) -> Any:
 
 
 @intrinsic
-def _call_gather(typingctx, factors, block):
-    """Call the look-up for such factors with the address of a `_Block`."""
+def _call_gather(typingctx, factors, fields):
+    """Call the look-up for such factors with a `_Block` of these fields."""
 
     def codegen(context, builder, sig, args):
         kind = ir.FunctionType(ir.VoidType(), [I64])
         found = entry(builder, SHARED, f"gather {factors.kind}", factors.dtype.name)
         at = builder.inttoptr(found, kind.as_pointer())
-        builder.call(at, [args[1]])
+        builder.call(at, [put_on_stack(context, builder, args[1], fields)])
         return context.get_dummy_value()
 
-    return types.void(factors, types.intp), codegen
+    return types.void(factors, fields), codegen
 
 
 @inner
@@ -105,11 +104,7 @@ def gather(factors, symbols, rows, k, panels, columns, start, c):
         symbols, rows, k, panels, start.at, start.step, c.at, c.step, columns.total, columns.per_panel,
         columns.vectors, columns.between, columns.adjacent,
     )  # fmt: skip
-    block = np.empty(len(fields), np.int64)
-    for i in range(len(fields)):
-        block[i] = fields[i]
-    _call_gather(factors, address(block, 0))
-    keep_alive((block,))
+    _call_gather(factors, fields)
 
 
 class Scratch(NamedTuple):
@@ -126,7 +121,7 @@ class Scratch(NamedTuple):
 @inner
 def scatter_scratch(dtype, rows, K):
     """The working memory of `scatter` for at most so many rows, of K columns."""
-    return Scratch(np.full(K, -1), np.empty(rows, np.int64), aligned(dtype, rows * UNITS))
+    return Scratch(np.full(K, -1), aligned(np.int64(0), rows), aligned(dtype, rows * UNITS))
 
 
 @inner

@@ -18,10 +18,11 @@ from ..cells.parameters import GRUWeights, LSTMWeights, RNNReluWeights, RNNTanhW
 from ..cpu.factors import factors_of
 from ..cpu.kernels import call_backward, call_forward, call_gradients, call_inference
 from ..cpu.packer import back_packer_entry, pack_all_back
-from ..cpu.panels import aligned, back_panels_size
+from ..cpu.panels import back_panels_size
 from ..cpu.scan_back import in_one_span
 from ..cpu.shapes import back_shapes, record_shapes, result_shapes
 from ..cpu.table import backward_entry, forward_entry, gradients_entry
+from ..simd.memory import aligned
 from .compiled_types import (
     CompiledGradients,
     CompiledTape,

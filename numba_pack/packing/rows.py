@@ -29,6 +29,7 @@ from numba.extending import intrinsic
 
 from .._backend import device
 from .._jit import inner, jit, overload
+from ..simd.memory import address, aligned
 from .checks import lengths_fault, refuse, steps_fault
 from .objects import address_of, data_at, length_at, pointer_at
 
@@ -193,7 +194,7 @@ def _move_long(target, to, to_step, source, of, of_step, batch_sizes, size, from
 @inner
 def lengths_of(batch_sizes, sequences):
     """The lengths by rank, ``(B,)``: how many batch sizes exceed r, in O(B + T) as both only fall."""
-    lengths = np.empty(sequences, np.int64)
+    lengths = aligned(np.int64(0), sequences)
     t = len(batch_sizes)
     for r in range(sequences):
         while t > 0 and batch_sizes[t - 1] <= r:
@@ -205,7 +206,7 @@ def lengths_of(batch_sizes, sequences):
 @inner
 def _starts(base, order, size):
     """The byte at which the sequence of each rank starts, ``(B,)``."""
-    starts = np.empty(len(order), np.int64)
+    starts = aligned(np.int64(0), len(order))
     for rank in range(len(order)):
         starts[rank] = base[order[rank]] * size
     return starts
@@ -214,7 +215,7 @@ def _starts(base, order, size):
 @inner
 def _steps(stride, batch_sizes, size):
     """The bytes from a sequence's first row to its row at each time, ``(T,)``."""
-    steps, row = np.empty(len(batch_sizes), np.int64), 0
+    steps, row = aligned(np.int64(0), len(batch_sizes)), 0
     for t in range(len(batch_sizes)):
         steps[t] = row * size
         row += stride if stride > 0 else batch_sizes[t]
@@ -327,7 +328,8 @@ def sort_by_length(lengths, batch_sizes, sorted_indices, unsorted_indices):
     Writes batch_sizes ``(T,)``, sorted_indices ``(B,)`` and its inverse, unsorted_indices ``(B,)``.
     """
     longest = len(batch_sizes)
-    free = np.zeros(longest + 1, np.int64)  # at first, how many sequences have each length
+    free = aligned(np.int64(0), longest + 1)  # at first, how many sequences have each length
+    _clear(address(free, 0), 0, 8 * free.size)
     for i in range(len(lengths)):
         free[lengths[i]] += 1
     longer = 0

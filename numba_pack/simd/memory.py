@@ -10,14 +10,17 @@ from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import AttributeTemplate, infer_getattr
 from numba.extending import intrinsic, lower_getattr, models, register_model
+from numba.np import arrayobj
 
 from .lanes import I64, _element, _pointer
 
 __all__ = [
     "Memory",
     "address",
+    "aligned",
     "call_address",
     "call_native",
+    "call_with",
     "clear",
     "copy",
     "float_of",
@@ -27,7 +30,9 @@ __all__ = [
     "memory",
     "one_behind_the_other",
     "pointer",
+    "put_integer",
     "put_integers",
+    "put_on_stack",
     "raise_if",
 ]
 
@@ -93,6 +98,17 @@ def integer_at(typingctx, at, i):
     return types.intp(types.intp, types.intp), codegen
 
 
+@intrinsic
+def put_integer(typingctx, at, i, value):
+    """Write element i of the int64 array at address ``at``."""
+
+    def codegen(context, builder, sig, args):
+        builder.store(args[2], builder.gep(builder.inttoptr(args[0], I64.as_pointer()), [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), codegen
+
+
 @intrinsic(prefer_literal=True)
 def integers_at(typingctx, at, count):
     """The first ``count`` (a literal) elements of the int64 array at address ``at``, as a tuple."""
@@ -104,6 +120,27 @@ def integers_at(typingctx, at, count):
         return context.make_tuple(builder, sig.return_type, values)
 
     return types.UniTuple(types.intp, number)(types.intp, count), codegen
+
+
+@intrinsic
+def aligned(typingctx, dtype, count):
+    """An uninitialised 1-D array on a 64-byte boundary, where no vector straddles two cache lines.
+
+    Of ``np.empty``, Numba compiles six functions. A ValueError, as it raises, if the bytes cannot be counted.
+    """
+
+    def codegen(context, builder, sig, args):
+        with cgutils.if_unlikely(builder, builder.icmp_unsigned(">", args[1], ir.Constant(I64, 1 << 56))):
+            context.call_conv.return_user_exc(builder, ValueError, ("array is too big",))
+        kind, itemsize = sig.return_type, context.get_constant(types.intp, sig.return_type.dtype.bitwidth // 8)
+        bytes_of, align = builder.mul(args[1], itemsize), context.get_constant(types.uint32, 64)
+        holder = context.nrt.meminfo_alloc_aligned(builder, bytes_of, align)
+        made = context.make_array(kind)(context, builder)
+        data = builder.bitcast(context.nrt.meminfo_data(builder, holder), made.data.type)
+        arrayobj.populate_array(made, data, [args[1]], [itemsize], itemsize, holder)
+        return made._getvalue()
+
+    return types.Array(_element(dtype), 1, "C")(dtype, types.intp), codegen
 
 
 @intrinsic
@@ -154,6 +191,28 @@ def call_address(typingctx, function, argument):
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp), codegen
+
+
+@intrinsic
+def call_with(typingctx, function, fields):
+    """As `call_address`, with the address of a block of these integers, a tuple, which is there for the call alone."""
+
+    def codegen(context, builder, sig, args):
+        raise_if(
+            context, builder, call_native(context, builder, args[0], put_on_stack(context, builder, args[1], fields))
+        )
+        return context.get_dummy_value()
+
+    return types.void(types.intp, fields), codegen
+
+
+def put_on_stack(context, builder, values, kinds):
+    """In LLVM: the address of a block of the integers of a tuple."""
+    block = cgutils.alloca_once(builder, ir.ArrayType(I64, len(kinds)))
+    for i, (value, kind) in enumerate(zip(cgutils.unpack_tuple(builder, values), kinds, strict=True)):
+        place = builder.gep(block, [ir.Constant(I64, 0), ir.Constant(I64, i)])
+        builder.store(context.cast(builder, value, kind, types.int64), place)
+    return builder.ptrtoint(block, I64)
 
 
 def call_native(context, builder, function, argument):

@@ -161,11 +161,23 @@ def test_the_environment_says_how_many_there_may_be(monkeypatch):
 
 def test_of_many_programs_on_one_cache_one_has_processes(others, tmp_path):
     mark, other = _ahead._Mark(), _ahead._Mark()
-    assert mark.made() and mark.made() and not other.made()
-    mark.remove()
-    assert other.made() and not mark.made()
-    os.utime(tmp_path / "cache" / "ahead", (1e9, 1e9))  # of a program that was killed
-    assert mark.made()
+    assert mark.take() and mark.take() and not other.take()
+    mark.leave()
+    assert not other.take()  # one of two processes is left
+    mark.leave()
+    assert other.take() and not mark.take()
+    os.utime(tmp_path / "cache" / "ahead", (1e9, 1e9))  # of a program that was stopped
+    assert mark.take()
+
+
+@needs_signals
+def test_a_program_that_was_killed_keeps_nobody_from_having_processes(others, tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    (tmp_path / "cache" / "ahead").write_text(str(process.pid))
+    assert _ahead._Mark().take()
+    assert (tmp_path / "cache" / "ahead").read_text() == str(os.getpid())
+    assert not _ahead._Mark().take()
 
 
 def test_a_process_that_nothing_is_asked_of_ends(others, monkeypatch, tmp_path):
@@ -290,7 +302,7 @@ def test_what_every_layer_needs_is_asked_for_by_the_import():
         "print(sorted(str(key) for key, job in _ahead._others.jobs.items() if pickle.dumps(job.call)))"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert result.stdout.strip() == str(["('tile', None)", "_call_block", "call_few"]), result.stderr
+    assert result.stdout.strip() == str(["('tile', None)", "_call_block"]), result.stderr
 
 
 STEP = """
