@@ -4,7 +4,7 @@ import ctypes
 
 import numpy as np
 
-from numba_pack.cpu import engine, team
+from numba_pack.cpu import engine, packer, team
 from numba_pack.cpu import threads as pool
 
 _KERNEL = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int64))
@@ -14,16 +14,13 @@ def divisions(monkeypatch):
     """A list that holds, from now on, into how many parts and among how many threads each pass was divided."""
     found = []
 
-    def recorded(run):
-        def record(*arguments):
-            cuts, _, workers = arguments[-1]
-            found.append((len(cuts) - 1, workers + 1))
-            return run(*arguments)
+    call_each = engine.call_each
 
-        return record
+    def record(calls, pool):
+        found.extend((call.parts, pool[1] + 1) for call in calls if call.block != packer._BLOCK_BACK)
+        call_each(calls, pool)
 
-    for name in ("forward_pass", "backward_pass", "gradients_pass"):
-        monkeypatch.setattr(engine, name, recorded(getattr(engine, name)))
+    monkeypatch.setattr(engine, "call_each", record)
     return found
 
 

@@ -6,7 +6,9 @@ A pass on n threads takes as long as its longest part, once it is divided for n,
 takes as long as ever. Not in it: that threads share caches, memory and the clock's boost.
 """
 
+import ctypes
 import sys
+from itertools import pairwise
 from time import perf_counter
 
 SHAPES = ("LSTM", 32, 128), ("LSTM", 32, 512), ("LSTM", 256, 256)
@@ -14,50 +16,46 @@ COUNTS = 1, 2, 4, 8, 16, 32, 64
 #: microseconds: to post a job and to see its end where workers are awake, in all and for each; where they sleep,
 #: what it takes to wake one, and how long that one takes to come, who then wakes so many others
 POST, POST_EACH, WAKE_EACH, COME, WAKES = 1.0, 0.15, 8.0, 40.0, 8
-PASSES = "forward_pass", "backward_pass"
 
 
 class Parts:
     """Calls passes part by part, and adds up what they take here, and what they would take on threads of their own."""
 
-    def __init__(self, engine, packer):
+    def __init__(self, engine, packer, team):
         self.here, self.apart, self.passes = 0.0, 0.0, 0
-        engine.threads.team = lambda threads: (0, 0)
-        count = engine.threads.get_num_threads
-        packer._team = lambda nbytes: (0, max(1, min(count(), nbytes // packer.WORTH_A_THREAD)) - 1)
-        packer._pack = self.packed(packer._pack)
-        for name in (*PASSES, "gradients_pass"):
-            setattr(engine, name, self.timed(getattr(engine, name), name in PASSES))
+        self.call_each, self.Block = engine.call_each, team.Block
+        engine.threads.team = packer.team = lambda threads: (0, threads - 1)
+        engine.call_each = packer.call_each = self.each
 
-    def packed(self, run):
-        """Of packing, whose parts are as large as each other."""
-
-        def parts(*arguments):
-            *given, (board, workers) = arguments
-            start = perf_counter()
-            run(*given, (board, 0))
-            time = perf_counter() - start
-            self.here += time
-            self.apart += time / (workers + 1)
-            self.passes += workers > 0
-
-        return parts
-
-    def timed(self, run, by_sequences):
-        def parts(*arguments):
-            *given, division = arguments
-            cuts, times = division.cuts, []
-            alone = [cuts[i : i + 2] for i in range(len(cuts) - 1)] if by_sequences else [cuts]
-            for part in alone:
+    def each(self, calls, team):
+        """What `call_each` does, part by part."""
+        for i, call in enumerate(calls):
+            before = [self.part_of(calls[i - 1], 0, 0)] if self.block_of(call).shared else []  # which has nothing to do
+            workers = min(team[1], call.parts - 1)
+            parts = [call]
+            if call.parts > 1:
+                cuts = [0, call.parts] if call.cuts is None else call.cuts
+                parts = [self.part_of(call, *map(int, run)) for run in pairwise(cuts)]
+            times = []
+            for part in parts:
                 start = perf_counter()
-                run(*given, division._replace(cuts=part))
+                self.call_each([*before, part], (0, 0))
                 times.append(perf_counter() - start)
             self.here += sum(times)
-            # parts of the gradient are of equally many units
-            self.apart += max(times) if by_sequences else times[0] / (len(cuts) - 1)
-            self.passes += len(cuts) > 2
+            # without cuts, parts are as large as each other
+            self.apart += times[0] / (workers + 1) if call.cuts is None else max(times)
+            self.passes += workers > 0
 
-        return parts
+    def block_of(self, call):
+        """The `Block` of a call."""
+        return self.Block(*(ctypes.c_int64 * len(self.Block._fields)).from_address(call.block))
+
+    def part_of(self, call, first, last):
+        """A part of a call by itself."""
+        block, fields = self.block_of(call), list(call.fields)
+        place = block.first - block.shared
+        fields[place : place + 2] = first, last
+        return call._replace(parts=1, cuts=None, fields=tuple(fields))
 
 
 def waking(workers):
@@ -76,9 +74,9 @@ def main(seconds=3.0):
     import numba_pack as nbp
     from bench.compare.contenders import NumbaPack
     from bench.tools import workloads
-    from numba_pack.cpu import engine, packer
+    from numba_pack.cpu import engine, packer, team
 
-    parts = Parts(engine, packer)
+    parts = Parts(engine, packer, team)
     for shape in SHAPES:
         problem = workloads.Problem(workloads.Workload(*shape))
         for training in (False, True):

@@ -19,7 +19,7 @@ from .._jit import inner
 from ..simd.lanes import always_inline, load_first, size_of, store_first, width
 from ..simd.words import COUNTERS, counting, mask_of, repeated
 
-__all__ = ["UNITS", "Calls", "Dropout", "drop_row", "mask_units", "philox"]
+__all__ = ["NO_DROPOUT", "UNITS", "Calls", "Dropout", "drop_row", "mask_units", "philox"]
 
 
 class Dropout(NamedTuple):
@@ -36,6 +36,9 @@ class Dropout(NamedTuple):
     zoned: bool = False
     #: number of the first scan: of a layer that is called as one of a `Stack`, D for each layer below it
     scan: int = 0
+
+
+NO_DROPOUT = Dropout(0.0, np.uint32(0), np.uint32(0))
 
 
 class _Fork(threading.local):

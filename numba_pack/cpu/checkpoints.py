@@ -132,7 +132,7 @@ class Checkpoints(NamedTuple):
         """What `record` returns first. A tape of the piece is not filled, unless units are dropped on the way."""
         if self.dropout.rate > 0 or self.dropout.recurrent > 0 or self.dropout.zoned:
             results, saved = self.record(i, number, show)
-            WORKSPACE.give(*saved.record)
+            WORKSPACE.give(saved.tape)
             return results
         return engine.infer(self.scans[i].weights, self.part(i, number), self.states[i][number], show)
 
@@ -163,7 +163,8 @@ class Checkpoints(NamedTuple):
     ) -> tuple[States, np.ndarray]:
         """Scans number i back over all pieces: the gradients of their first states and of their parameters."""
         scans = self.scans[i]
-        going = engine.begin_back(scans.weights, self.batch, wanted > 0)
+        most = max(piece.rows.stop - piece.rows.start for piece in self.pieces)
+        going = engine.begin_back(scans.weights, self.batch, wanted > 0, most)
         d_states = _of_scans(d_states, scans.numbers)
         for number in reversed(range(len(self.pieces))):
             piece = self.piece(i, number)

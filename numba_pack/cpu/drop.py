@@ -14,7 +14,7 @@ from ..cells.dropout import Dropout, drop_row
 from ..packing.objects import address_of
 from ..simd.memory import call_with, float_of, integer_at, integers_at
 from .noise import noise_kernel
-from .team import Division, share_blocks
+from .team import share_blocks
 
 __all__ = ["drop_layer", "drop_of", "drop_rows", "drops"]
 
@@ -64,6 +64,9 @@ def _kernel(dtype: np.dtype[Any]) -> Any:
     return by_address(types.void(types.intp))(_drop_kernel(dtype.type(0)))
 
 
+_NONE = np.empty(0, np.int64)
+
+
 def drop_of(dropout: Dropout, dtype: np.dtype[Any]) -> np.ndarray:
     """A dropout as the kernels take it; empty for none.
 
@@ -72,7 +75,7 @@ def drop_of(dropout: Dropout, dtype: np.dtype[Any]) -> np.ndarray:
     """
     inside = dropout.recurrent > 0 or dropout.zoned
     if dropout.rate == 0 and not inside:
-        return np.empty(0, np.int64)
+        return _NONE
     rate, of_state = np.float64(dropout.rate).view(np.int64), int(dropout.recurrent * 2.0**32)
     return np.array([
         _kernel(dtype).native if dropout.rate > 0 else 0, rate, dropout.seed, dropout.call,
@@ -81,10 +84,12 @@ def drop_of(dropout: Dropout, dtype: np.dtype[Any]) -> np.ndarray:
 
 
 def drop_rows(
-    dropout: Dropout, layer: int, batch: Batch, division: Division, source: np.ndarray, target: np.ndarray
-) -> None:
-    """target = source with units dropped: the output (N, C) of ``layer``, its sequences divided."""
-    cuts, *team = division
+    dropout: Dropout, layer: int, batch: Batch, cuts: np.ndarray | None, team: tuple[int, int], source: np.ndarray,
+    target: np.ndarray,
+) -> None:  # fmt: skip
+    """target = source with units dropped: the output (N, C) of ``layer``, its sequences divided, as by `cuts_of`."""
+    if cuts is None:
+        cuts = np.array((0, len(batch.order)))
     first, last = cuts[:-1, None], cuts[1:, None]
     sizes = np.clip(batch.batch_sizes - first, 0, last - first)
     begins = np.cumsum(batch.batch_sizes) - batch.batch_sizes + first

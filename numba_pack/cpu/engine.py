@@ -6,8 +6,7 @@ What is passed is checked by the caller: arrays are C-contiguous, of the dtype o
 from __future__ import annotations
 
 import functools
-import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,26 +15,27 @@ from ..cells.cell import Cell
 from ..cells.dropout import Dropout
 from ..cells.parameters import Weights, layout_of
 from . import threads
+from .buffers import Buffers, buffers
 from .drop import drop_of, drop_rows
 from .kernels import (
+    BackMemory,
     Pass,
     address_of,
-    backward_pass,
+    backward_call,
     call_few,
     cuts_of,
     foresee,
-    forward_pass,
-    gradients_pass,
+    forward_call,
+    gradients_call,
     packed_weights,
     weights_block,
 )
-from .packer import back_panels_of, put_back_panels
+from .packer import Packing, back_packing
 from .precision import factors_for
 from .scan import BLOCK_BYTES
 from .scan_back import Sums, in_one_span
-from .shapes import back_shapes, record_shapes, result_shapes
-from .team import Division
-from .workspace import SMALLEST, WORKSPACE
+from .team import call_each
+from .workspace import WORKSPACE
 
 __all__ = [
     "Few",
@@ -54,6 +54,7 @@ __all__ = [
     "prepare",
     "record",
     "replay_back",
+    "saved_on",
 ]
 
 #: floating-point operations that are worth a thread of their own
@@ -71,20 +72,40 @@ PART_SEQUENCES = 1024
 
 
 class Saved(NamedTuple):
-    """What a forward pass leaves for its backward pass."""
+    """What a forward pass leaves for its backward pass: see `saved_on`."""
 
-    weights: Weights
-    batch: Batch
-    states: States
-    dropout: Dropout
-    record: Record
+    given: Pass
+    of: Buffers
+    #: bytes, in which the arrays of `record` lie
+    tape: np.ndarray
     #: (N, D * P) the output of the last layer
     out: np.ndarray
 
     @property
+    def batch(self) -> Batch:
+        """What the pass went over."""
+        return self.given.batch
+
+    @property
     def nbytes(self) -> int:
         """Bytes kept beyond input, output and states."""
-        return sum(array.nbytes for array in self.record)
+        return self.of.nbytes
+
+    @property
+    def record(self) -> Record:
+        """What lies on the tape."""
+        dtype, of = self.out.dtype, self.of
+        return Record(*[np.ndarray(shape, dtype, self.tape, at) for shape, at in zip(of.record, of.tape, strict=False)])
+
+
+def saved_on(
+    tape: np.ndarray, weights: Weights, batch: Batch, states: States, dropout: Dropout, out: np.ndarray
+) -> Saved:
+    """What a forward pass leaves that has filled a tape, or is going to."""
+    of = buffers(weights, batch.rows, len(batch.order))
+    at = address_of(tape)
+    drop = drop_of(dropout, weights.parameters.dtype)
+    return Saved(Pass(weights, batch, states, drop, [at + part for part in of.tape[:-1]], out), of, tape, out)
 
 
 #: the weights as the other verbs take them
@@ -109,8 +130,11 @@ def _operations(cell: Cell, sizes: tuple[int, ...], symbols: bool) -> float:
 
 def _workers(weights: Weights, batch: Batch) -> int:
     """How many threads a pass is worth."""
+    most = threads.get_num_threads()
+    if most == 1:
+        return 1
     operations = batch.rows * _operations(cell_of(weights), weights[4:], batch.symbols)
-    return max(1, min(threads.get_num_threads(), int(operations / WORTH_A_THREAD)))
+    return max(1, min(most, int(operations / WORTH_A_THREAD)))
 
 
 def _scratch(weights: Weights, batch: Batch) -> int:
@@ -129,16 +153,15 @@ def _scratch(weights: Weights, batch: Batch) -> int:
 def new_results(weights: Weights, batch: Batch, show: bool) -> Results:
     """Room for what a forward pass returns."""
     dtype = weights.parameters.dtype
-    out, h_n, others_n, shown = result_shapes(weights, batch.rows, len(batch.order))
+    out, h_n, others_n, shown = buffers(weights, batch.rows, len(batch.order)).results
     return Results(
         np.empty(out, dtype), np.empty(h_n, dtype), np.empty(others_n, dtype), np.empty(shown, dtype) if show else None
     )
 
 
-def _divided(batch: Batch, parts: int, team: tuple[int, int]) -> Division:
-    """The sequences of a batch in so many parts, or fewer."""
-    B = len(batch.order)
-    return Division(cuts_of(batch.batch_sizes, B, parts) if parts > 1 else np.array((0, B)), *team)
+def _cuts(batch: Batch, parts: int) -> np.ndarray | None:
+    """The sequences of a batch in so many parts, or fewer: see `forward_call`."""
+    return cuts_of(batch.batch_sizes, len(batch.order), parts) if parts > 1 else None
 
 
 def infer(weights: Weights, batch: Batch, states: States, show: bool = False) -> Results:
@@ -152,8 +175,8 @@ def infer(weights: Weights, batch: Batch, states: States, show: bool = False) ->
         scratch = _scratch(weights, batch)
         cached = min(-(-scratch // PART_BYTES), len(batch.order) // PART_SEQUENCES)
         parts = max(workers, -(-scratch * workers // SCRATCH_BYTES), cached)
-    given = Pass(weights, batch, states, None, None, results.out, results.shown)
-    forward_pass(given, results.h_n, results.others_n, _divided(batch, parts, team))
+    given, cuts = Pass(weights, batch, states, None, (), results.out).showing(results.shown), _cuts(batch, parts)
+    call_each([forward_call(given, results.h_n, results.others_n, cuts)], team)
     return results
 
 
@@ -188,52 +211,43 @@ def record(
     workers = _workers(weights, batch)
     team = threads.team(workers)
     results = new_results(weights, batch, show)
-    saved = Saved(weights, batch, states, dropout, new_record(weights, batch.rows), results.out)
-    drop = drop_of(dropout, weights.parameters.dtype)
-    given = Pass(weights, batch, states, drop, saved.record, results.out, results.shown)
-    forward_pass(given, results.h_n, results.others_n, _divided(batch, workers, team))
+    tape = WORKSPACE.take(buffers(weights, batch.rows, len(batch.order)).tape.size)
+    saved = saved_on(tape, weights, batch, states, dropout, results.out)
+    given, cuts = saved.given.showing(results.shown), _cuts(batch, workers)
+    call_each([forward_call(given, results.h_n, results.others_n, cuts)], team)
     return results, saved
 
 
 def drop(batch: Batch, dropout: Dropout, layer: int, source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The target, made the source (N, C) with units dropped as those of the output of ``layer`` are; it may be that."""
     workers = max(1, min(threads.get_num_threads(), int(OF_A_DROP * source.size / WORTH_A_THREAD)))
-    drop_rows(dropout, layer, batch, _divided(batch, workers, threads.team(workers)), source, target)
+    drop_rows(dropout, layer, batch, _cuts(batch, workers), threads.team(workers), source, target)
     return target
-
-
-def new_record(weights: Weights, N: int) -> Record:
-    """Room for what a forward pass over N rows keeps."""
-    return Record(*[_room(shape, weights.parameters.dtype) for shape in record_shapes(weights, N)])
-
-
-def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-    """An array to be given back to the workspace, which keeps none that is small."""
-    count = math.prod(shape)
-    return np.empty(shape, dtype) if count * dtype.itemsize < SMALLEST else WORKSPACE.take(count, dtype).reshape(shape)
 
 
 class Going(NamedTuple):
     """What a backward pass takes along as it goes over the pieces of a batch, which may be one."""
 
-    #: panels of the weights
-    panels: np.ndarray
-    #: see `backward_stack`
-    d_units: np.ndarray
+    room: np.ndarray
+    memory: BackMemory
+    #: what is yet to be called before the first piece
+    before: list[Packing]
     #: `Sums`
     total: np.ndarray
     of_span: np.ndarray
 
 
-def begin_back(weights: Weights, batch: Batch, input_grad: bool) -> Going:
-    """What a backward pass begins with."""
-    threads.team(_workers(weights, batch))  # which wakes up meanwhile
-    dtype = weights.parameters.dtype
-    panels, total = _room((back_panels_of(weights),), dtype), np.empty(weights.parameters.shape, dtype)
-    put_back_panels(weights, panels, input_grad, total)
-    d_units = _room(back_shapes(weights, batch.rows, len(batch.order), input_grad)[-1], dtype)
-    d_units.fill(0)
-    return Going(panels, d_units, total, total if in_one_span(batch.rows) else np.zeros_like(total))
+def begin_back(weights: Weights, batch: Batch, input_grad: bool, most: int) -> Going:
+    """What a backward pass begins with, over pieces of ``most`` rows at most."""
+    of = buffers(weights, most, len(batch.order)).room
+    room = WORKSPACE.take(of.size)
+    at = address_of(room)
+    if of.d_units < of.size:
+        room[of.d_units :] = 0
+    memory = BackMemory(*[at + part for part in of[:-1]])
+    total = np.empty_like(weights.parameters)
+    before = [back_packing(weights, memory.panels, input_grad, total)]
+    return Going(room, memory, before, total, total if in_one_span(batch.rows) else np.zeros_like(total))
 
 
 def piece_back(
@@ -245,22 +259,21 @@ def piece_back(
     Writes d_x (N, I), or adds to it: see `backward_stack`. ``blocks`` are those before it in the batch; ``last`` tells
     whether it is the last that the pass goes over.
     """
-    weights, batch, states, dropout, kept, out = saved
-    workers = _workers(weights, batch)
-    team = threads.team(workers)
-    shapes, dtype = back_shapes(weights, batch.rows, len(batch.order), False), out.dtype
-    d_between, d_projected = _room(shapes[0], dtype), _room(shapes[4], dtype)
-    d_first = States(np.empty(shapes[2], dtype), np.empty(shapes[3], dtype), True)
-    panels, d_units, total, of_span = going
-    given = Pass(weights, batch, states, drop_of(dropout, dtype), kept, out, d_shown)
-
-    backward_pass(
-        given, panels, d_out, d_states, d_between, input_grad, d_x, d_first, d_projected, d_units,
-        _divided(batch, workers, team),
-    )  # fmt: skip
-    division = Division(np.arange(workers + 1), *team)
-    gradients_pass(given, d_projected, d_units, last, Sums(total, of_span, blocks), division)
-    WORKSPACE.give(*saved.record, d_between, d_projected)
+    given, of, tape, out = saved
+    given, batch = given.showing(d_shown), given.batch
+    _, memory, before, total, of_span = going
+    workers = _workers(given.weights, batch)
+    team = threads.team(max([workers, *[packing.threads for packing in before]]))
+    d_h, d_others = of.d_first
+    d_first = States(np.empty(d_h, out.dtype), np.empty(d_others, out.dtype), True)
+    calls = [
+        *[packing.call for packing in before],
+        backward_call(given, memory, d_out, d_states, input_grad, d_x, d_first, _cuts(batch, workers)),
+        gradients_call(given, memory, last, Sums(total, of_span, blocks), workers),
+    ]
+    call_each(calls, team)
+    before.clear()
+    WORKSPACE.give(tape)
     return d_first
 
 
@@ -268,7 +281,7 @@ def end_back(going: Going) -> np.ndarray:
     """The gradient of the parameters; uses up what the pass took along."""
     if going.of_span is not going.total:
         going.total[...] += going.of_span
-    WORKSPACE.give(going.panels, going.d_units)
+    WORKSPACE.give(going.room)
     return going.total
 
 
@@ -276,8 +289,8 @@ def replay_back(
     saved: Saved, d_out: np.ndarray, d_states: States, input_grad: bool, d_shown: np.ndarray | None = None
 ) -> BackResults:
     """Gradients of the data, the first states and the parameters. Uses up the record. Symbols have no gradient."""
-    weights, batch = saved.weights, saved.batch
-    going = begin_back(weights, batch, input_grad)
+    weights, batch = saved.given.weights, saved.batch
+    going = begin_back(weights, batch, input_grad, batch.rows)
     d_x = np.empty((batch.rows if input_grad else 0, weights.input_size), d_out.dtype)
     d_first = piece_back(saved, going, d_out, d_states, int(input_grad), d_x, d_shown, 0, True)
     return BackResults(d_x, d_first.h, d_first.others, end_back(going))

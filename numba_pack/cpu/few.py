@@ -15,16 +15,15 @@ from numba import carray
 from .._jit import inner, jit
 from ..cells.parameters import Layout, Weights, layout_of
 from ..simd.memory import address, clear, integers_at, keep_alive, memory, pointer
+from .buffers import buffers
 from .factors import Factors
 from .kernels import address_of, call_backward, call_forward, call_gradients, kernel, run_padded
 from .packer import back_packer, back_panels_of, new_panels, pack_all_back
 from .scan_back import SPAN_ROWS
-from .shapes import back_shapes, record_shapes
+from .workspace import ALIGNMENT
 
 __all__ = ["ALIGNMENT", "MOST_ROWS", "Passes", "back_at", "infer_at", "packed_like", "passes", "record_at", "same_at"]
 
-#: bytes of a cache line, on whose boundaries the parts of a tape lie if its begin does
-ALIGNMENT = 64
 #: rows of which the gradients are surely one span: see `in_one_span`
 MOST_ROWS = SPAN_ROWS // 2
 
@@ -79,35 +78,18 @@ class Passes(NamedTuple):
         return self._replace(at=address_of(block), weights=weights, block=block)
 
 
-def _offsets(shapes: tuple[tuple[int, ...], ...], itemsize: int, begin: int = 0) -> list[int]:
-    """Where parts begin that lie one behind the other, and where the last one ends."""
-    found = [begin]
-    for shape in shapes:
-        size = itemsize
-        for axis in shape:
-            size *= axis
-        found.append(found[-1] + -(-size // ALIGNMENT) * ALIGNMENT)
-    return found
-
-
 def passes(weights: Weights, steps: int, sequences: int) -> Passes:
     """What `record_at` and `back_at` take."""
     dtype, kind = weights.parameters.dtype, type(weights)
     factors, numbers = Factors(kind.cell.factors, dtype.name), layout_of(kind.cell, weights[4:])  # type: ignore[attr-defined]
-    panels_size = back_panels_of(weights)
-    rows = steps * sequences
-    _, cells, outputs, unprojected, tape_size = _offsets(record_shapes(weights, rows), dtype.itemsize)
-    between, _, _, _, projected, units = back_shapes(weights, rows, sequences, True)
-    _, d_between, d_projected, d_units, room_size = _offsets(
-        ((panels_size,), between, projected, units), dtype.itemsize
-    )
+    of = buffers(weights, steps * sequences, sequences)
+    tape, room = of.tape, of.room
     block = np.array([
         *[kernel(name, weights) for name in ("forward", "backward", "gradients")],
-        address_of(weights.parameters), address_of(weights.panels), steps, sequences, cells, outputs, unprojected,
-        d_between, d_projected, d_units, room_size - d_units, back_packer(factors), panels_size,
-        *numbers, *weights[4:],
+        address_of(weights.parameters), address_of(weights.panels), steps, sequences, *tape[1:-1], *room[1:-1],
+        room.size - room.d_units, back_packer(factors), back_panels_of(weights), *numbers, *weights[4:],
     ])  # fmt: skip
-    return Passes(address_of(block), tape_size, room_size, weights, block)
+    return Passes(address_of(block), tape.size, room.size, weights, block)
 
 
 def packed_like(weights: Weights, parameters: np.ndarray) -> Weights:

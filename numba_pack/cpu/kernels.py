@@ -1,15 +1,16 @@
 """The three passes as functions with an address, one for each kind of weights and dtype, and how they are called.
 
 A kernel takes one argument: the address of a block of integers, which are sizes and the addresses of arrays. So it
-is compiled once for all callers: Python, which fills the block itself, as `forward_pass` and the like do below; or a
-user's ``@njit`` function, by way of the functions ``call_...``. The caller keeps the arrays alive, and raises what a
-kernel raises: MemoryError, as a rule.
+is compiled once for all callers: Python, which tells what stands in the block, as `forward_call` and the like do below;
+or a user's ``@njit`` function, by way of the functions ``call_...``. The caller keeps the arrays alive, and raises what
+a kernel raises: MemoryError, as a rule.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,14 +33,15 @@ from .scan import Sorted, forward_stack
 from .scan_back import Sums, backward_stack, scatter_of, weight_gradients
 from .symbols import gather_of
 from .table import PASSES, enter
-from .team import Division, call_blocks, places_of_arrays
+from .team import Call, block_of
 from .tile import tile_of
 
 __all__ = [
     "FORWARD_BLOCK",
+    "BackMemory",
     "Pass",
     "address_of",
-    "backward_pass",
+    "backward_call",
     "call_backward",
     "call_few",
     "call_forward",
@@ -47,8 +49,8 @@ __all__ = [
     "call_inference",
     "cuts_of",
     "foresee",
-    "forward_pass",
-    "gradients_pass",
+    "forward_call",
+    "gradients_call",
     "inference_block",
     "kernel",
     "make_all",
@@ -604,45 +606,48 @@ def address_of(array: np.ndarray | None) -> int:
 
 def _head_of(
     place: Callable[[np.ndarray], int], weights: Weights, batch: Batch, states: States, drop: np.ndarray | None,
-    record: Record | None, out: np.ndarray, shown: np.ndarray | None,
+    tape: Sequence[int], out: np.ndarray, shown: np.ndarray | None,
 ) -> tuple[int, ...]:  # fmt: skip
-    """The fields of a `_Header`, with what ``place`` gives for arrays; without a record nothing is kept."""
+    """The fields of a `_Header`, with what ``place`` gives for arrays.
+
+    ``tape`` are the addresses of the arrays of a `Record`; where there are none nothing is kept.
+    """
     parameters, panels, _, _, *sizes = weights
     data, batch_sizes, order, rows, symbols, since = batch
-    dropping = 0 if drop is None or not drop.size else place(drop)
-    kept = (0, 0, 0, 0, 0) if record is None else (1, *map(place, record))
+    h, others, given = states
     return (
         place(parameters), place(panels), *sizes,
         place(data), rows, symbols, place(batch_sizes), len(batch_sizes), place(order), len(order), since,
-        place(states.h), place(states.others), states.given,
-        dropping, *kept, place(out), 0 if shown is None else place(shown),
+        place(h), place(others), given,
+        0 if drop is None or not drop.size else place(drop), *((1, *tape) if tape else _NO_TAPE),
+        place(out), 0 if shown is None else place(shown),
     )  # fmt: skip
+
+
+_NO_TAPE = (0, 0, 0, 0, 0)
 
 
 def inference_block(
     weights: Weights, batch: Batch, states: States, out: np.ndarray, shown: np.ndarray | None, last: States, turn: int
 ) -> tuple[int, ...]:
     """The block of a forward pass over a whole batch, as `call_inference` makes it; ``last`` is for the last states."""
-    head = _head_of(address_of, weights, batch, states, None, None, out, shown)
+    head = _head_of(address_of, weights, batch, states, None, (), out, shown)
     return *head, 0, len(batch.order), address_of(last.h), address_of(last.others), turn
 
 
-# Or for one call: then arrays stand in it as objects, whose data compiled code finds in a tenth of the time.
+# Or for one call: then arrays of the caller's stand in it as objects, and the engine's own memory as addresses.
 
-#: fields of blocks that are numbers; all others are arrays
-_NUMBERS = {
-    "input_size", "hidden_size", "output_size", "num_layers", "num_directions", "bias", "heads", "reverse", "rows",
-    "symbols", "steps", "sequences", "since", "given", "keep", "first", "last", "last_part", "turn", "input_grad",
-    "parts", "blocks",
-}  # fmt: skip
+_IN_HEAD = ("parameters", "panels", "data", "batch_sizes", "order", "h_0", "others_0", "drop", "out", "shown")
 
 
-def _arrays_in(call: Any) -> int:
-    fields = (*_Header._fields, *call._fields)
-    return places_of_arrays(fields, [name for name in fields if name not in _NUMBERS])
-
-
-_IN_FORWARD, _IN_BACKWARD, _IN_GRADIENTS = map(_arrays_in, (_Forward, _Backward, _Gradients))
+_BLOCK_FORWARD = block_of((*_Header._fields, *_Forward._fields), (*_IN_HEAD, "h_n", "others_n"), "first")
+_BLOCK_BACKWARD = block_of(
+    (*_Header._fields, *_Backward._fields),
+    (*_IN_HEAD, "d_out", "d_h_n", "d_others_n", "d_x", "d_h_0", "d_others_0"),
+    "first",
+)
+#: of the gradients, which follow upon the backward pass
+_BLOCK_GRADIENTS = block_of((*_Header._fields, *_Gradients._fields), ("total", "of_span"), "first", shared=_HEAD)
 
 
 @jit
@@ -666,61 +671,76 @@ def cuts_of(batch_sizes, sequences, parts):
     return cuts[: found + 1].copy()
 
 
-class _Pass(NamedTuple):
-    weights: Weights
-    batch: Batch
-    states: States
-    #: see `drop_of`
-    drop: np.ndarray | None
-    #: none in inference
-    record: Record | None
-    out: np.ndarray
-    shown: np.ndarray | None
+class Pass:
+    """What all passes over a batch begin with. It keeps what it is made of, but for the tape and what is shown.
+
+    ``tape`` are the addresses of the arrays of a `Record`, none in inference; ``drop`` is what `drop_of` gives.
+    """
+
+    def __init__(
+        self, weights: Weights, batch: Batch, states: States, drop: np.ndarray | None, tape: Sequence[int],
+        out: np.ndarray,
+    ) -> None:  # fmt: skip
+        self.weights, self.batch = weights, batch
+        self._kept = states, drop, out
+        #: the fields of a `_Header`, with arrays as objects
+        self.head = _head_of(id, weights, batch, states, drop, tape, out, None)
+
+    def showing(self, shown: np.ndarray | None) -> Pass:
+        """The same, with (S - 1, N, D * H) other states after each step, or their gradient, if that is not None."""
+        if shown is None:
+            return self
+        other = copy(self)
+        other.head = (*self.head[:-1], id(shown))
+        return other
+
+    def call(self, name: str, block: int, cuts: np.ndarray | None, rest: tuple[int, ...]) -> Call:
+        """A call of the pass of that name; what ``rest``, its own fields, follows is the run of a part."""
+        if cuts is None:
+            parts, run = 1, (0, len(self.batch.order))
+        else:
+            parts, run = len(cuts) - 1, (int(cuts[0]), int(cuts[-1]))
+        return Call(kernel(name, self.weights, self.batch.symbols), block, parts, cuts, (*self.head, *run, *rest))
 
 
-class Pass(_Pass):
-    """What all passes over a batch begin with; it keeps what it names."""
-
-    @functools.cached_property
-    def head(self) -> tuple[int, ...]:
-        """The fields of a `_Header`, with arrays as objects."""
-        return _head_of(id, *self)
-
-    def call(self, name: str, arrays: int, rest: tuple[int, ...], division: Division) -> None:
-        """Call the pass of that name for each part; what ``rest``, its own fields, follows is the run of a part."""
-        cuts, board, workers = division
-        parts = len(cuts) - 1
-        blocks = np.array(((*self.head, cuts[0], cuts[-1], *rest),) * parts, np.int64)  # (parts, fields)
-        if parts > 1:
-            blocks[:, _HEAD], blocks[:, _HEAD + 1] = cuts[:-1], cuts[1:]
-        call_blocks(kernel(name, self.weights, self.batch.symbols), blocks, arrays, (board, workers))
+# The caller keeps all arguments until the call is made. The cuts of the sequences are those of `cuts_of`; None if the
+# pass is not divided.
 
 
-def forward_pass(given: Pass, h_n: np.ndarray, others_n: np.ndarray, division: Division) -> None:
-    """Run the forward pass, its sequences divided; writes the output, the last states and, in training, the record."""
-    given.call("forward", _IN_FORWARD, (id(h_n), id(others_n), 0), division)
+def forward_call(given: Pass, h_n: np.ndarray, others_n: np.ndarray, cuts: np.ndarray | None) -> Call:
+    """The forward pass, which writes the output, the last states and, in training, the tape."""
+    return given.call("forward", _BLOCK_FORWARD, cuts, (id(h_n), id(others_n), 0))
 
 
-def backward_pass(
-    given: Pass, panels: np.ndarray, d_out: np.ndarray, d_last: States, d_between: np.ndarray, input_grad: int,
-    d_x: np.ndarray, d_first: States, d_projected: np.ndarray, d_units: np.ndarray, division: Division,
-) -> None:  # fmt: skip
-    """Run the backward pass, its sequences divided: see `backward_stack`."""
+class BackMemory(NamedTuple):
+    """The addresses of what the backward passes need meanwhile: see `backward_stack`."""
+
+    panels: int
+    d_between: int
+    d_projected: int
+    d_units: int
+
+
+def backward_call(
+    given: Pass, memory: BackMemory, d_out: np.ndarray, d_last: States, input_grad: int, d_x: np.ndarray,
+    d_first: States, cuts: np.ndarray | None,
+) -> Call:  # fmt: skip
+    """The backward pass: see `backward_stack`."""
+    panels, d_between, d_projected, d_units = memory
     rest = (
-        id(panels), id(d_out), id(d_last.h), id(d_last.others), d_last.given, id(d_between), input_grad, id(d_x),
-        id(d_first.h), id(d_first.others), id(d_projected), id(d_units),
+        panels, id(d_out), id(d_last.h), id(d_last.others), d_last.given, d_between, input_grad, id(d_x),
+        id(d_first.h), id(d_first.others), d_projected, d_units,
     )  # fmt: skip
-    given.call("backward", _IN_BACKWARD, rest, division)
+    return given.call("backward", _BLOCK_BACKWARD, cuts, rest)
 
 
-def gradients_pass(
-    given: Pass, d_projected: np.ndarray, d_units: np.ndarray, last: bool, into: Sums, division: Division
-) -> None:
-    """Sum the gradients of the weights: see `weight_gradients`; the cuts are 0, 1 ... to the number of parts."""
-    rest = (
-        len(division.cuts) - 1, id(d_projected), id(d_units), last, id(into.total), id(into.of_span), into.blocks,
+def gradients_call(given: Pass, memory: BackMemory, last: bool, into: Sums, parts: int) -> Call:
+    """The sums of the gradients of the weights, called right after `backward_call`: see `weight_gradients`."""
+    total, of_span, blocks = into
+    fields = (
+        0, 1, parts, memory.d_projected, memory.d_units, last, id(total), id(of_span), blocks,
     )  # fmt: skip
-    given.call("gradients", _IN_GRADIENTS, rest, division)
+    return Call(kernel("gradients", given.weights, given.batch.symbols), _BLOCK_GRADIENTS, parts, None, fields)
 
 
 def _compile_call_few() -> None:

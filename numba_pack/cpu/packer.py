@@ -7,7 +7,6 @@ the panels among them, and compiled code has all of them packed by one call of t
 from __future__ import annotations
 
 import functools
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,13 +19,13 @@ from ..cells.parameters import Layout, Weights, layout_of
 from ..packing.objects import address_of
 from ..simd.memory import address, clear, integers_at, keep_alive, memory, put_integers
 from ..simd.modes import call_kernel
-from . import threads
 from .factors import Factors
 from .panels import Run, back_panels_size, forward_panels_size, pack_back, pack_forward
 from .table import SHARED, enter, entry
-from .team import call_blocks, places_of_arrays
+from .team import Call, block_of, call_each
+from .threads import get_num_threads, team
 
-__all__ = ["back_packer", "back_packer_entry", "back_panels_of", "new_panels", "pack_all_back", "put_back_panels"]
+__all__ = ["back_packer", "back_packer_entry", "back_packing", "back_panels_of", "new_panels", "pack_all_back"]
 
 #: bytes of panels that are worth a thread
 WORTH_A_THREAD = 1 << 18
@@ -46,17 +45,35 @@ class _Block(NamedTuple):
     constants_count: int
     #: of the backward scans: whether the gradient of the input is wanted
     input_grad: int
-    #: memory that is to be zeros, and which bytes of it
+    #: memory that is to be zeros, and how many bytes
     zeros: int
-    zeros_first: int
-    zeros_last: int
-    #: `Run`
+    zeros_bytes: int
+    #: elements of the panels
+    size: int
+    #: which parts of how many
     first: int
     last: int
+    parts: int
 
 
 _FIELDS, _NUMBERS = len(_Block._fields), len(Layout._fields)
-_IN_BLOCK = places_of_arrays(_Block._fields, ("parameters", "numbers", "panels", "constants", "zeros"))
+_BLOCK_FORWARD = block_of(_Block._fields, ("parameters", "numbers", "panels", "constants"), "first")
+#: the panels of a backward pass are in the midst of an array
+_BLOCK_BACK = block_of(_Block._fields, ("parameters", "numbers", "zeros"), "first")
+
+
+@inner
+def _run(b):
+    """The `Run` of those parts: what is empty begins at the end."""
+    return Run(b.size * b.first // b.parts, b.size * b.last // b.parts + (1 if b.last == b.parts else 0))
+
+
+@inner
+def _zeros(b):
+    """Make those parts of the memory zeros, in whole lines of the cache."""
+    first = b.zeros_bytes * b.first // b.parts // ALIGNMENT * ALIGNMENT
+    last = b.zeros_bytes * b.last // b.parts // ALIGNMENT * ALIGNMENT if b.last < b.parts else b.zeros_bytes
+    clear(b.zeros + first, last - first)
 
 
 @functools.cache
@@ -67,15 +84,15 @@ def _packer(forward: bool, factors: Factors) -> Any:
         b = _Block(*integers_at(block, _FIELDS))
         pack_forward(
             factors, memory(b.parameters, number), Layout(*integers_at(b.numbers, _NUMBERS)),
-            memory(b.constants, number), b.constants_count, memory(b.panels, number), Run(b.first, b.last),
+            memory(b.constants, number), b.constants_count, memory(b.panels, number), _run(b),
         )  # fmt: skip
 
     def pack_run_back(block):
         b = _Block(*integers_at(block, _FIELDS))
-        clear(b.zeros + b.zeros_first, b.zeros_last - b.zeros_first)
+        _zeros(b)
         pack_back(
             factors, memory(b.parameters, number), Layout(*integers_at(b.numbers, _NUMBERS)), memory(b.panels, number),
-            b.input_grad != 0, Run(b.first, b.last),
+            b.input_grad != 0, _run(b),
         )  # fmt: skip
 
     return by_address(types.void(types.intp), tuple(factors))(pack_run_forward if forward else pack_run_back)
@@ -109,10 +126,11 @@ def pack_all_back(packer, parameters, of, panels, size, input_grad):
         constants_count=0,
         input_grad=int(input_grad),
         zeros=0,
-        zeros_first=0,
-        zeros_last=0,
+        zeros_bytes=0,
+        size=size,
         first=0,
-        last=size,
+        last=1,
+        parts=1,
     )
     put_integers(address(block, 0), fields)
     call_kernel(packer, address(block, 0))
@@ -135,16 +153,10 @@ def _plan(cell: Cell, sizes: tuple[int, ...], dtype: np.dtype[Any]) -> _Plan:
     return _Plan(factors, np.array(of), forward_panels_size(factors, of), back_panels_size(factors, of))
 
 
-def _pack(kernel: int, fields: tuple[int, ...], size: int, zeros: int, team: tuple[int, int]) -> None:
-    """Call a packer for each part of a buffer of so many elements, and of so many bytes that are to be zeros."""
-    parts = PARTS * (1 + team[1]) if team[1] else 1
-    ends = [(zeros * part // parts // ALIGNMENT * ALIGNMENT, size * part // parts) for part in range(parts)]
-    ends.append((zeros, size + 1))  # what is empty begins at the end
-    blocks = np.array([
-        (*fields, from_zero, to_zero, first, last)
-        for (from_zero, first), (to_zero, last) in pairwise(ends)
-    ])  # fmt: skip
-    call_blocks(kernel, blocks, _IN_BLOCK, team)
+def _parts(nbytes: int) -> tuple[int, int]:
+    """How many threads a buffer of panels is worth, and in how many parts it is packed."""
+    threads = min(get_num_threads(), nbytes // WORTH_A_THREAD)
+    return threads, PARTS * threads if threads > 1 else 1
 
 
 def _aligned(nbytes: int) -> np.ndarray:
@@ -153,18 +165,17 @@ def _aligned(nbytes: int) -> np.ndarray:
     return buffer[skip : skip + nbytes]
 
 
-def _team(nbytes: int) -> tuple[int, int]:
-    return threads.team(min(threads.get_num_threads(), nbytes // WORTH_A_THREAD))
-
-
 def new_panels(cell: Cell, parameters: np.ndarray, constants: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
     """The panels of the forward scans of all layers, and the constants behind them."""
     dtype = parameters.dtype
     of = _plan(cell, sizes, dtype)
-    team = _team(of.forward * dtype.itemsize)
+    threads, parts = _parts(of.forward * dtype.itemsize)
+    workers = team(threads)
     panels = _aligned((of.forward + constants.size) * dtype.itemsize).view(dtype)
-    fields = id(parameters), id(of.numbers), id(panels), id(constants), constants.size, 0, 0
-    _pack(_packer(True, of.factors).native, fields, of.forward, 0, team)
+    fields = (
+        id(parameters), id(of.numbers), id(panels), id(constants), constants.size, 0, 0, 0, of.forward, 0, 1, parts,
+    )  # fmt: skip
+    call_each([Call(_packer(True, of.factors).native, _BLOCK_FORWARD, parts, None, fields)], workers)
     return panels
 
 
@@ -174,10 +185,25 @@ def back_panels_of(weights: Weights) -> int:
     return _plan(kind.cell, weights[4:], weights.parameters.dtype).back
 
 
-def put_back_panels(weights: Weights, panels: np.ndarray, input_grad: bool, zeros: np.ndarray) -> None:
-    """Fill the panels of the backward scans, and an array with zeros; without ``input_grad`` as `pack_back` does."""
+class Packing(NamedTuple):
+    """A call that is yet to be made, and what it reads."""
+
+    call: Call
+    #: that it is worth
+    threads: int
+    numbers: np.ndarray
+
+
+def back_packing(weights: Weights, panels: int, input_grad: bool, zeros: np.ndarray) -> Packing:
+    """What fills the panels of the backward scans, at an address, and an array with zeros.
+
+    Without ``input_grad`` it leaves out what `pack_back` does. The caller keeps the arguments until it is called.
+    """
     kind: Any = type(weights)
-    of = _plan(kind.cell, weights[4:], weights.parameters.dtype)
-    team = _team(panels.nbytes)
-    fields = id(weights.parameters), id(of.numbers), id(panels), 0, 0, input_grad, id(zeros)
-    _pack(_packer(False, of.factors).native, fields, of.back, zeros.nbytes, team)
+    parameters = weights.parameters
+    of = _plan(kind.cell, weights[4:], parameters.dtype)
+    threads, parts = _parts(of.back * parameters.itemsize)
+    fields = (
+        id(parameters), id(of.numbers), panels, 0, 0, input_grad, id(zeros), zeros.nbytes, of.back, 0, 1, parts,
+    )  # fmt: skip
+    return Packing(Call(_packer(False, of.factors).native, _BLOCK_BACK, parts, None, fields), threads, of.numbers)

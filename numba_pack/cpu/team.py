@@ -23,7 +23,7 @@ A job stands for its address, which is even.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,17 +33,17 @@ from .._ahead import ask
 from .._jit import inner, jit
 from ..packing.objects import address_of, data_at
 from ..simd.atomics import acquire, add_to, exchange, nap, pause, put, release, seen
-from ..simd.memory import address, integer_at, integers_at, keep_alive, put_integers
+from ..simd.memory import address, copy, integer_at, integers_at, keep_alive, put_integers
 from ..simd.modes import call_kernel, caught, raise_caught
 
 __all__ = [
     "LINE",
-    "Division",
+    "Call",
     "Head",
     "Line",
-    "call_blocks",
+    "block_of",
+    "call_each",
     "pauses",
-    "places_of_arrays",
     "serve",
     "share",
     "share_blocks",
@@ -248,10 +248,28 @@ def share_blocks(kernel, blocks, board, count):
     keep_alive((blocks,))
 
 
-def places_of_arrays(fields: Sequence[str], arrays: Container[str]) -> int:
-    """What `call_blocks` takes the address of: how many fields of a block are arrays, and which."""
-    found = [place for place, name in enumerate(fields) if name in arrays]
-    _kept.append(np.array([len(found), *found], np.int64))
+#: fields of a block, at most
+LARGEST = 64
+
+
+class Block(NamedTuple):
+    """What the fields of a block are that a kernel reads; made by `block_of`."""
+
+    #: how many there are
+    fields: int
+    #: how many of the first are those of the call before
+    shared: int
+    #: the place of the two that tell which part of the work this is: where it begins, and where the next one does
+    first: int
+    #: how many of those that are not shared are arrays; their places follow
+    arrays: int
+
+
+def block_of(fields: Sequence[str], arrays: Iterable[str], first: str, shared: int = 0) -> int:
+    """The address of a `Block`, for a `Call`: which fields are arrays, and which is that of the first two numbers."""
+    assert len(fields) <= LARGEST
+    places = [fields.index(name) for name in arrays]
+    _kept.append(np.array([*Block(len(fields), shared, fields.index(first), len(places)), *places], np.int64))
     return address_of(_kept[-1])
 
 
@@ -259,54 +277,88 @@ def places_of_arrays(fields: Sequence[str], arrays: Container[str]) -> int:
 _kept: list[np.ndarray] = []
 
 
-def call_blocks(kernel: int, blocks: np.ndarray, arrays: int, team: tuple[int, int]) -> None:
-    """As `share_blocks`, with blocks in which arrays, those that `places_of_arrays` tells, are objects or 0.
+class Call(NamedTuple):
+    """A call of a kernel, for each part of its work, as `call_each` takes it."""
 
-    Compiled code finds their data in a tenth of the time that Python takes.
-    """
-    if len(blocks) == 1:
-        _call_block(kernel, address_of(blocks), arrays)
+    kernel: int
+    #: the address of a `Block`
+    block: int
+    parts: int
+    #: (parts + 1,) where the parts begin, and where the last one ends; None if they are 0, 1 and so on
+    cuts: np.ndarray | None
+    #: those of the block that are not shared. Arrays are objects, or 0: compiled code finds their data in a tenth of
+    #: the time that Python takes. If there is one part, the two numbers that tell which are right already
+    fields: tuple[int, ...]
+
+
+def call_each(calls: Sequence[Call], team: tuple[int, int]) -> None:
+    """Make calls one after the other, each divided among the workers of a team, in one call of compiled code."""
+    numbers: list[int] = []
+    divided = False
+    for kernel, block, parts, cuts, fields in calls:
+        numbers += kernel, block, parts, 0 if cuts is None else id(cuts)
+        numbers += fields
+        divided = divided or parts > 1
+    told = np.array(numbers, np.int64)
+    if divided:
+        _share_each(id(told), len(calls), *team)
     else:
-        _call_blocks(kernel, address_of(blocks), blocks.strides[0], len(blocks), arrays, *team)
+        room = np.empty(len(calls) * LARGEST, np.int64)
+        _call_each(id(told), len(calls), id(room))
+
+
+_CALL, _BLOCK = len(Call._fields) - 1, len(Block._fields)
 
 
 @inner
-def _find_data(block, arrays):
-    for i in range(integer_at(arrays, 0)):
-        place = block + 8 * integer_at(arrays, 1 + i)
+def _put_block(of, block, shared, fields, target):
+    """Put a block together, of the fields that are shared and the others; of arrays it has their data."""
+    copy(target, shared, 8 * of.shared)
+    copy(target + 8 * of.shared, fields, 8 * (of.fields - of.shared))
+    for i in range(of.arrays):
+        place = target + 8 * integer_at(block, _BLOCK + i)
         array = integer_at(place, 0)
         if array != 0:
             put_integers(place, (data_at(array),))
 
 
 @jit
-def _call_block(kernel, block, arrays):
-    """By itself, since who does not divide calls is spared compiling how they are."""
-    _find_data(block, arrays)
-    call_kernel(kernel, block)
+def _call_each(calls, count, room):
+    """By itself, since who does not divide calls is spared compiling how they are. ``room`` is for the blocks."""
+    at, before, target = data_at(calls), 0, data_at(room)
+    for _ in range(count):
+        kernel, block, _, _ = integers_at(at, _CALL)
+        of = Block(*integers_at(block, _BLOCK))
+        _put_block(of, block, before, at + 8 * _CALL, target)
+        call_kernel(kernel, target)
+        at += 8 * (_CALL + of.fields - of.shared)
+        before, target = target, target + 8 * of.fields
 
 
-def _compile_call_block() -> None:
-    _call_block.compile((types.int64,) * 3)
+def _compile_call_each() -> None:
+    _call_each.compile((types.int64,) * 3)
 
 
-ask(5, "_call_block", _compile_call_block)
+ask(5, "_call_each", _compile_call_each)
 
 
 @jit
-def _call_blocks(kernel, blocks, apart, parts, arrays, board, workers):
-    for part in range(parts):
-        _find_data(blocks + part * apart, arrays)
-    share(kernel, blocks, apart, parts, board, workers)
-
-
-class Division(NamedTuple):
-    """Into which parts a call is divided, and on which threads they run: see `share`."""
-
-    #: (parts + 1,) where the parts begin, and where the last one ends
-    cuts: np.ndarray
-    board: int
-    workers: int
+def _share_each(calls, count, board, workers):
+    at, made = data_at(calls), np.empty(0, np.int64)
+    for _ in range(count):
+        kernel, block, parts, cuts = integers_at(at, _CALL)
+        of = Block(*integers_at(block, _BLOCK))
+        before, made = made, np.empty(parts * of.fields, np.int64)
+        first = address(made, 0)
+        _put_block(of, block, address(before, 0), at + 8 * _CALL, first)
+        for part in range(parts if parts > 1 else 0):
+            target = first + 8 * part * of.fields
+            if part > 0:
+                copy(target, first, 8 * of.fields)
+            put_integers(target + 8 * of.first, integers_at(data_at(cuts) + 8 * part, 2) if cuts else (part, part + 1))
+        share(kernel, first, 8 * of.fields, parts, board, workers)
+        keep_alive((before, made))
+        at += 8 * (_CALL + of.fields - of.shared)
 
 
 @jit

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..packing.objects import address_of
 
-__all__ = ["SMALLEST", "WORKSPACE", "Workspace"]
+__all__ = ["ALIGNMENT", "WORKSPACE", "Workspace"]
 
 #: bytes of a vector register, at most, and of a cache line
 ALIGNMENT = 64
@@ -64,17 +64,16 @@ class Workspace:
         self._kept: dict[int, np.ndarray] = {}  # of uint8, oldest first
         self._numbers = itertools.count()
 
-    def take(self, count: int, dtype: np.dtype[Any]) -> np.ndarray:
-        """An uninitialised array (count,) on a cache line's boundary."""
-        size = count * dtype.itemsize + ALIGNMENT
-        buffer = None
-        for number, kept in reversed(self._kept.copy().items()):
-            if size <= kept.size <= 2 * size and (buffer := self._kept.pop(number, None)) is not None:
-                break
-        if buffer is None:
-            buffer = np.empty(size, np.uint8)
+    def take(self, count: int) -> np.ndarray:
+        """So many bytes, uninitialised, on a cache line's boundary."""
+        for number, kept in reversed(self._kept.copy().items() if count + ALIGNMENT > SMALLEST else ()):
+            if count <= kept.size <= 2 * count:
+                skip = -address_of(kept) % ALIGNMENT
+                if skip + count <= kept.size and self._kept.pop(number, None) is not None:
+                    return kept[skip : skip + count]
+        buffer = np.empty(count + ALIGNMENT, np.uint8)
         skip = -address_of(buffer) % ALIGNMENT
-        return buffer[skip : skip + count * dtype.itemsize].view(dtype)
+        return buffer[skip : skip + count]
 
     def give(self, *arrays: np.ndarray) -> None:
         """Give back what `take` returned; nobody may use it any more."""

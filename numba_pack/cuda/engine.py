@@ -16,7 +16,7 @@ import numpy as np
 
 from ..batch import BackResults, Batch, Record, Results, States
 from ..cells.cell import Cell
-from ..cells.dropout import Dropout
+from ..cells.dropout import NO_DROPOUT, Dropout
 from ..cells.parameters import Layout, layout_of, places
 from .device import Array, ceil_div, copy, empty, follow, nothing, side_by_side, stream, to_device, to_host, zeros
 from .layout import BatchLayout, batch_layout
@@ -167,12 +167,11 @@ class Saved(NamedTuple):
 
 #: of numbers: what begins at a multiple of it in an array may be read in fours
 _APART = 64
-_NO_DROPOUT = Dropout(0.0, np.uint32(0), np.uint32(0))
 
 
 def infer(weights: DeviceWeights, batch: Batch, states: States, show: bool = False) -> Results:
     """The output and the last states of a batch, and with ``show`` all states besides h; nothing is kept."""
-    return _forward(weights, batch, states, _NO_DROPOUT, False, show)[0]
+    return _forward(weights, batch, states, NO_DROPOUT, False, show)[0]
 
 
 def record(

@@ -13,12 +13,11 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 import torch
 
-from ..batch import Batch, Record, States, no_states
+from ..batch import Batch, States, no_states
 from ..cells import gru, lstm, rnn
 from ..cells.dropout import Dropout
 from ..cells.parameters import Weights, named_shapes
 from ..cpu import engine
-from ..cpu.shapes import record_shapes
 from ..cpu.threads import get_num_threads, threads
 from ..layers.vectors import parts_of
 from ._torch_operators import Operators
@@ -105,9 +104,7 @@ class Call(NamedTuple):
         """As `infer`, with dropout, and what the backward pass needs, as tensors."""
         with engine_threads():
             results, saved = engine.record(self.weights, self.batch(data), self.states(h_0, c_0), self.dropout)
-        # as bytes, since the engine takes the memory back as such
-        kept = tuple([torch.from_numpy(array.reshape(-1).view(np.uint8)) for array in saved.record])
-        return _tensors(*results[:3]), kept
+        return _tensors(*results[:3]), (torch.from_numpy(saved.tape),)
 
     def back(
         self, kept: tuple[Any, ...], out: Any, data: Any, h_0: Any, c_0: Any, d_out: Any, d_h: Any, d_c: Any,
@@ -119,12 +116,10 @@ class Call(NamedTuple):
 
         Those of the results are None for zero. What was kept is used up.
         """
-        dtype, rows = self.weights.parameters.dtype, as_array(out)
-        shapes = record_shapes(self.weights, len(rows))
-        record = Record(*[
-            part.numpy().view(dtype).reshape(shape) for part, shape in zip(kept, shapes, strict=True)
-        ])  # fmt: skip
-        saved = engine.Saved(self.weights, self.batch(data), self.states(h_0, c_0), self.dropout, record, rows)
+        (tape,), rows = kept, as_array(out)
+        saved = engine.saved_on(
+            tape.numpy(), self.weights, self.batch(data), self.states(h_0, c_0), self.dropout, rows
+        )  # fmt: skip
         d_rows = np.zeros_like(rows) if d_out is None else as_array(d_out)
         with engine_threads():
             found = engine.replay_back(saved, d_rows, self.states(d_h, d_c), input_grad)

@@ -165,7 +165,7 @@ class FewCall(NamedTuple):
         shape, of = self.shape, self.passes
         dtype = of.weights.parameters.dtype
         results = [_from_numpy(_empty(of, dtype)) for of in shape[3:] if of is not None]
-        tape = _from_numpy((_empty if of.tape_size < LARGE else WORKSPACE.take)(of.tape_size, _BYTES))
+        tape = _from_numpy(_empty(of.tape_size, _BYTES) if of.tape_size < LARGE else WORKSPACE.take(of.tape_size))
         data, h_0, c_0 = _in_order(data), _in_order(h_0), _in_order(c_0)
         record_at(
             of.at, data.data_ptr(), 0 if h_0 is None else h_0.data_ptr(), 0 if c_0 is None else c_0.data_ptr(),
@@ -194,8 +194,8 @@ class FewCall(NamedTuple):
             d_h = _zeros(shape.h, dtype)
         elif d_c is None and d_h is not None and shape.c is not None:
             d_c = _zeros(shape.c, dtype)
-        size, large = of.room_size // dtype.itemsize, of.room_size >= LARGE
-        room = WORKSPACE.take(size, dtype) if large else _empty(size, dtype)
+        large = of.room_size >= LARGE
+        room = (WORKSPACE.take(of.room_size) if large else _empty(of.room_size, _BYTES)).view(dtype)
         gradient = np.zeros(parameters.size, dtype)
         goes_on = shape.steps > 1 or self.deep or input_grad or h_0 is not None
         d_data = _from_numpy(_empty(data.shape, dtype)) if input_grad else None

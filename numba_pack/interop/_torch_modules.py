@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from .._arguments import kind_of
-from ..cells.dropout import Dropout
+from ..cells.dropout import NO_DROPOUT, Dropout
 from ..cells.parameters import Weights
 from ..layers import layer as layers
 from ..layers.precision import as_precision, get_float32_matmul_precision
@@ -32,7 +32,6 @@ from ._torch_tensors import DTYPES, HALVES, TRACED, as_array, refuse_tracing, wa
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent", "called_uncompiled", "compiling"]
 
 _Tensor, _grad_enabled = torch.Tensor, torch.is_grad_enabled
-_NO_DROPOUT = Dropout(0.0, np.uint32(0), np.uint32(0))
 
 
 def _floats(tensor: Any) -> Any:
@@ -406,7 +405,7 @@ class Recurrent(torch.nn.RNNBase):
     def _next_dropout(self) -> Dropout:
         """What this call drops. The seed comes from PyTorch's generator: `torch.manual_seed` makes it reproducible."""
         if not self._drops:
-            return _NO_DROPOUT
+            return NO_DROPOUT
         seed, call = torch.randint(2**32, (2,)).tolist()
         return Dropout(self.dropout, np.uint32(seed), np.uint32(call))
 

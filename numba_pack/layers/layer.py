@@ -19,7 +19,7 @@ from .._arguments import check_number, kind_of
 from .._backend import backend
 from .._habits import HOST, refuse
 from ..cells.cell import Cell
-from ..cells.dropout import Calls
+from ..cells.dropout import NO_DROPOUT, Calls
 from ..cells.gru import GRU as GRU_CELL
 from ..cells.lstm import LSTM as LSTM_CELL
 from ..packing.checks import as_flag, as_size
@@ -288,7 +288,9 @@ class Layer(Module, Generic[State]):
         else:
             form = cut(self, input, resets)
         rate = self.dropout if self.num_layers > 1 else 0.0
-        dropped = self._training_calls.next(rate, self.recurrent_dropout, self.cell.noises > 0)
+        recurrent, zoned = self.recurrent_dropout, self.cell.noises > 0
+        drops = rate > 0 or recurrent > 0 or zoned
+        dropped = self._training_calls.next(rate, recurrent, zoned) if drops else NO_DROPOUT
         states, shared = self._first_states(form, hx)
         results, saved = record(self._packed(), form.batch, states, dropped, self.return_states, checkpoint)
         out = form.arrays.read_only(results.out)  # the tape holds it

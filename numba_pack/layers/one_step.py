@@ -8,7 +8,7 @@ import numpy as np
 
 from .._backend import backend
 from ..cells.cell import Cell
-from ..cells.dropout import Dropout
+from ..cells.dropout import NO_DROPOUT
 from ..cells.gru import GRU
 from ..cells.lstm import LSTM
 from ..packing.checks import as_flag, as_size
@@ -18,8 +18,6 @@ from .module import RNN_CELLS, Module, as_generator, as_nonlinearity, infer_few
 from .tape import Gradients, State, Tape, as_tape, replay_back
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
-
-_NO_DROPOUT = Dropout(0.0, np.uint32(0), np.uint32(0))
 
 
 class Step(Module, Generic[State]):
@@ -109,7 +107,7 @@ class Step(Module, Generic[State]):
         """
         self._refuse_integers("forward")
         form = OneStep(input, self.input_size, self.dtype)
-        results, saved = engine.record(self._packed(), form.batch, self._states(form, hx, "hx"), _NO_DROPOUT)
+        results, saved = engine.record(self._packed(), form.batch, self._states(form, hx, "hx"), NO_DROPOUT)
         return self._state_back(form, results.h_n, results.others_n), Tape(self, form, saved)
 
     def backward(self, tape: Tape[np.ndarray, State], d_state: Any) -> Gradients[np.ndarray, State]:

@@ -35,11 +35,16 @@ def check_vector(vector: Any, shape: tuple[int, ...]) -> None:
 
 def as_parameters(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
     """A copy of what is assigned as parameters."""
-    vector: np.ndarray = as_array(value, "parameters", shape, dtype)
+    if type(value) is np.ndarray and value.dtype == dtype and value.shape == shape:
+        vector = value.copy()
+    else:
+        vector = as_array(value, "parameters", shape, dtype)
+        if np.may_share_memory(vector, value):
+            vector = vector.copy()
     if not np.isfinite(vector).all():
         at = int(np.flatnonzero(~np.isfinite(vector))[0])
         raise ValueError(f"parameters must be finite; got {vector[at]} at index {at}")
-    return vector.copy() if np.may_share_memory(vector, value) else vector  # as of what is read-only it is one already
+    return vector
 
 
 def fill(views: Mapping[str, np.ndarray], value_of: Callable[[str], np.ndarray], called: Callable[[str], str]) -> None:

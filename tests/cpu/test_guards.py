@@ -19,7 +19,8 @@ from numba_pack.batch import States
 from numba_pack.cells.dropout import Dropout
 from numba_pack.cpu import engine, kernels
 from numba_pack.cpu.drop import drop_of
-from numba_pack.cpu.packer import back_panels_of, put_back_panels
+from numba_pack.cpu.packer import back_packing, back_panels_of
+from numba_pack.cpu.team import call_each
 from numba_pack.layers.forms import form_of
 from numba_pack.packing import rows as moves
 from numba_pack.simd.lanes import lanes_of
@@ -132,7 +133,8 @@ def run_between_guards(layer, lengths, shift, symbols):
     gradients = engine.replay_back(saved, d_out.copy(), layer._states(form, case.d_state, "d_state"), not symbols)
     L, D, P, N = layer.num_layers, layer.num_directions, layer.output_size, len(packed.data)
     panels = guarded(np.zeros(back_panels_of(weights), layer.dtype))
-    put_back_panels(inside, panels, not symbols, zeros=guarded(np.ones(5, layer.dtype)))
+    zeros = guarded(np.ones(5, layer.dtype))
+    call_each([back_packing(inside, panels.ctypes.data, not symbols, zeros).call], (0, 0))
     guards.check()
     d_between = guarded(np.zeros(min(2, L - 1) * N * D * P, layer.dtype))
     d_projected = guarded(np.zeros((L * D if layer.hidden_size != P else 0) * N * P, layer.dtype))

@@ -7,7 +7,7 @@ import pytest
 import numba_pack as nbp
 from numba_pack.batch import Batch, States
 from numba_pack.cpu import kernels
-from numba_pack.cpu.team import Division
+from numba_pack.cpu.team import call_each
 from numba_pack.simd.machine import MACHINE
 
 ROWS, H_0, OTHERS = np.zeros((2, 1), np.float32), np.zeros((1, 2, 1), np.float32), np.empty((0, 1, 2, 1), np.float32)
@@ -28,8 +28,8 @@ def scan(address, weights, sequences):
 def scan_from_python(address, weights, sequences):
     """The same as the engine calls it."""
     batch, states = Batch(ROWS, np.array([2]), np.array([0, 1]), rows=2), States(H_0, OTHERS, False)
-    given = kernels.Pass(weights, batch, states, None, None, ROWS.copy(), None)
-    kernels.forward_pass(given, H_0.copy(), OTHERS.copy(), Division(np.array([0, sequences]), 0, 0))
+    given, h_n, others_n = kernels.Pass(weights, batch, states, None, (), ROWS.copy()), H_0.copy(), OTHERS.copy()
+    call_each([kernels.forward_call(given, h_n, others_n, np.array([0, sequences]))], (0, 0))
 
 
 @pytest.mark.parametrize("call", [scan, scan_from_python], ids=["njit", "Python"])

@@ -9,14 +9,13 @@ from numba_pack.batch import Batch
 from numba_pack.cells.dropout import Dropout
 from numba_pack.cpu.drop import drop_rows
 from numba_pack.cpu.noise import noise_kernel
-from numba_pack.cpu.team import Division
 
 #: fewer units than a counter has words, whole ones, and some and no whole vectors
 WIDTHS = (1, 3, 4, 5, 16, 19, 40, 129)
 SEED, CALL, LAYER, STEP, ORDER = 2**32 - 1, 77, (1 << 24) + 5, 12, (6, 0, 2**32 - 1)
 END = 2**32
-#: three sequences, not divided
-WHOLE = Division(np.array([0, 3]), 0, 0)
+#: three sequences, not divided; and no workers
+WHOLE = None, (0, 0)
 
 
 def drawn(dtype, threshold, scaled, columns):
@@ -70,8 +69,8 @@ def test_rows_between_layers_are_multiplied_by_the_mask_of_their_words(columns, 
     source = np.random.default_rng(0).standard_normal((7, columns)).astype(dtype)
     kept = np.concatenate([words(columns, t)[:size] for t, size in enumerate(sizes)]) >= rate * END
     target = np.full((8, columns), np.nan, dtype)  # of another row, nothing is written
-    drop_rows(Dropout(rate, np.uint32(SEED), np.uint32(CALL)), LAYER, batch, WHOLE, source, target[:7])
+    drop_rows(Dropout(rate, np.uint32(SEED), np.uint32(CALL)), LAYER, batch, *WHOLE, source, target[:7])
     np.testing.assert_array_equal(target[:7], source * np.where(kept, dtype(1 / (1 - rate)), dtype(0)))
     assert np.isnan(target[7]).all()
-    drop_rows(Dropout(1.0, np.uint32(SEED), np.uint32(CALL)), LAYER, batch, WHOLE, source, source)
+    drop_rows(Dropout(1.0, np.uint32(SEED), np.uint32(CALL)), LAYER, batch, *WHOLE, source, source)
     assert not source.any()

@@ -9,6 +9,8 @@ from numba_pack import cells
 from numba_pack.cells.parameters import weights_of
 from numba_pack.cpu import packer
 from numba_pack.cpu.precision import factors_for
+from numba_pack.cpu.team import call_each
+from numba_pack.cpu.threads import team
 
 LAYERS = {
     "lstm": nbp.LSTM(5, 19, num_layers=2, bidirectional=True, rng=0),
@@ -35,7 +37,8 @@ def packed(layer, threads):
         weights = weights_of(cell)(layer.parameters, forward, layer._constants, None, *layer._sizes)
         back = np.full(packer.back_panels_of(weights), np.nan, layer.dtype)
         zeros = np.ones(1001, layer.dtype)
-        packer.put_back_panels(weights, back, True, zeros)
+        packing = packer.back_packing(weights, back.ctypes.data, True, zeros)
+        call_each([packing.call], team(packing.threads))
     return forward, back, zeros
 
 

@@ -458,21 +458,21 @@ class Meanwhile(Interrupt):
 
 def test_a_signal_handler_may_take_and_give_buffers_at_any_instruction_of_one_who_does(monkeypatch):
     monkeypatch.setattr(workspace, "MOST", 50_000)  # some have to go
-    n, met, dtype = 0, [True], np.dtype("u1")
+    n, met = 0, [True]
 
     def handler():
-        met.append(space.take(5000, dtype))
-        space.give(space.take(7000, dtype))
+        met.append(space.take(5000))
+        space.give(space.take(7000))
 
     while met:
         n, met, space = n + 1, [], workspace.Workspace()
-        for array in [space.take(size, dtype) for size in (5000, 7000, 9000, 20_000, 5000)]:
+        for array in [space.take(size) for size in (5000, 7000, 9000, 20_000, 5000)]:
             space.give(array)
         sys.settrace(Meanwhile(workspace.__file__, n, handler))
         try:
-            first = space.take(5000, dtype)
-            space.give(space.take(9000, dtype))
-            second = space.take(5000, dtype)
+            first = space.take(5000)
+            space.give(space.take(9000))
+            second = space.take(5000)
         finally:
             sys.settrace(None)
         arrays = [first, second, *met]

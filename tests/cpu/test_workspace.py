@@ -3,12 +3,10 @@
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from numba_pack.cpu import workspace
 
-BYTE = np.dtype("u1")
 LARGE = workspace.LARGEST + (4 << 20)
 #: where the system can be told that pages are its to take
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere large buffers are not kept")
@@ -27,21 +25,21 @@ def lazily_free():
 @pytest.mark.parametrize("size", [100_000, pytest.param(LARGE, marks=linux)])
 def test_a_buffer_is_used_again(size):
     space = workspace.Workspace()
-    first = space.take(size, BYTE)
+    first = space.take(size)
     first[:] = 1
     space.give(first)
-    assert address(space.take(size, BYTE)) == address(first)
+    assert address(space.take(size)) == address(first)
 
 
 @linux
 def test_a_large_buffer_is_offered_to_the_system_until_it_is_written_to_again():
     space = workspace.Workspace()
-    first = space.take(LARGE, BYTE)
+    first = space.take(LARGE)
     first[:] = 1
     before = lazily_free()
     space.give(first)
     assert lazily_free() - before >= LARGE - 2 * workspace.HUGE_PAGE
-    again = space.take(LARGE, BYTE)
+    again = space.take(LARGE)
     again[:] = 2
     assert (again == 2).all()
 
@@ -49,7 +47,7 @@ def test_a_large_buffer_is_offered_to_the_system_until_it_is_written_to_again():
 def test_a_large_buffer_is_not_kept_where_the_system_cannot_have_it(monkeypatch):
     monkeypatch.setattr(workspace, "_advise", None)
     space = workspace.Workspace()
-    space.give(space.take(LARGE, BYTE))
+    space.give(space.take(LARGE))
     assert not space._kept
 
 
@@ -57,11 +55,11 @@ def test_a_large_buffer_is_not_kept_where_the_system_cannot_have_it(monkeypatch)
 def test_large_buffers_are_kept_up_to_a_bound_the_last_ones_longest():
     space = workspace.Workspace()
     count = workspace.MOST_LARGE // LARGE + 2
-    arrays = [space.take(LARGE, BYTE) for _ in range(count)]  # not written to: no memory is there
-    small = space.take(100_000, BYTE)
+    arrays = [space.take(LARGE) for _ in range(count)]  # not written to: no memory is there
+    small = space.take(100_000)
     for array in (small, *arrays):
         space.give(array)
     kept = [buffer for buffer in space._kept.values() if buffer.size > workspace.LARGEST]
     assert sum(buffer.size for buffer in kept) <= workspace.MOST_LARGE
     assert len(space._kept) == len(kept) + 1  # a small buffer makes no room for large ones
-    assert address(space.take(LARGE, BYTE)) == address(arrays[-1])
+    assert address(space.take(LARGE)) == address(arrays[-1])

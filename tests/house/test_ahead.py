@@ -302,7 +302,7 @@ def test_what_every_layer_needs_is_asked_for_by_the_import():
         "print(sorted(str(key) for key, job in _ahead._others.jobs.items() if pickle.dumps(job.call)))"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert result.stdout.strip() == str(["('tile', None)", "_call_block"]), result.stderr
+    assert result.stdout.strip() == str(["('tile', None)", "_call_each"]), result.stderr
 
 
 STEP = """

@@ -992,8 +992,8 @@ def test_no_more_threads_are_used_than_pytorch_may_use(monkeypatch):
 
 
 def test_parameters_are_packed_by_no_more_threads_than_pytorch_may_use(monkeypatch):
-    used, team = [], packer._team
-    monkeypatch.setattr(packer, "_team", lambda nbytes: used.append(nbp.get_num_threads()) or team(nbytes))
+    used, parts = [], packer._parts
+    monkeypatch.setattr(packer, "_parts", lambda nbytes: used.append(nbp.get_num_threads()) or parts(nbytes))
     with torch.no_grad(), nbp.threads(8):
         for n in (1, 2):
             torch.set_num_threads(n)

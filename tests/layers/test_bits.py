@@ -281,7 +281,7 @@ def test_no_form_of_the_input_has_a_kernel_compiled_anew(cell):
     case = make_case(layer, (3, 2))
     train(layer, case)
     infer(layer, case)
-    calls = team._call_block, team._call_blocks, kernels.call_few
+    calls = team._call_each, team._share_each, kernels.call_few
 
     def compiled():
         return [len(call.signatures) for call in calls], kernels._compiled.cache_info().currsize
