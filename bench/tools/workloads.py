@@ -237,6 +237,8 @@ FILL = [Workload("LSTM", 32, 128, str(fill), T=100) for fill in (1.0, 0.9, 0.8, 
 
 #: two threads against one
 THREADS = [
+    *[Workload("LSTM", 1, H, T=100) for H in (128, 256, 512)],
+    Workload("LSTM", 8, 256),
     *[Workload("LSTM", 32, H) for H in (128, 256, 512)],
     *[Workload("GRU", 32, H) for H in (128, 256)],
 ]

@@ -14,10 +14,12 @@ from ..batch import BackResults, Batch, Record, Results, States
 from ..cells.cell import Cell
 from ..cells.dropout import Dropout
 from ..cells.parameters import Weights, layout_of
+from ..simd.lanes import lanes_of
 from . import threads
 from .buffers import Buffers, buffers
 from .drop import drop_of, drop_rows
 from .kernels import (
+    Apart,
     BackMemory,
     Pass,
     address_of,
@@ -30,6 +32,7 @@ from .kernels import (
     packed_weights,
     weights_block,
 )
+from .matrices import VECTORS
 from .packer import Packing, back_packing
 from .precision import factors_for
 from .scan import BLOCK_BYTES
@@ -59,6 +62,10 @@ __all__ = [
 
 #: floating-point operations that are worth a thread of their own
 WORTH_A_THREAD = 1e7
+#: and of a step, those that are worth to meet another one at its end
+WORTH_A_MEETING = 1e5
+#: as many sequences for each thread are divided by sequences
+SEQUENCES_OF_A_THREAD = 8
 #: assumed cost of a cell's own arithmetic for one unit, counted in products
 OF_A_CELL = 32
 #: what dropping a unit is taken to cost, in operations
@@ -80,6 +87,8 @@ class Saved(NamedTuple):
     tape: np.ndarray
     #: (N, D * P) the output of the last layer
     out: np.ndarray
+    #: into how many shares the units can be divided whose threads write to one tape
+    shares: int
 
     @property
     def batch(self) -> Batch:
@@ -105,7 +114,9 @@ def saved_on(
     of = buffers(weights, batch.rows, len(batch.order))
     at = address_of(tape)
     drop = drop_of(dropout, weights.parameters.dtype)
-    return Saved(Pass(weights, batch, states, drop, [at + part for part in of.tape[:-1]], out), of, tape, out)
+    given = Pass(weights, batch, states, drop, [at + part for part in of.tape[:-1]], out)
+    of_sequences = drop.size or batch.symbols or cell_of(weights).units  # what of a row is not written unit by unit
+    return Saved(given, of, tape, out, 0 if of_sequences else _shares(weights))
 
 
 #: the weights as the other verbs take them
@@ -137,6 +148,35 @@ def _workers(weights: Weights, batch: Batch) -> int:
     return max(1, min(most, int(operations / WORTH_A_THREAD)))
 
 
+def _shares(weights: Weights) -> int:
+    """Into how many shares the units can be divided whose sums and cell need no more than the state before; or 0."""
+    cell, H = cell_of(weights), weights.hidden_size
+    panel = VECTORS * lanes_of(weights.parameters.dtype)
+    if cell.factors != "float" or cell.normed or cell.has_product or not cell.gates_hh:
+        return 0
+    return 0 if weights.output_size != H or H % panel else H // (2 * panel if cell.gates_hh == 1 else panel)
+
+
+def _members(weights: Weights, batch: Batch, workers: int, shares: int) -> int:
+    """How many threads compute a share of the units each, if that is better than runs of the sequences; else 0.
+
+    Of few sequences each run would read all weights at each step.
+    """
+    B, T = len(batch.order), len(batch.batch_sizes)
+    if workers == 1 or not shares or not T or B >= SEQUENCES_OF_A_THREAD * workers:
+        return 0
+    of_a_step = batch.rows / T * _operations(cell_of(weights), weights[4:], batch.symbols)
+    members = min(workers, threads.cpus(), int(of_a_step / WORTH_A_MEETING), shares)
+    return members if members > 1 and members >= min(B, workers) else 0
+
+
+def _in_units(weights: Weights, batch: Batch, members: int) -> Apart:
+    """The division of the units, for threads that a team has been asked for."""
+    # workers may be at other calls: a call is not to wait long in vain, as measured by its work
+    operations = batch.rows * _operations(cell_of(weights), weights[4:], batch.symbols)
+    return Apart(members, None, threads.meeting(members, min(1.0, operations / WORTH_A_THREAD / 16)))
+
+
 def _scratch(weights: Weights, batch: Batch) -> int:
     """Bytes that one inference pass over the whole batch would use beyond input and output."""
     sequences = int(batch.batch_sizes[0]) if len(batch.batch_sizes) else 0
@@ -160,23 +200,32 @@ def new_results(weights: Weights, batch: Batch, show: bool) -> Results:
 
 
 def _cuts(batch: Batch, parts: int) -> np.ndarray | None:
-    """The sequences of a batch in so many parts, or fewer: see `forward_call`."""
+    """The sequences of a batch in so many parts, or fewer; None for one."""
     return cuts_of(batch.batch_sizes, len(batch.order), parts) if parts > 1 else None
+
+
+def _in_runs(batch: Batch, parts: int) -> Apart:
+    """The division of the sequences into so many parts, or fewer."""
+    cuts = _cuts(batch, parts)
+    return Apart(1 if cuts is None else len(cuts) - 1, cuts, None)
 
 
 def infer(weights: Weights, batch: Batch, states: States, show: bool = False) -> Results:
     """The output and the last states of a batch, and with ``show`` all states besides h; nothing is kept."""
-    parts = workers = 1
-    if len(batch.order) > 1:  # one sequence is not divided
-        workers = _workers(weights, batch)
+    workers = _workers(weights, batch)
+    members = _members(weights, batch, workers, _shares(weights))
+    parts = workers = members or (workers if len(batch.order) > 1 else 1)
     team = threads.team(workers)
     results = new_results(weights, batch, show)
-    if len(batch.order) > 1:
+    if not members and len(batch.order) > 1:
         scratch = _scratch(weights, batch)
         cached = min(-(-scratch // PART_BYTES), len(batch.order) // PART_SEQUENCES)
         parts = max(workers, -(-scratch * workers // SCRATCH_BYTES), cached)
-    given, cuts = Pass(weights, batch, states, None, (), results.out).showing(results.shown), _cuts(batch, parts)
-    call_each([forward_call(given, results.h_n, results.others_n, cuts)], team)
+    apart = _in_units(weights, batch, members) if members else _in_runs(batch, parts)
+    forward = forward_call(
+        Pass(weights, batch, states, None, (), results.out).showing(results.shown), results.h_n, results.others_n, apart
+    )
+    call_each([forward], team)
     return results
 
 
@@ -213,9 +262,16 @@ def record(
     results = new_results(weights, batch, show)
     tape = WORKSPACE.take(buffers(weights, batch.rows, len(batch.order)).tape.size)
     saved = saved_on(tape, weights, batch, states, dropout, results.out)
-    given, cuts = saved.given.showing(results.shown), _cuts(batch, workers)
-    call_each([forward_call(given, results.h_n, results.others_n, cuts)], team)
+    given, apart = saved.given.showing(results.shown), _apart(saved, workers)
+    call_each([forward_call(given, results.h_n, results.others_n, apart)], team)
     return results, saved
+
+
+def _apart(saved: Saved, workers: int) -> Apart:
+    """How a pass of training is divided."""
+    weights, batch = saved.given.weights, saved.batch
+    members = _members(weights, batch, workers, saved.shares)
+    return _in_units(weights, batch, members) if members else _in_runs(batch, workers)
 
 
 def drop(batch: Batch, dropout: Dropout, layer: int, source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -259,16 +315,17 @@ def piece_back(
     Writes d_x (N, I), or adds to it: see `backward_stack`. ``blocks`` are those before it in the batch; ``last`` tells
     whether it is the last that the pass goes over.
     """
-    given, of, tape, out = saved
+    given, of, tape, out, _ = saved
     given, batch = given.showing(d_shown), given.batch
     _, memory, before, total, of_span = going
     workers = _workers(given.weights, batch)
     team = threads.team(max([workers, *[packing.threads for packing in before]]))
     d_h, d_others = of.d_first
     d_first = States(np.empty(d_h, out.dtype), np.empty(d_others, out.dtype), True)
+    apart = _apart(saved, workers)
     calls = [
         *[packing.call for packing in before],
-        backward_call(given, memory, d_out, d_states, input_grad, d_x, d_first, _cuts(batch, workers)),
+        backward_call(given, memory, d_out, d_states, input_grad, d_x, d_first, apart),
         gradients_call(given, memory, last, Sums(total, of_span, blocks), workers),
     ]
     call_each(calls, team)

@@ -38,6 +38,7 @@ from .tile import tile_of
 
 __all__ = [
     "FORWARD_BLOCK",
+    "Apart",
     "BackMemory",
     "Pass",
     "address_of",
@@ -109,6 +110,8 @@ class _Forward(NamedTuple):
     others_n: int
     #: odd in every other call of those that take one step after the other: see `forward_stack`
     turn: int
+    #: of all parts, if each is to compute some units of all sequences; or 0
+    meeting: int
 
 
 class _Backward(NamedTuple):
@@ -131,6 +134,8 @@ class _Backward(NamedTuple):
     d_others_0: int
     d_projected: int
     d_units: int
+    #: as in `_Forward`
+    meeting: int
 
 
 class _Gradients(NamedTuple):
@@ -192,12 +197,15 @@ def _forward_kernel(kind, number):
         head = _Header(*integers_at(block, _HEAD))
         call = _Forward(*integers_at(block + 8 * _HEAD, _FORWARD))
         weights = _weights(kind, head, number)
+        first, last = call.first, call.last
+        if call.meeting != 0:
+            first, last = 0, head.sequences
         begin_products(factors_of(weights))
         forward_stack(
-            weights, _batch(head), call.first, call.last,
+            weights, _batch(head), first, last,
             _states(head.h_0, head.others_0, head.given, number), head.drop, head.keep != 0, _record(head, number),
             memory(head.out, number), head.shown, memory(call.h_n, number),
-            memory(call.others_n, number), call.turn,
+            memory(call.others_n, number), call.turn, call.meeting,
         )  # fmt: skip
         end_products(factors_of(weights))
 
@@ -209,15 +217,18 @@ def _backward_kernel(kind, number):
         head = _Header(*integers_at(block, _HEAD))
         call = _Backward(*integers_at(block + 8 * _HEAD, _BACKWARD))
         weights = _weights(kind, head, number)
+        first, last = call.first, call.last
+        if call.meeting != 0:
+            first, last = 0, head.sequences
         begin_products(factors_of(weights))
         backward_stack(
-            weights, memory(call.panels, number), _batch(head), call.first,
-            call.last, _states(head.h_0, head.others_0, head.given, number), head.drop, _record(head, number),
+            weights, memory(call.panels, number), _batch(head), first, last,
+            _states(head.h_0, head.others_0, head.given, number), head.drop, _record(head, number),
             memory(head.out, number), memory(call.d_out, number), head.shown,
             _states(call.d_h_n, call.d_others_n, call.given, number), memory(call.d_between, number),
             call.input_grad, memory(call.d_x, number),
             _states(call.d_h_0, call.d_others_0, 1, number), memory(call.d_projected, number),
-            memory(call.d_units, number),
+            memory(call.d_units, number), call.meeting,
         )  # fmt: skip
         end_products(factors_of(weights))
 
@@ -393,7 +404,8 @@ def call_inference(
         parameters, panels, sizes, data, batch_sizes, order, 0, h_0, others_0, given, 0, False,
         (data, data, data, data), out, shown,
     )  # fmt: skip
-    _run(kernel, head, _Forward(first=first, last=last, h_n=address(h_n, 0), others_n=address(others_n, 0), turn=0))
+    h_at, others_at = address(h_n, 0), address(others_n, 0)
+    _run(kernel, head, _Forward(first=first, last=last, h_n=h_at, others_n=others_at, turn=0, meeting=0))
 
 
 @jit
@@ -406,7 +418,8 @@ def call_forward(
         parameters, panels, sizes, data, batch_sizes, order, since, h_0, others_0, given, _place(drop), True,
         (gates, cells, outputs, unprojected), out, shown,
     )  # fmt: skip
-    _run(kernel, head, _Forward(first=first, last=last, h_n=address(h_n, 0), others_n=address(others_n, 0), turn=0))
+    h_at, others_at = address(h_n, 0), address(others_n, 0)
+    _run(kernel, head, _Forward(first=first, last=last, h_n=h_at, others_n=others_at, turn=0, meeting=0))
 
 
 @jit
@@ -435,6 +448,7 @@ def call_backward(
         d_others_0=address(d_others_0, 0),
         d_projected=address(d_projected, 0),
         d_units=address(d_units, 0),
+        meeting=0,
     )
     _run(kernel, head, call)
 
@@ -591,7 +605,7 @@ def _run_few(
         out=out,
         shown=0,
     )
-    call = _Forward(first=0, last=sequences, h_n=h_n, others_n=others_n, turn=of.turn)
+    call = _Forward(first=0, last=sequences, h_n=h_n, others_n=others_n, turn=of.turn, meeting=0)
     put_integers(weights_at + 8 * (_OF_WEIGHTS - 1), (1 - of.turn,))
     _run(of.kernel, head, call)
 
@@ -632,7 +646,7 @@ def inference_block(
 ) -> tuple[int, ...]:
     """The block of a forward pass over a whole batch, as `call_inference` makes it; ``last`` is for the last states."""
     head = _head_of(address_of, weights, batch, states, None, (), out, shown)
-    return *head, 0, len(batch.order), address_of(last.h), address_of(last.others), turn
+    return *head, 0, len(batch.order), address_of(last.h), address_of(last.others), turn, 0
 
 
 # Or for one call: then arrays of the caller's stand in it as objects, and the engine's own memory as addresses.
@@ -640,10 +654,10 @@ def inference_block(
 _IN_HEAD = ("parameters", "panels", "data", "batch_sizes", "order", "h_0", "others_0", "drop", "out", "shown")
 
 
-_BLOCK_FORWARD = block_of((*_Header._fields, *_Forward._fields), (*_IN_HEAD, "h_n", "others_n"), "first")
+_BLOCK_FORWARD = block_of((*_Header._fields, *_Forward._fields), (*_IN_HEAD, "h_n", "others_n", "meeting"), "first")
 _BLOCK_BACKWARD = block_of(
     (*_Header._fields, *_Backward._fields),
-    (*_IN_HEAD, "d_out", "d_h_n", "d_others_n", "d_x", "d_h_0", "d_others_0"),
+    (*_IN_HEAD, "d_out", "d_h_n", "d_others_n", "d_x", "d_h_0", "d_others_0", "meeting"),
     "first",
 )
 #: of the gradients, which follow upon the backward pass
@@ -671,6 +685,16 @@ def cuts_of(batch_sizes, sequences, parts):
     return cuts[: found + 1].copy()
 
 
+class Apart(NamedTuple):
+    """How a pass is divided: into runs of the sequences, or into shares of the units."""
+
+    parts: int
+    #: (parts + 1,) what `cuts_of` gives; None if there is one part, or a meeting
+    cuts: np.ndarray | None
+    #: a `Meeting` for as many threads as there are parts, each of which takes a share of the units
+    meeting: np.ndarray | None
+
+
 class Pass:
     """What all passes over a batch begin with. It keeps what it is made of, but for the tape and what is shown.
 
@@ -694,22 +718,20 @@ class Pass:
         other.head = (*self.head[:-1], id(shown))
         return other
 
-    def call(self, name: str, block: int, cuts: np.ndarray | None, rest: tuple[int, ...]) -> Call:
+    def call(self, name: str, block: int, apart: Apart, rest: tuple[int, ...]) -> Call:
         """A call of the pass of that name; what ``rest``, its own fields, follows is the run of a part."""
-        if cuts is None:
-            parts, run = 1, (0, len(self.batch.order))
-        else:
-            parts, run = len(cuts) - 1, (int(cuts[0]), int(cuts[-1]))
-        return Call(kernel(name, self.weights, self.batch.symbols), block, parts, cuts, (*self.head, *run, *rest))
+        parts, cuts, meeting = apart
+        run = (0, len(self.batch.order)) if cuts is None else (int(cuts[0]), int(cuts[-1]))
+        fields = *self.head, *run, *rest, 0 if meeting is None else id(meeting)
+        return Call(kernel(name, self.weights, self.batch.symbols), block, parts, cuts, fields)
 
 
-# The caller keeps all arguments until the call is made. The cuts of the sequences are those of `cuts_of`; None if the
-# pass is not divided.
+# The caller keeps all arguments until the call is made.
 
 
-def forward_call(given: Pass, h_n: np.ndarray, others_n: np.ndarray, cuts: np.ndarray | None) -> Call:
+def forward_call(given: Pass, h_n: np.ndarray, others_n: np.ndarray, apart: Apart) -> Call:
     """The forward pass, which writes the output, the last states and, in training, the tape."""
-    return given.call("forward", _BLOCK_FORWARD, cuts, (id(h_n), id(others_n), 0))
+    return given.call("forward", _BLOCK_FORWARD, apart, (id(h_n), id(others_n), 0))
 
 
 class BackMemory(NamedTuple):
@@ -723,7 +745,7 @@ class BackMemory(NamedTuple):
 
 def backward_call(
     given: Pass, memory: BackMemory, d_out: np.ndarray, d_last: States, input_grad: int, d_x: np.ndarray,
-    d_first: States, cuts: np.ndarray | None,
+    d_first: States, apart: Apart,
 ) -> Call:  # fmt: skip
     """The backward pass: see `backward_stack`."""
     panels, d_between, d_projected, d_units = memory
@@ -731,7 +753,7 @@ def backward_call(
         panels, id(d_out), id(d_last.h), id(d_last.others), d_last.given, d_between, input_grad, id(d_x),
         id(d_first.h), id(d_first.others), d_projected, d_units,
     )  # fmt: skip
-    return given.call("backward", _BLOCK_BACKWARD, cuts, rest)
+    return given.call("backward", _BLOCK_BACKWARD, apart, rest)
 
 
 def gradients_call(given: Pass, memory: BackMemory, last: bool, into: Sums, parts: int) -> Call:

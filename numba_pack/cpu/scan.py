@@ -56,6 +56,7 @@ from ..simd.memory import (
     aligned,
     clear,
     copy,
+    fetch,
     integer_at,
     keep_alive,
     one_behind_the_other,
@@ -65,6 +66,7 @@ from .drop import drop_layer, drops
 from .factor_rows import as_factors
 from .factors import factors_of, is_float, room_size
 from .matrices import Matrix, below, panel_count, plain_columns, shifted
+from .meeting import Share, alone, join, meet
 from .noise import draw_noises, masks_state, multiplied, set_noises, state_mask
 from .norm import OF_INPUT, OF_PRODUCT, OF_STATE, normalise, products_of
 from .panels import (
@@ -88,8 +90,10 @@ __all__ = [
     "Steps",
     "both",
     "by_panels",
+    "fetch_rows",
     "fix",
     "forward_stack",
+    "share_of",
     "state_product",
     "steps_of",
     "vector_after",
@@ -180,12 +184,12 @@ def take_states(dtype, states, given, index, batch, first, last, rows, count):
 
 
 @inner
-def give_states(dtype, rows, index, batch, first, last, states, count):
-    """The inverse of `take_states`."""
-    step = padded(dtype, count) * size_of(dtype)
+def give_states(dtype, rows, index, batch, first, last, states, count, low, high):
+    """The inverse of `take_states`, for the columns from ``low`` to ``high``."""
+    size, step = size_of(dtype), padded(dtype, count) * size_of(dtype)
     for r in range(last - first):
         row = index * batch.sequences + integer_at(batch.order, first + r)
-        copy(address(states, row * count), rows + r * step, count * size_of(dtype))
+        copy(address(states, row * count + low), rows + r * step + low * size, (high - low) * size)
 
 
 class Direction(NamedTuple):
@@ -241,6 +245,8 @@ class Direction(NamedTuple):
     along: bool
     #: from which end panels are taken at first: from the last if odd
     turn: int
+    #: the units that this thread computes
+    share: Share
 
 
 @inner
@@ -260,13 +266,15 @@ def _project_block(weights, d, sizes, low, high):
             rows += integer_at(sizes, following)
             following += 1
         sums = row_at(dtype, d.gates, t, 0)
-        _begin_rows(weights, bias.at, sums, rows)
+        _begin_rows(weights, d, sums, rows)
         x, start = row_at(dtype, d.x, t, 0), shifted(dtype, bias, of.turn * H)
         of_input = shifted(dtype, sums, of.turn * H)
         if normed(weights):
             start, of_input = d.zeros, products_of(weights, sums, d.norms, OF_INPUT, d.keep)
         if d.symbols:
             gather(factors_of(weights), x.at, rows, d.panels.inputs, d.panels.weight_ih, columns, start, of_input)
+        elif d.share.members > 1:
+            _project_units(weights, d, t, rows, d.share.low, d.share.high)
         else:
             multiply_rows(
                 factors_of(weights), x, rows, d.panels.inputs, d.room, d.panels.weight_ih, columns, start, of_input
@@ -289,6 +297,17 @@ def _goes_along(weights, T, keep, symbols):
 
 
 @inner
+def share_of(weights, meeting, room, met):
+    """The share of this thread: some units, if it is to meet others, and else all."""
+    dtype, H = weights.parameters.dtype, weights.hidden_size
+    if meeting == 0:
+        return alone(H, room)
+    of_state = state_columns(dtype, H, group_size(gates_hh_of(weights), 0))
+    # whole panels of both products, of two panels at a time
+    return join(meeting, H, max(2 * of_state.per_panel, plain_columns(dtype, H).per_panel), room, met)
+
+
+@inner
 def _project_units(weights, d, t, rows, low, high):
     """Bias and product with the input, of all gates of the units from ``low`` to ``high``, in whole panels."""
     dtype, H, of = weights.parameters.dtype, weights.hidden_size, layout(weights)
@@ -303,13 +322,14 @@ def _project_units(weights, d, t, rows, low, high):
 
 
 @inner
-def _begin_rows(weights, bias, sums, rows):
-    """The sums of rows that the input has no part in, set to their bias."""
+def _begin_rows(weights, d, sums, rows):
+    """The sums of rows that the input has no part in, set to their bias; of this thread's units."""
     dtype, H, of = weights.parameters.dtype, weights.hidden_size, layout(weights)
     for r in range(rows if of.turn or of.product else 0):
         row = sums.at + r * sums.step * size_of(dtype)
-        _begin(dtype, bias, row, 0, of.turn * H)
-        _begin(dtype, bias, row, (of.gates - of.product) * H, of.gates * H)
+        for gate in range(of.gates):
+            if gate < of.turn or gate >= of.gates - of.product:
+                _begin(dtype, d.panels.bias, row, gate * H + d.share.low, gate * H + d.share.high)
 
 
 @inner
@@ -474,12 +494,14 @@ def _step_rows(weights, d, t, r0, rows, before, k):
         columns = state_columns(dtype, H, group_size(gates, 0))
         count, at_once = panel_count(columns), panels_at_once(factors, rows, k, columns)
         number = max(2, at_once) if rows == 1 else at_once  # the cell takes two vectors at a time
-        groups = (count + number - 1) // number
-        together = max(number * columns.per_panel, plain_columns(dtype, H).per_panel)  # units of whole panels of both
+        of_group = number * columns.per_panel
+        together = max(of_group, plain_columns(dtype, H).per_panel)  # units of whole panels of both
+        before_these, groups = d.share.low // of_group, (d.share.high + of_group - 1) // of_group
+        groups -= before_these
         for n in range(groups):
-            p = there_and_back(n, groups, t + d.turn) * number
+            p = (before_these + there_and_back(n, groups, t + d.turn)) * number
             end = min(p + number, count)
-            if d.along and n * number * columns.per_panel % together == 0:
+            if d.along and n * of_group % together == 0:
                 low = p * columns.per_panel // together * together
                 _project_units(weights, d, t, rows, low, min(low + together, H))
             for q in range(p, end if k > 0 else p, at_once):
@@ -504,6 +526,15 @@ def _block_rows(weights, keep):
 
 
 @inner
+def fetch_rows(dtype, a, rows, columns):
+    """Have what others wrote fetched all at once: products would wait for one line after the other."""
+    size = size_of(dtype)
+    for r in range(rows):
+        for at in range(0, columns * size, 64):
+            fetch(a.at + r * a.step * size + at)
+
+
+@inner
 def _scan(weights, d, steps, block_begins, drop, index, order, first):
     """One direction of one layer over time; the last arguments are for its noises."""
     dtype, P = weights.parameters.dtype, weights.output_size
@@ -522,9 +553,11 @@ def _scan(weights, d, steps, block_begins, drop, index, order, first):
             for t in range(low, high):
                 put_integer(block_begins, t, integer_at(alone, t) - integer_at(alone, low))
         if d.along:
-            _begin_rows(weights, d.panels.bias, row_at(dtype, d.gates, low, 0), integer_at(sizes, low))
+            _begin_rows(weights, d, row_at(dtype, d.gates, low, 0), integer_at(sizes, low))
         else:
             _project_block(weights, d, sizes, low, high)
+        if d.x.at == d.out.at:  # the output takes the place of the input
+            meet(d.share)
         for i in range(high - low):
             t = high - 1 - i if d.reverse else low + i
             size = integer_at(sizes, t)
@@ -543,6 +576,9 @@ def _scan(weights, d, steps, block_begins, drop, index, order, first):
                     r0, rows, before, k = 0, going_on, row_at(dtype, d.out, max(0, min(previous, T - 1)), 0), P
                 if rows > 0:
                     _step_rows(weights, d, t, r0, rows, before, k)
+            if d.share.members > 1:
+                meet(d.share)
+                fetch_rows(dtype, row_at(dtype, d.out, t, 0), size, P)
         done += high - low
 
 
@@ -572,12 +608,15 @@ def _room_size(weights, steps, keep):
 
 
 @inner
-def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, shown, h_n, others_n, turn):
+def forward_stack(
+    weights, batch, first, last, states, drop, keep, tape, out, shown, h_n, others_n, turn, meeting
+):  # fmt: skip
     """All layers and directions, for the sequences ``first`` to ``last`` of the sorted batch.
 
     Writes those sequences' part of out (N, D * P), h_n (L * D, B, P), others_n (S - 1, L * D, B, H), of ``shown``
     (S - 1, N, D * H), an address that may be 0, and, with ``keep``, of the tape. Without it, what is needed besides are
-    a block of gates and, between layers, their outputs. ``turn``: see `Direction`.
+    a block of gates and, between layers, their outputs. ``turn``: see `Direction`. ``meeting`` is the address of the
+    `Meeting` of threads that call this alike, each of which computes some of the units, or 0.
     """
     dtype = weights.parameters.dtype
     size = size_of(dtype)
@@ -620,10 +659,12 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
     clear(zeros, made - zeros)
     if noises_of(weights) and not keep:
         set_noises(weights, constants_at(weights), noise, H_padded * size)
+    share = share_of(weights, meeting, between, none + 8 * batch.steps)
+    between = share.room
     places, alone = steps.places, steps.alone
     # a row of the input: its columns, or a symbol of 8 bytes
     source = Rows(batch.data, 8 // size if batch.symbols else weights.input_size, places)
-    for layer in range(weights.num_layers):
+    for layer in range(weights.num_layers if share.members > 0 else 0):
         if layer == weights.num_layers - 1:
             target = Rows(address(out, 0), D * P, places)
         elif keep:
@@ -683,11 +724,13 @@ def forward_stack(weights, batch, first, last, states, drop, keep, tape, out, sh
                 # but where the cell writes over what is yet to be projected
                 source.at != target.at and _goes_along(weights, steps.number, keep, batch.symbols and layer == 0),
                 turn,
+                share,
             )
             _scan(weights, scan, steps, sums_begin, drop, index, batch.order, first)
-            _last_h(weights, scan, steps, first, last, batch, index, h_n)
+            if share.member == 0:
+                _last_h(weights, scan, steps, first, last, batch, index, h_n)
             for other in range(others_count):
-                at = others_at + other * mine * H_padded * size
-                give_states(dtype, at, other * scans + index, batch, first, last, others_n, H)
+                at, of_state = others_at + other * mine * H_padded * size, other * scans + index
+                give_states(dtype, at, of_state, batch, first, last, others_n, H, share.low, share.high)
         source = target
     keep_alive((integers, memory))

@@ -78,6 +78,7 @@ from .drop import drop_layer, drops
 from .factor_rows import as_factors, columns_as_factors, columns_of, columns_size, put_panel
 from .factors import deep, factors_of, is_float, room_size
 from .matrices import Matrix, below, panel_count, panel_vectors, plain_columns, shifted
+from .meeting import Share, meet
 from .noise import draw_noises, masks_state, multiplied, state_mask
 from .norm import (
     OF_INPUT,
@@ -89,7 +90,20 @@ from .norm import (
 )
 from .panels import BackPanels, back_panels, constants_at, forward_panels, padded
 from .products import add_product, multiply_panels, multiply_rows, panels_at_once, there_and_back
-from .scan import STEPS, Rows, both, by_panels, fix, give_states, row_at, steps_of, take_states, vector_after
+from .scan import (
+    STEPS,
+    Rows,
+    both,
+    by_panels,
+    fetch_rows,
+    fix,
+    give_states,
+    row_at,
+    share_of,
+    steps_of,
+    take_states,
+    vector_after,
+)
 from .shapes import row_width
 from .symbols import scatter, scatter_scratch
 from .table import SHARED, enter, entry
@@ -180,6 +194,8 @@ class BackDirection(NamedTuple):
     room: int
     #: the forward scan went backward in time
     reverse: bool
+    #: the units that this thread computes
+    share: Share
 
 
 @inner
@@ -372,15 +388,20 @@ def _scan_back(weights, d, steps, drop, index, order, first):
             _back_product_rows(weights, d, t, size, going_on)
         else:
             count = at_once = groups = 1
+            before_these = 0
             d_gates = row_at(dtype, d.gates, max(0, min(following, T - 1)), 0)
             if by_panels(weights) and not whole:
                 d_gates = as_factors(factors, d_gates, ready, k, d.room)
                 count, at_once = panel_count(columns), panels_at_once(factors, ready, k, columns)
-                groups = (count + at_once - 1) // at_once
+                low, high = d.share.low // columns.per_panel, d.share.high
+                high = (high + columns.per_panel - 1) // columns.per_panel
+                if low % at_once != 0 or (high % at_once != 0 and high < count):
+                    at_once = 1
+                before_these, groups = low // at_once, (high - low + at_once - 1) // at_once
             for n in range(groups):
                 unit, units = 0, H
                 if by_panels(weights) and not whole:
-                    p = there_and_back(n, groups, t) * at_once
+                    p = (before_these + there_and_back(n, groups, t)) * at_once
                     next_p = min(p + at_once, count)
                     if ready > 0:
                         multiply_panels(
@@ -393,6 +414,9 @@ def _scan_back(weights, d, steps, drop, index, order, first):
             if k > 0:
                 _normalise_back(weights, d, t, size, OF_STATE, gates)
             _normalise_back(weights, d, t, size, OF_INPUT, sums_of(weights, gates, OF_INPUT))
+        if d.share.members > 1:
+            meet(d.share)
+            fetch_rows(dtype, row_at(dtype, d.gates, t, 0), size, k)
     for t in range(T):  # the first step of each sequence
         before = t + 1 if d.reverse else t - 1
         size = integer_at(sizes, t)
@@ -403,7 +427,7 @@ def _scan_back(weights, d, steps, drop, index, order, first):
 
 @inner
 def _input_back(weights, d, steps, d_x, add):
-    """d_x (., K) = d_gates @ W_ih, or += with ``add``; as many steps at once as adjoin."""
+    """d_x (., K) = d_gates @ W_ih, or += with ``add``; as many steps at once as adjoin, a part of their rows."""
     dtype, of, factors = weights.parameters.dtype, layout(weights), factors_of(weights)
     columns = plain_columns(dtype, d.panels.inputs)
     t = 0
@@ -416,12 +440,13 @@ def _input_back(weights, d, steps, d_x, add):
         d_gates = shifted(dtype, row, of.turn * of.hidden_size)
         if normed(weights):
             d_gates = products_of(weights, row, d.norms, OF_INPUT, True)
-        k = of.gates_ih * of.hidden_size
+        k, share = of.gates_ih * of.hidden_size, d.share
+        low, high = share.member * rows // share.members, (share.member + 1) * rows // share.members
         at_once = rows if is_float(factors) else BLOCK_ROWS
-        for r in range(0, rows, at_once):
+        for r in range(low, high, at_once):
             d_rows, into = below(dtype, d_gates, r), below(dtype, target, r)
             start = into if add else d.zeros
-            count = min(at_once, rows - r)
+            count = min(at_once, high - r)
             multiply_rows(factors, d_rows, count, k, d.room, d.panels.weight_ih, columns, start, into)
         t = following
 
@@ -457,6 +482,7 @@ def backward_stack(
     d_hx,
     d_projected,
     d_units,
+    meeting,
 ):  # fmt: skip
     """All layers and directions back, for the sequences ``first`` to ``last`` of the sorted batch.
 
@@ -466,13 +492,13 @@ def backward_stack(
     2, of ``d_hx``, the gradients of the first states, and of d_projected (L * D, N, P). Adds to that of d_units
     (L * D, 3, ., B, H'), zeros at first, the gradients of unit weights, and of gains and the biases beside them, each
     sequence's own: sums over a block of steps, over a span of blocks and over the spans before. ``d_between``,
-    (L - 1 or 2, N, D * P), is for the gradients between layers.
+    (L - 1 or 2, N, D * P), is for the gradients between layers. ``meeting``: as in `forward_stack`.
     """
     dtype = weights.parameters.dtype
     size = size_of(dtype)
     H, P, D = weights.hidden_size, weights.output_size, weights.num_directions
-    integers = aligned(np.int64(0), STEPS * (batch.steps + 1))
-    steps = steps_of(batch, first, last, address(integers, 0))
+    integers = aligned(np.int64(0), STEPS * (batch.steps + 1) + 1)
+    steps, met = steps_of(batch, first, last, address(integers, 0)), address(integers, STEPS * (batch.steps + 1))
     N, mine = batch.rows, last - first
     H_padded, P_padded = padded(dtype, H), padded(dtype, P)
     W = row_width(weights, True)
@@ -492,9 +518,11 @@ def backward_stack(
 
     room = aligned(dtype, _room_size(weights, steps))
 
+    put_integer(met, 0, 0)
+    share = share_of(weights, meeting, 0, met)
     places = steps.places
     d_target = Rows(address(d_out, 0), D * P, places)
-    for layer in range(weights.num_layers - 1, -1, -1):
+    for layer in range(weights.num_layers - 1 if share.members > 0 else -1, -1, -1):
         output = Rows(address(out, 0), D * P, places)
         if layer < weights.num_layers - 1:
             output = Rows(address(tape.outputs, layer * N * D * P), D * P, places)
@@ -552,14 +580,17 @@ def backward_stack(
                 Matrix(address(zeros, 0), 0),
                 address(room, 0),
                 direction + weights.reverse == 1,
+                share,
             )
             _scan_back(weights, d, steps, drop, index, batch.order, first)
             if layer > 0 or input_grad:
                 _input_back(weights, d, steps, d_source, direction == 1 or (layer == 0 and input_grad == 2))
-            give_states(dtype, address(d_h, 0), index, batch, first, last, d_hx.h, P)
+                meet(share)
+            low, high = share.low, share.high if P == H else P
+            give_states(dtype, address(d_h, 0), index, batch, first, last, d_hx.h, P, low, high)
             for other in range(others_count):
-                state = address(d_others, other * mine * H_padded)
-                give_states(dtype, state, other * scans + index, batch, first, last, d_hx.others, H)
+                state, of_state = address(d_others, other * mine * H_padded), other * scans + index
+                give_states(dtype, state, of_state, batch, first, last, d_hx.others, H, share.low, share.high)
         if drops(drop) and layer > 0:
             drop_layer(drop, layer - 1, steps, batch.order, first, d_source, d_source)
         d_target = d_source

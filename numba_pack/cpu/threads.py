@@ -1,9 +1,9 @@
 """How many threads work on a call, and the pool they come from.
 
-Kernels are serial; a call with enough work is divided into parts, each of some of the sequences, which are shared with
-the workers of a pool (``team.py``). The pool is made when first needed, and made anew in a forked process, where the
-threads of the parent do not exist. Any number of Python threads may share it: a worker that is at another's job is not
-waited for.
+A call with enough work is divided into parts, which are shared with the workers of a pool (``team.py``): each of some
+of the sequences or, of few sequences, of some of the units (``meeting.py``). The pool is made when first needed, and
+made anew in a forked process, where the threads of the parent do not exist. Any number of Python threads may share it:
+a worker that is at another's job is not waited for.
 
 Ctrl-C may be raised between any two instructions of the main thread, so the pool must be in order between any two. A
 job is posted, done and taken back in one call of compiled code. Nothing in Python takes a lock: a thread is started by
@@ -15,6 +15,7 @@ from __future__ import annotations
 import _thread
 import atexit
 import ctypes
+import functools
 import math
 import os
 import time
@@ -28,6 +29,7 @@ import numpy as np
 from .._available import available_cpus, cpus_there
 from ..packing.checks import as_integer
 from ..packing.objects import address_of
+from .meeting import Meeting
 from .team import LINE, Head, Line, pauses, serve, wake
 
 __all__ = ["get_num_threads", "set_num_threads", "team", "threads", "warm"]
@@ -229,3 +231,16 @@ def team(threads: int) -> tuple[int, int]:
     if count < pool.board[0, 2]:  # else they would not look for a job before they sleep again
         wake(pool.at, count)
     return pool.at, count
+
+
+#: the CPUs that threads can run on at once, as they were when first asked for: to look takes as long as a small call
+cpus = functools.cache(cpus_there)
+
+
+def meeting(count: int, patience: float) -> np.ndarray:
+    """A `Meeting` of so many threads of a team, for which the first waits for a part of `LOOKS`."""
+    made = np.zeros((1 + count, LINE), np.int64)
+    head = Head(*_pool.board[0, : len(Head._fields)].tolist())
+    fields = Meeting(0, 0, count, int(patience * head.pauses), head.pauses, head.locked, 0)
+    made[0, : len(fields)] = fields
+    return made

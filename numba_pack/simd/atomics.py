@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 from .lanes import I32, I64, llvm_call
 from .machine import ARCHITECTURE
 
-__all__ = ["acquire", "add_to", "exchange", "nap", "pause", "put", "release", "seen"]
+__all__ = ["acquire", "add_to", "exchange", "nap", "pause", "put", "release", "seen", "tell"]
 
 _ORDER = "seq_cst"
 
@@ -39,6 +39,17 @@ def put(typingctx, at, value):
 
     def codegen(context, builder, sig, args):
         builder.store_atomic(args[1], _place(builder, args[0]), _ORDER, 8)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.int64), codegen
+
+
+@intrinsic
+def tell(typingctx, at, value):
+    """As `put`, for who waits for nothing: what others have written may still be on its way to this thread."""
+
+    def codegen(context, builder, sig, args):
+        builder.store_atomic(args[1], _place(builder, args[0]), "release", 8)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.int64), codegen
