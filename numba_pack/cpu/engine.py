@@ -6,7 +6,7 @@ What is passed is checked by the caller: arrays are C-contiguous, of the dtype o
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -87,8 +87,14 @@ class Saved(NamedTuple):
     tape: np.ndarray
     #: (N, D * P) the output of the last layer
     out: np.ndarray
+    dropout: Dropout
     #: into how many shares the units can be divided whose threads write to one tape
     shares: int
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it is copied and pickled: to be made anew, since a `Pass` has addresses."""
+        states, _, out = self.given.kept
+        return saved_on, (self.tape, self.given.weights, self.batch, states, self.dropout, out)
 
     @property
     def batch(self) -> Batch:
@@ -116,7 +122,7 @@ def saved_on(
     drop = drop_of(dropout, weights.parameters.dtype)
     given = Pass(weights, batch, states, drop, [at + part for part in of.tape[:-1]], out)
     of_sequences = drop.size or batch.symbols or cell_of(weights).units  # what of a row is not written unit by unit
-    return Saved(given, of, tape, out, 0 if of_sequences else _shares(weights))
+    return Saved(given, of, tape, out, dropout, 0 if of_sequences else _shares(weights))
 
 
 #: the weights as the other verbs take them
@@ -315,7 +321,7 @@ def piece_back(
     Writes d_x (N, I), or adds to it: see `backward_stack`. ``blocks`` are those before it in the batch; ``last`` tells
     whether it is the last that the pass goes over.
     """
-    given, of, tape, out, _ = saved
+    given, of, tape, out, _, _ = saved
     given, batch = given.showing(d_shown), given.batch
     _, memory, before, total, of_span = going
     workers = _workers(given.weights, batch)

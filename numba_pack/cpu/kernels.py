@@ -706,7 +706,7 @@ class Pass:
         out: np.ndarray,
     ) -> None:  # fmt: skip
         self.weights, self.batch = weights, batch
-        self._kept = states, drop, out
+        self.kept = states, drop, out
         #: the fields of a `_Header`, with arrays as objects
         self.head = _head_of(id, weights, batch, states, drop, tape, out, None)
 

@@ -29,7 +29,7 @@ def scan_from_python(address, weights, sequences):
     """The same as the engine calls it."""
     batch, states = Batch(ROWS, np.array([2]), np.array([0, 1]), rows=2), States(H_0, OTHERS, False)
     given, h_n, others_n = kernels.Pass(weights, batch, states, None, (), ROWS.copy()), H_0.copy(), OTHERS.copy()
-    call_each([kernels.forward_call(given, h_n, others_n, np.array([0, sequences]))], (0, 0))
+    call_each([kernels.forward_call(given, h_n, others_n, kernels.Apart(1, np.array([0, sequences]), None))], (0, 0))
 
 
 @pytest.mark.parametrize("call", [scan, scan_from_python], ids=["njit", "Python"])

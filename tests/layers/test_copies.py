@@ -81,10 +81,14 @@ def test_a_copy_of_weights_computes_the_same(name, way):
     assert_same_bits(compiled(twin), compiled(weights))
 
 
-def test_a_layer_and_its_tape_are_pickled_together():
-    layer = layer_of(Own)
+@pytest.mark.parametrize(
+    "way", [copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))], ids=["copy", "pickle"]
+)
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "dropout": 0.5, "recurrent_dropout": 0.5}], ids=str)
+def test_a_layer_and_its_tape_are_copied_together(way, options):
+    layer = Own(3, 5, rng=0, **options)
     output, state, tape = layer.forward(PACKED)
-    other, twin = pickle.loads(pickle.dumps((layer, tape)))
+    other, twin = way((layer, tape))
     assert_same_bits(other.backward(twin, output, state).parameters, layer.backward(tape, output, state).parameters)
 
 
