@@ -54,7 +54,7 @@ def test_operators_have_the_types_that_they_have(args):
 
 @pytest.mark.parametrize("kind", [types.int64, VECTOR, types.Tuple((types.int64, VECTOR)), types.UniTuple(VECTOR, 3)])
 def test_of_a_value_what_is_counted_is_found(kind):
-    context = cpu_target.target_context
+    context = cpu_target.target_context.subtarget(enable_nrt=True)  # a copy, which keeps what is made for it
 
     def counted():
         function = ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), [context.get_value_type(kind)]), "f")
