@@ -218,13 +218,13 @@ def _in_runs(batch: Batch, parts: int) -> Apart:
 
 def infer(weights: Weights, batch: Batch, states: States, show: bool = False) -> Results:
     """The output and the last states of a batch, and with ``show`` all states besides h; nothing is kept."""
-    workers = _workers(weights, batch)
-    members = _members(weights, batch, workers, _shares(weights))
-    parts = workers = members or (workers if len(batch.order) > 1 else 1)
+    workers, several = _workers(weights, batch), len(batch.order) > 1
+    scratch = _scratch(weights, batch) if several else 0  # one sequence is not divided for its sake
+    members = _members(weights, batch, workers, _shares(weights) if scratch <= SCRATCH_BYTES else 0)
+    parts = workers = members or (workers if several else 1)
     team = threads.team(workers)
     results = new_results(weights, batch, show)
-    if not members and len(batch.order) > 1:
-        scratch = _scratch(weights, batch)
+    if not members and several:
         cached = min(-(-scratch // PART_BYTES), len(batch.order) // PART_SEQUENCES)
         parts = max(workers, -(-scratch * workers // SCRATCH_BYTES), cached)
     apart = _in_units(weights, batch, members) if members else _in_runs(batch, parts)

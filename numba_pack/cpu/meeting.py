@@ -23,7 +23,7 @@ __all__ = ["LINE", "Meeting", "Share", "alone", "join", "meet"]
 class Meeting(NamedTuple):
     """The integers of a meeting, in memory that all its threads see."""
 
-    #: how many came, and more than `LATE` when it has begun
+    #: how many came, and `_LATE` more when it has begun
     came: int
     #: how many take part; 0 until it has begun
     members: int

@@ -87,6 +87,16 @@ def test_many_sequences_are_divided_by_sequences(meetings):
     assert not meetings
 
 
+def test_what_would_take_much_memory_is_divided_by_sequences(meetings, monkeypatch):
+    monkeypatch.setattr(engine, "SCRATCH_BYTES", 1000)
+    layer = make_layer("lstm", 20, UNITS)
+    with nbp.threads(2):
+        infer(layer, make_case(layer, (9, 8), with_hx=False))
+        assert not meetings
+        infer(layer, make_case(layer, (9,), with_hx=False))
+    assert meetings == [2]
+
+
 def test_callers_that_share_few_workers_all_get_their_results(meetings):
     """Some meetings begin without the workers that are at others."""
     layer = make_layer("gru", 20, UNITS)
