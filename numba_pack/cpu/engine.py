@@ -88,8 +88,8 @@ class Saved(NamedTuple):
     #: (N, D * P) the output of the last layer
     out: np.ndarray
     dropout: Dropout
-    #: into how many shares the units can be divided whose threads write to one tape
-    shares: int
+    #: whether threads may write to the tape together, each its units
+    unit_by_unit: bool
 
     def __reduce__(self) -> tuple[Any, ...]:
         """How it is copied and pickled: to be made anew, since a `Pass` has addresses."""
@@ -121,8 +121,8 @@ def saved_on(
     at = address_of(tape)
     drop = drop_of(dropout, weights.parameters.dtype)
     given = Pass(weights, batch, states, drop, [at + part for part in of.tape[:-1]], out)
-    of_sequences = drop.size or batch.symbols or cell_of(weights).units  # what of a row is not written unit by unit
-    return Saved(given, of, tape, out, dropout, 0 if of_sequences else _shares(weights))
+    unit_by_unit = not (drop.size or batch.symbols or cell_of(weights).units)
+    return Saved(given, of, tape, out, dropout, unit_by_unit)
 
 
 #: the weights as the other verbs take them
@@ -163,16 +163,16 @@ def _shares(weights: Weights) -> int:
     return 0 if weights.output_size != H or H % panel else H // (2 * panel if cell.gates_hh == 1 else panel)
 
 
-def _members(weights: Weights, batch: Batch, workers: int, shares: int) -> int:
+def _members(weights: Weights, batch: Batch, workers: int) -> int:
     """How many threads compute a share of the units each, if that is better than runs of the sequences; else 0.
 
     Of few sequences each run would read all weights at each step.
     """
     B, T = len(batch.order), len(batch.batch_sizes)
-    if workers == 1 or not shares or not T or B >= SEQUENCES_OF_A_THREAD * workers:
+    if workers == 1 or not T or B >= SEQUENCES_OF_A_THREAD * workers:
         return 0
     of_a_step = batch.rows / T * _operations(cell_of(weights), weights[4:], batch.symbols)
-    members = min(workers, threads.cpus(), int(of_a_step / WORTH_A_MEETING), shares)
+    members = min(workers, threads.cpus(), int(of_a_step / WORTH_A_MEETING), _shares(weights))
     return members if members > 1 and members >= min(B, workers) else 0
 
 
@@ -220,7 +220,7 @@ def infer(weights: Weights, batch: Batch, states: States, show: bool = False) ->
     """The output and the last states of a batch, and with ``show`` all states besides h; nothing is kept."""
     workers, several = _workers(weights, batch), len(batch.order) > 1
     scratch = _scratch(weights, batch) if several else 0  # one sequence is not divided for its sake
-    members = _members(weights, batch, workers, _shares(weights) if scratch <= SCRATCH_BYTES else 0)
+    members = _members(weights, batch, workers) if scratch <= SCRATCH_BYTES else 0
     parts = workers = members or (workers if several else 1)
     team = threads.team(workers)
     results = new_results(weights, batch, show)
@@ -276,7 +276,7 @@ def record(
 def _apart(saved: Saved, workers: int) -> Apart:
     """How a pass of training is divided."""
     weights, batch = saved.given.weights, saved.batch
-    members = _members(weights, batch, workers, saved.shares)
+    members = _members(weights, batch, workers) if saved.unit_by_unit else 0
     return _in_units(weights, batch, members) if members else _in_runs(batch, workers)
 
 

@@ -38,6 +38,7 @@ from ..cells.parameters import (
 from ..simd.lanes import (
     always_inline,
     chained,
+    fetch_each,
     joined,
     like,
     load_each,
@@ -56,7 +57,6 @@ from ..simd.memory import (
     aligned,
     clear,
     copy,
-    fetch,
     integer_at,
     keep_alive,
     one_behind_the_other,
@@ -531,7 +531,7 @@ def fetch_rows(dtype, a, rows, columns):
     size = size_of(dtype)
     for r in range(rows):
         for at in range(0, columns * size, 64):
-            fetch(a.at + r * a.step * size + at)
+            fetch_each(a.at + r * a.step * size + at, 0, 1)
 
 
 @inner

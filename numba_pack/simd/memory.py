@@ -12,7 +12,7 @@ from numba.core.typing.templates import AttributeTemplate, infer_getattr
 from numba.extending import intrinsic, lower_getattr, models, register_model
 from numba.np import arrayobj
 
-from .lanes import I32, I64, _element, _pointer
+from .lanes import I64, _element, _pointer
 
 __all__ = [
     "Memory",
@@ -23,7 +23,6 @@ __all__ = [
     "call_with",
     "clear",
     "copy",
-    "fetch",
     "float_of",
     "integer_at",
     "integers_at",
@@ -87,20 +86,6 @@ def address(typingctx, array, offset):
 
     if isinstance(array, (types.Array, Memory)):
         return types.intp(array, types.intp), codegen
-
-
-@intrinsic
-def fetch(typingctx, at):
-    """Have the line of the cache at an address fetched, while the thread goes on."""
-
-    def codegen(context, builder, sig, args):
-        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), I32, I32, I32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        of_reading = [ir.Constant(I32, number) for number in (0, 3, 1)]  # to be read, soon and often, and data
-        builder.call(function, [builder.inttoptr(args[0], ir.IntType(8).as_pointer()), *of_reading])
-        return context.get_dummy_value()
-
-    return types.void(types.intp), codegen
 
 
 @intrinsic
