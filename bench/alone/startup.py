@@ -24,8 +24,8 @@ STACK = "stack"
 KINDS = (*CELLS, STACK)
 FIRSTS = ("first call", "first training step")
 COLD = "cold, with the import"
-#: in the environment of all: bytecode is kept
-KEPT = {"PYTHONDONTWRITEBYTECODE": None}
+#: in the environment of all: bytecode is kept, and code is compiled ahead, unless whoever measures forbade it
+KEPT = {"PYTHONDONTWRITEBYTECODE": None, "NUMBA_PACK_AHEAD": os.environ.get("NUMBA_PACK_AHEAD")}
 
 
 def measure(processes=5, cells=CELLS):
