@@ -36,7 +36,7 @@ def main():
     if arguments.address:
         ray.init(arguments.address, log_to_driver=False)
     else:
-        ray.init(num_cpus=arguments.workers + 2, object_store_memory=200 << 20, include_dashboard=False,
+        ray.init("local", num_cpus=arguments.workers + 2, object_store_memory=200 << 20, include_dashboard=False,
                  log_to_driver=False)  # fmt: skip
     ray.data.DataContext.get_current().enable_progress_bars = False
     gru, linear = nbp.GRU(COLUMNS, arguments.hidden_size, rng=0), nbp.Linear(arguments.hidden_size, SPEAKERS, rng=1)

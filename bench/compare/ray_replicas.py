@@ -88,7 +88,7 @@ def main():
     lengths = np.clip(rng.lognormal(np.log(3000), 0.5, 64).round().astype(int), 100, 20_000)
     sequences = [rng.standard_normal((n, columns), np.float32) for n in lengths]
     layer = nbp.LSTM(columns, arguments.hidden_size, num_layers=arguments.num_layers, rng=0)
-    ray.init(num_cpus=3, object_store_memory=1 << 30, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=3, object_store_memory=1 << 30, include_dashboard=False, log_to_driver=False)
     serve.start(proxy_location="Disabled")
     services = {
         name: Service(serve.run(application(layer, replicas), name=name, route_prefix=None))

@@ -76,7 +76,7 @@ def infer(
     >>> import ray
     >>> import numba_pack as nbp
     >>> from numba_pack.interop.ray import infer
-    >>> context = ray.init(num_cpus=2, log_to_driver=False)
+    >>> context = ray.init("local", num_cpus=2, log_to_driver=False)
     >>> sequences = nbp.pack_sequence([np.full((n, 3), n, np.float32) for n in (2, 0, 4)])
     >>> dataset = ray.data.from_arrow(pa.table({"x": nbp.unpack_ragged(sequences, like="pyarrow")}))
     >>> gru = nbp.GRU(3, 2, rng=0)

@@ -53,7 +53,7 @@ class DataParallel:
     >>> import ray
     >>> import numba_pack as nbp
     >>> from numba_pack.interop.ray import DataParallel
-    >>> context = ray.init(num_cpus=2, log_to_driver=False)
+    >>> context = ray.init("local", num_cpus=2, log_to_driver=False)
     >>> gru, rng = nbp.GRU(3, 2, rng=0), np.random.default_rng(0)
     >>> def loss_and_gradient(parameters, piece):
     ...     gru.parameters = parameters
