@@ -29,7 +29,7 @@ _INSTEAD = {
     "flatten_parameters": "the parameters are one flat vector as they are",
     "apply": "assign layer.parameters, one flat vector, or load_state_dict()",
 }
-_ARRAY = re.compile(r"weight|(weight|bias)_(ih|hh|hr)(_l\d+(_reverse)?)?")
+_ARRAY = r"weight|(weight|bias)_(ih|hh|hr)(_l\d+(_reverse)?)?"
 
 #: where the modules of `numba_pack` have what users of PyTorch look for
 _FOUND = {
@@ -69,7 +69,7 @@ _WHERE = {name: f"; look in numba_pack.{where}" for where, names in _FOUND.items
 
 def instead_of(name: str) -> str:
     """What is there instead of an attribute that others have, to be added to an error; "" if nothing is known."""
-    said = _INSTEAD.get(name) or (_NAMES if _ARRAY.fullmatch(name) else "")
+    said = _INSTEAD.get(name) or (_NAMES if re.fullmatch(_ARRAY, name) else "")
     return said and f": {said}"
 
 

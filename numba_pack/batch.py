@@ -3,8 +3,6 @@
 Letters as in ``cpu/scan.py``.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -24,24 +24,22 @@ STACK = "stack"
 KINDS = (*CELLS, STACK)
 FIRSTS = ("first call", "first training step")
 COLD = "cold, with the import"
-#: in the environment of all: bytecode is kept, and code is compiled ahead, unless whoever measures forbade it
-KEPT = {"PYTHONDONTWRITEBYTECODE": None, "NUMBA_PACK_AHEAD": os.environ.get("NUMBA_PACK_AHEAD")}
 
 
 def measure(processes=5, cells=CELLS):
     """Seconds by name: medians over so many processes (one for each cell where all is cold)."""
-    from bench.tools.environment import child
+    from bench.tools.environment import AS_USERS, child
 
     def median_of(kind, *arguments, **variables):
-        runs = [child("bench.alone.startup", kind, *arguments, **KEPT, **variables) for _ in range(processes)]
+        runs = [child("bench.alone.startup", kind, *arguments, **AS_USERS, **variables) for _ in range(processes)]
         return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
 
-    child("bench.alone.startup", "import", **KEPT)  # so that bytecode is there
+    child("bench.alone.startup", "import", **AS_USERS)  # so that bytecode is there
     found = {"import": median_of("import"), COLD: {}, "cached": {}}
     for cell in cells:
         found[COLD][cell] = {until: cold(cell, until)["seconds"] for until in FIRSTS}
         with tempfile.TemporaryDirectory() as folder:
-            child("bench.alone.startup", "calls", cell, **KEPT, NUMBA_CACHE_DIR=folder)
+            child("bench.alone.startup", "calls", cell, **AS_USERS, NUMBA_CACHE_DIR=folder)
             found["cached"][cell] = median_of("calls", cell, NUMBA_CACHE_DIR=folder)
     found["overhead"] = median_of("overhead")
     return found
@@ -49,11 +47,11 @@ def measure(processes=5, cells=CELLS):
 
 def cold(kind, until):
     """Seconds from before the import, nothing compiled yet, and of processor time, of a kind of layer."""
-    from bench.tools.environment import child
+    from bench.tools.environment import AS_USERS, child
 
     before = os.times()
     with tempfile.TemporaryDirectory() as folder:
-        seconds = child("bench.alone.startup", "first", kind, until, **KEPT, NUMBA_CACHE_DIR=folder)
+        seconds = child("bench.alone.startup", "first", kind, until, **AS_USERS, NUMBA_CACHE_DIR=folder)
     after = os.times()
     processor = after.children_user + after.children_system - before.children_user - before.children_system
     return {"seconds": seconds, "of processor time": processor}

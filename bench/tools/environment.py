@@ -15,6 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 #: the libraries that numba_pack is compared with, by the name that they are imported by
 PEERS = ("torch", "onnxruntime", "openvino")
+#: for processes that start as those of users do: bytecode is kept, and code compiled ahead, unless that was forbidden
+AS_USERS = {"PYTHONDONTWRITEBYTECODE": None, "NUMBA_PACK_AHEAD": os.environ.get("NUMBA_PACK_AHEAD")}
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_PACK_NUM_THREADS")
 
 

@@ -6,8 +6,6 @@ cell that is normalised, and then the unit weights of the cell, (H,) each; K is 
 without products with the state has no ``weight_hh``, and no bias and gain of it.
 """
 
-from __future__ import annotations
-
 import copyreg
 import functools
 import sys

@@ -3,8 +3,6 @@
 Where the parts of it lie follows from the layer and from how many rows and sequences there are.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Iterable

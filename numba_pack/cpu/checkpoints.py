@@ -12,8 +12,6 @@ All layers of one direction go over a piece together. Of two directions, each sc
 by itself, since the second layer needs both of the first: then the outputs between layers are kept, too.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Dropout between layers: a function of its own, which only those who drop compile."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any, NamedTuple
 

@@ -3,8 +3,6 @@
 What is passed is checked by the caller: arrays are C-contiguous, of the dtype of the weights, and of matching shapes.
 """
 
-from __future__ import annotations
-
 import functools
 from typing import Any, NamedTuple
 

@@ -5,8 +5,6 @@ the arguments of one. What follows from the weights and the shape stands in a bl
 caller keeps all memory, and knows that the addresses are those of C-contiguous arrays of matching shapes.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,7 +68,7 @@ class Passes(NamedTuple):
     weights: Weights
     block: np.ndarray
 
-    def of(self, weights: Weights) -> Passes:
+    def of(self, weights: Weights) -> "Passes":
         """The same of other weights, which are of the same layer but for its parameters."""
         block = self.block.copy()
         block[_PARAMETERS] = address_of(weights.parameters)
@@ -78,7 +76,7 @@ class Passes(NamedTuple):
         return self._replace(at=address_of(block), weights=weights, block=block)
 
 
-def passes(weights: Weights, steps: int, sequences: int) -> Passes:
+def passes(weights: Weights, steps: int, sequences: int) -> "Passes":
     """What `record_at` and `back_at` take."""
     dtype, kind = weights.parameters.dtype, type(weights)
     factors, numbers = Factors(kind.cell.factors, dtype.name), layout_of(kind.cell, weights[4:])  # type: ignore[attr-defined]

@@ -6,8 +6,6 @@ or a user's ``@njit`` function, by way of the functions ``call_...``. The caller
 a kernel raises: MemoryError, as a rule.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from copy import copy
@@ -710,7 +708,7 @@ class Pass:
         #: the fields of a `_Header`, with arrays as objects
         self.head = _head_of(id, weights, batch, states, drop, tape, out, None)
 
-    def showing(self, shown: np.ndarray | None) -> Pass:
+    def showing(self, shown: np.ndarray | None) -> "Pass":
         """The same, with (S - 1, N, D * H) other states after each step, or their gradient, if that is not None."""
         if shown is None:
             return self

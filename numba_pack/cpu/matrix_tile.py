@@ -17,8 +17,6 @@ two tiles of rows and of two or three of columns, or, where there are at most 16
 A sum is one of sums of 32 products (64 of int8), which are each made by themselves: its error grows with k / 32.
 """
 
-from __future__ import annotations
-
 import functools
 from typing import NamedTuple
 

@@ -9,8 +9,6 @@ A meeting begins when the first thread has waited for the others for a while: it
 until then, so that nobody waits for a thread that is not there. Who comes later has nothing to do.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from .._jit import inner

@@ -4,8 +4,6 @@ One packs for the forward scans, and one for the backward scans; there are both 
 the panels among them, and compiled code has all of them packed by one call of the same function.
 """
 
-from __future__ import annotations
-
 import functools
 from typing import Any, NamedTuple
 

@@ -6,8 +6,6 @@ parameters and kept. The backward scans multiply by the weights as they stand; p
 anew in each backward pass. Panels are packed run by run, each by itself: see ``packer.py``.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from .._jit import inner, overload

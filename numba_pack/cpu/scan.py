@@ -11,8 +11,6 @@ begin at step 0; in reverse a sequence begins where it ends.
 A scan works on the sequences ``first`` to ``last`` of the sorted batch; threads take a part of the batch each.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -11,8 +11,6 @@ batch, always in the order in which the scan comes to them: threads divide the r
 the rows of the batch. So a batch may be gone over piece by piece, each with a call of both passes: ``checkpoints.py``.
 """
 
-from __future__ import annotations
-
 import functools
 from typing import Any, NamedTuple
 

@@ -9,8 +9,6 @@ of a block that have the same symbol are summed first, and then added to the gra
 checked to be columns.
 """
 
-from __future__ import annotations
-
 import functools
 from typing import Any, NamedTuple
 

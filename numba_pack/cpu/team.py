@@ -21,8 +21,6 @@ a job + 1           ``AWAKE``, by the worker
 A job stands for its address, which is even.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 

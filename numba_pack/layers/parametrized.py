@@ -18,13 +18,13 @@ from .._arguments import kind_of
 __all__ = ["as_prefix", "computed_from", "of_a_net", "resolved"]
 
 _NAME = r"(?P<name>(?:weight_(?:ih|hh|hr)|bias_(?:ih|hh))(?:_l\d+(?:_reverse)?)?)"
-_PREFIX = r"(?P<prefix>(?:.+\.)?)"
-_PARAMETER = re.compile(rf"{_PREFIX}(?:{_NAME}|gain_(?:ih|hh)(?:_l\d+(?:_reverse)?)?)", re.DOTALL)
+_PREFIX = r"(?s)(?P<prefix>(?:.+\.)?)"
+_PARAMETER = rf"{_PREFIX}(?:{_NAME}|gain_(?:ih|hh)(?:_l\d+(?:_reverse)?)?)"
 #: a pattern of names, and the function of `torch.nn.utils` that puts the parameter itself back
 _COMPUTED = (
-    (re.compile(rf"{_PREFIX}parametrizations\.{_NAME}\..+", re.DOTALL), "parametrize.remove_parametrizations"),
-    (re.compile(rf"{_PREFIX}{_NAME}_[guv]", re.DOTALL), "remove_weight_norm or remove_spectral_norm"),
-    (re.compile(rf"{_PREFIX}{_NAME}_(?:orig|mask)", re.DOTALL), "prune.remove or remove_spectral_norm"),
+    (rf"{_PREFIX}parametrizations\.{_NAME}\..+", "parametrize.remove_parametrizations"),
+    (rf"{_PREFIX}{_NAME}_[guv]", "remove_weight_norm or remove_spectral_norm"),
+    (rf"{_PREFIX}{_NAME}_(?:orig|mask)", "prune.remove or remove_spectral_norm"),
 )
 #: what weight_norm leaves: the length of each row and its direction, as a parametrization and as PyTorch had it before
 _WEIGHT_NORM = (("parametrizations.{}.original0", "parametrizations.{}.original1"), ("{}_g", "{}_v"))
@@ -42,7 +42,7 @@ def of_a_net(name: Any) -> tuple[str, str] | None:
     if not isinstance(name, str):
         return None
     for pattern in (_PARAMETER, *(pattern for pattern, _ in _COMPUTED)):
-        match = pattern.fullmatch(name)
+        match = re.fullmatch(pattern, name)
         if match:
             return match["prefix"], name[match.end("prefix") :]
     return None
@@ -51,7 +51,7 @@ def of_a_net(name: Any) -> tuple[str, str] | None:
 def computed_from(name: str) -> str:
     """What is wrong with a name in a state dict, if a recurrent layer's parameter is computed from it; else empty."""
     for pattern, remedy in _COMPUTED:
-        match = pattern.fullmatch(name)
+        match = re.fullmatch(pattern, name)
         if match:
             return f"{match['name']} is computed from it; torch.nn.utils.{remedy} leaves {match['name']} itself"
     return ""
@@ -75,7 +75,7 @@ def resolved(
     parts: dict[str, set[str]] = {}
     for name in found:
         for pattern, _ in _COMPUTED:
-            match = pattern.fullmatch(name) if isinstance(name, str) else None
+            match = re.fullmatch(pattern, name) if isinstance(name, str) else None
             if match and not match["prefix"]:
                 parts.setdefault(match["name"], set()).add(name)
     for name, all_parts in parts.items():

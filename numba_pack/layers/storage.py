@@ -39,7 +39,7 @@ __all__ = ["as_path", "check_file", "load", "save", "write"]
 _PUBLISHED: dict[str, Cell] = {
     name: value for name in published.__all__ if isinstance(value := getattr(published, name), Cell)
 }
-_UNIT_WEIGHT = re.compile(r"(?P<prefix>(?:.+\.)?)(?P<name>(?P<unit>[^.]+)_l\d+(?:_reverse)?)", re.DOTALL)
+_UNIT_WEIGHT = r"(?s)(?P<prefix>(?:.+\.)?)(?P<name>(?P<unit>[^.]+)_l\d+(?:_reverse)?)"
 #: what a tensor may be in a file, and in what it is read: the narrow ones in what the layer computes in
 _DTYPES = {"F16": np.float32, "BF16": np.float32, "F32": np.float32, "F64": np.float64}
 
@@ -356,7 +356,7 @@ def _bfloat16(path: str, key: str, shape: Sequence[int]) -> np.ndarray:
 
 def _unit_weight(key: str, told: Mapping[str, _Told]) -> tuple[str, str] | None:
     """The prefix and the rest of the name of a unit weight of a layer whose cell is told; None for other tensors."""
-    match = _UNIT_WEIGHT.fullmatch(key)
+    match = re.fullmatch(_UNIT_WEIGHT, key)
     cell = told.get(match["prefix"][:-1], _Told()).cell if match else None
     return (match["prefix"], match["name"]) if match and cell and match["unit"] in cell.arguments.unit_weights else None
 

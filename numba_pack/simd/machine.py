@@ -23,7 +23,7 @@ from numba.core.registry import cpu_target
 
 from .._cache import MADE_FOR
 
-__all__ = ["ARCHITECTURE", "DOTS", "MACHINE", "ROUNDS_TO_BFLOAT16", "Dots", "Machine"]
+__all__ = ["ARCHITECTURE", "DOTS", "MACHINE", "Dots", "Machine", "rounds_to_bfloat16"]
 
 _PROBE = """
 define <{n} x float> @probe(<{n} x float> %x, <{n} x float> %y) {{
@@ -120,7 +120,8 @@ def _has(feature: str) -> bool:
     return "call" not in str(module.get_function("probe"))
 
 
-def _rounds_to_bfloat16() -> bool:
+@functools.cache
+def rounds_to_bfloat16() -> bool:
     """Whether LLVM rounds floats to bfloat16 by instructions.
 
     On an x86-64 without one for it, it calls a function of the compiler's library, which a process need not have.
@@ -171,4 +172,3 @@ def _dots(asked: str | None) -> Dots:
 DOTS = _dots(os.environ.get("NUMBA_PACK_DOTS"))
 # other code is compiled for other instructions, of which the name of the processor does not tell
 MADE_FOR.append(repr(DOTS))
-ROUNDS_TO_BFLOAT16 = _rounds_to_bfloat16()

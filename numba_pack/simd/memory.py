@@ -10,7 +10,6 @@ from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import AttributeTemplate, infer_getattr
 from numba.extending import intrinsic, lower_getattr, models, register_model
-from numba.np import arrayobj
 
 from .lanes import I64, _element, _pointer
 
@@ -130,6 +129,8 @@ def aligned(typingctx, dtype, count):
     """
 
     def codegen(context, builder, sig, args):
+        from numba.np import arrayobj  # which takes a while, and is there when something is compiled
+
         with cgutils.if_unlikely(builder, builder.icmp_unsigned(">", args[1], ir.Constant(I64, 1 << 56))):
             context.call_conv.return_user_exc(builder, ValueError, ("array is too big",))
         kind, itemsize = sig.return_type, context.get_constant(types.intp, sig.return_type.dtype.bitwidth // 8)

@@ -13,7 +13,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .lanes import I32, LANES, Lanes, llvm_call, splat
-from .machine import ROUNDS_TO_BFLOAT16
+from .machine import rounds_to_bfloat16
 
 __all__ = ["BFLOAT16", "bytes_of", "even_half", "largest_of", "odd_half", "pairs_across", "pairs_along", "rest_of"]
 
@@ -48,7 +48,7 @@ def _rounded(builder, value):
     """The bits (i16) of a vector of floats in bfloat16."""
     count = value.type.count
     shorts, words = ir.VectorType(I16, count), ir.VectorType(I32, count)
-    if ROUNDS_TO_BFLOAT16:
+    if rounds_to_bfloat16():
         return builder.bitcast(builder.fptrunc(value, ir.VectorType(BFLOAT16, count)), shorts)
     bits = builder.bitcast(value, words)
     odd = builder.and_(builder.lshr(bits, _every(words, 16)), _every(words, 1))

@@ -125,7 +125,7 @@ def test_short_numbers_are_multiplied_by_the_best_that_a_vector_unit_has(process
 @pytest.mark.parametrize("name", VECTOR_UNITS)
 def test_floats_are_rounded_to_bfloat16_by_an_instruction_where_there_is_one(processor, name):
     processor(name, permitted=False)
-    assert machine._rounds_to_bfloat16() == (name in ROUND)
+    assert machine.rounds_to_bfloat16.__wrapped__() == (name in ROUND)
 
 
 @on_x86_64
@@ -134,7 +134,7 @@ def test_a_cpu_may_be_held_to_vectors_of_256_bits(processor, name):
     processor(name, permitted=True, features="-avx512f")
     assert machine.MACHINE[1:] == (32, 12, True)
     assert machine._dots(None) == Dots("widened", HELD[name], plain_tiles=True)
-    assert not machine._rounds_to_bfloat16()
+    assert not machine.rounds_to_bfloat16.__wrapped__()
 
 
 @pytest.mark.parametrize("name", ["generic", "cortex-a72", "neoverse-n1", "neoverse-v2", "apple-m1"])
@@ -146,7 +146,7 @@ def test_an_arm_has_vectors_of_128_bits_and_rounds_to_bfloat16_without_a_library
     assert machine._probe() == (name, 16, 24, True)
     monkeypatch.setattr(machine, "MACHINE", machine._probe())
     assert machine._dots(None) == Dots("widened", "widened", plain_tiles=True)
-    assert machine._rounds_to_bfloat16()
+    assert machine.rounds_to_bfloat16.__wrapped__()
 
 
 @on_x86_64
