@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.lines import Line2D
 
+from bench.compare.scaling import SHAPES
 from bench.compare.targets import OURS, PEERS, against, packed_share, rate
 
 COLOURS = {
@@ -193,7 +194,7 @@ def scaling(results):
         ("Forward: B = 32", "H", [row for row in sizes if row]),
     ]
     panels = [panel for panel in panels if len(panel[2]) > 2]
-    threads = results.get("threads", {}).get("all", {})
+    threads = results.get("threads", {}).get("all", {}).get(SHAPES[0], {})
     threads = threads if len(threads.get(OURS, ())) > 1 else {}
     if not panels and not threads:
         return None

@@ -10,12 +10,12 @@ chooses once.
 import json
 import sys
 
-#: what all contenders are given, forward
-SHAPE = "LSTM-B32-H256-lognormal"
+#: what all contenders are given, forward: many sequences, and one
+SHAPES = ("LSTM-B32-H256-lognormal", "LSTM-B1-H256-T100")
 
 
 def measure(seconds, contenders=True, shapes=None):
-    """Seconds a call: "two" of one and two threads by shape; "all" by contender and number of threads."""
+    """Seconds a call: "two" of one and two threads by shape; "all" by shape, contender and number of threads."""
     from bench.compare.contenders import LAYERS
     from bench.tools.environment import child, machine
 
@@ -23,9 +23,12 @@ def measure(seconds, contenders=True, shapes=None):
     found = {"two": child("bench.compare.scaling", "two", seconds, *(shapes or ())) if cores > 1 else {}, "all": {}}
     if contenders:
         counts = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= cores]
-        for contender in LAYERS:
-            runs = {n: child("bench.compare.scaling", "alone", seconds, contender.__name__, n) for n in counts}
-            found["all"][contender.name] = {n: time for n, time in runs.items() if time is not None}
+        for shape in SHAPES:
+            found["all"][shape] = {}
+            for contender in LAYERS:
+                of = "bench.compare.scaling", "alone", seconds, contender.__name__, shape
+                runs = {str(n): child(*of, n) for n in counts}
+                found["all"][shape][contender.name] = {n: time for n, time in runs.items() if time is not None}
     return found
 
 
@@ -37,7 +40,7 @@ def held(isa, seconds):
 
     free, found = dict.fromkeys(variables(isa)), {}
     for contender in LAYERS:
-        arguments = "bench.compare.scaling", "alone", seconds, contender.__name__, 1
+        arguments = "bench.compare.scaling", "alone", seconds, contender.__name__, SHAPES[0], 1
         times = [child(*arguments, **chosen) for chosen in ({}, free)]
         if None not in times:
             found[contender.name] = times[0] / times[1]
@@ -50,8 +53,8 @@ def held(isa, seconds):
 def two_against_one(seconds, *shapes):
     import numba_pack as nbp
     from bench.compare.contenders import NumbaPack
+    from bench.compare.suite import settled
     from bench.tools import workloads
-    from bench.tools.timing import interleave, summary
 
     def with_threads(n, run):
         def call():
@@ -69,17 +72,17 @@ def two_against_one(seconds, *shapes):
                 functions = {str(n): with_threads(n, run) for n in (1, 2)}
                 for function in functions.values():
                     function()
-                found[name] = summary(interleave(functions, float(seconds)))
+                found[name] = settled(functions, float(seconds), *functions)
     return found
 
 
-def alone(seconds, contender, threads):
+def alone(seconds, contender, shape, threads):
     from bench.compare import contenders
     from bench.tools import workloads
     from bench.tools.environment import Unavailable
     from bench.tools.timing import interleave, summary
 
-    (workload,) = (w for w in workloads.FORWARD if str(w) == SHAPE)
+    (workload,) = (w for w in workloads.FORWARD if str(w) == shape)
     try:
         run = getattr(contenders, contender)(workloads.Problem(workload), False).run
     except Unavailable:

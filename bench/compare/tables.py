@@ -125,7 +125,7 @@ def _machine(results):
         ratios = ", ".join(f"{name} {ratio:.2f}" for name, ratio in results["held"].items())
         lines.append(
             f"All are held to {results['isa'].upper()} but {' and '.join(LOOSE)}, which looks at the CPU itself and has"
-            f" whatever this one has. {scaling.SHAPE} takes so many times as long as when nobody is held: {ratios}."
+            f" whatever this one has. {scaling.SHAPES[0]} takes so many times as long as when nobody is held: {ratios}."
         )
     return "\n\n".join(lines)
 
@@ -225,14 +225,27 @@ def _symbols(rows):
 
 
 def _threads(threads):
-    body = [
-        (name, _time(row, "1", 1e-3), _time(row, "2", 1e-3), f"{row['median']['1'] / row['median']['2']:.2f}")
-        for name, row in threads["two"].items()
-    ]
-    if not body:
+    if not threads["two"]:
         return "This machine has one core."
-    text = "numba_pack in a process of its own. Milliseconds: median, and the least in brackets.\n\n"
-    return text + table(("shape", "one thread", "two threads", "one / two"), body)
+    body = [(name, _time(row, "1", 1e-3), _time(row, "2", 1e-3), _gain(row)) for name, row in threads["two"].items()]
+    parts = [
+        "numba_pack in a process of its own. Milliseconds: median, and the least in brackets.",
+        table(("shape", "one thread", "two threads", "one / two"), body),
+    ]
+    for shape, times in threads["all"].items():
+        counts = list(times[OURS])
+        body = [(name, *(f"{of[n] * 1e3:.3g}" for n in counts)) for name, of in times.items() if of]
+        parts += [
+            f"{shape}, forward, each library and number of threads in a process of its own. Milliseconds, medians.",
+            table(("", *(f"{n} thread{'s' * (n != '1')}" for n in counts)), body),
+        ]
+    return "\n\n".join(parts)
+
+
+def _gain(row):
+    if noise(row, "1", "2") > NOISE:
+        return "not judged"
+    return f"{row['median']['1'] / row['median']['2']:.2f}"
 
 
 def _startup(startup):

@@ -78,8 +78,8 @@ def judge(results):
         rows = [row for row in results["fill"] if noise(row[part], *FILL) <= NOISE]
         fill = {f"fill {row['fill']:.2f}": packed_share(row[part]) / row["fill"] for row in rows}
         most(f"packed time / padded time of this library / fill, {what}", 1.15, fill)
-    two = {n: row["median"] for n, row in results.get("threads", {}).get("two", {}).items()}
-    gains = {n: times["1"] / times["2"] for n, times in two.items() if times["1"] >= 1e-3}
+    quiet = {name: row["median"] for name, row in _two_threads(results).items() if noise(row, "1", "2") <= NOISE}
+    gains = {name: times["1"] / times["2"] for name, times in quiet.items() if times["1"] >= 1e-3}
     least("two threads against one, 1 ms and more", 1.8, gains)
     packing = {row["id"]: against(row, "PyTorch packed") for row in results["packing"]}
     least("packing against PyTorch", 5, _known(packing))
@@ -114,12 +114,17 @@ def noise(row, *judged):
 def too_noisy(results):
     """The rows that are not judged."""
     found = [f"{part} {row['id']}" for part in PARTS for row in results[part] if noise(row) > NOISE]
+    found += [f"threads {name}" for name, row in _two_threads(results).items() if noise(row, "1", "2") > NOISE]
     return found + [
         f"{row['id']}, {part}"
         for row in results["fill"]
         for part in ("forward", "training")
         if noise(row[part], *FILL) > NOISE
     ]
+
+
+def _two_threads(results):
+    return results.get("threads", {}).get("two", {})
 
 
 def rate(row):

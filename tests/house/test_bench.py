@@ -118,6 +118,21 @@ def test_a_noisy_row_is_not_judged_and_the_report_says_so():
     assert "| noisy | 50 | 1000 (1000) | 500 (500) | not judged | 4.00 |" in text
 
 
+def test_threads_are_not_judged_by_noisy_rows_either():
+    def times(one, two, spread):
+        return {"median": {"1": one, "2": two}, "min": {"1": one, "2": two}, "spread": {"1": 0.01, "2": spread}}
+
+    two = {"quiet": times(0.002, 0.001, 0.02), "noisy": times(0.002, 0.002, 0.6)}
+    everyone = {"a shape": {"numba_pack": {"1": 0.004, "2": 0.0021}, "PyTorch packed": {}}}
+    found = results(threads={"two": two, "all": everyone})
+    (verdict,) = [verdict for verdict in targets.judge(found) if verdict.what.startswith("two threads")]
+    assert verdict.values == {"quiet": 2.0}
+    text = tables.markdown(found, {})
+    assert "time and again: threads noisy." in text
+    assert "| noisy | 2.00 (2.00) | 2.00 (2.00) | not judged |" in text
+    assert "| numba_pack | 4 | 2.1 |" in text and "| PyTorch packed |" not in text
+
+
 def test_the_mean_at_the_peak_is_what_the_operations_allow():
     """1e9 operations, a peak of 4e9 a second: no less than 0.25 s, in which the fastest peer takes 0.75 s."""
     one = row("a") | {"operations": 1e9, "dtype": "float32"}
