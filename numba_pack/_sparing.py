@@ -16,6 +16,7 @@ from numba import types
 from numba.core import event, ir, utils
 from numba.core.base import BaseContext
 from numba.core.runtime.context import NRTContext
+from numba.core.typeinfer import CallConstraint
 from numba.core.typing.npydecl import NumpyRulesArrayOperator
 
 __all__ = ["sparing"]
@@ -64,6 +65,23 @@ def _variables(instruction: Any, value: Any) -> list[Any]:
         elif kind not in _PLAIN:
             found += _variables(instruction, part)
     return found
+
+
+_resolve = CallConstraint.resolve
+#: whose result may be another one though it is called with the same types
+_UNSETTLED = (types.BoundFunction, types.Dispatcher, types.RecursiveCall)
+
+
+@_instead_of(CallConstraint, "resolve")
+def _resolve_once(call: Any, typeinfer: Any, typevars: Any, fnty: Any) -> None:
+    """The types of a call: Numba looks for those of all calls of a function again, until nothing changes."""
+    kinds = fnty, *(typevars[argument.name].type for argument in call.args)
+    if vars(call).get("settled") == kinds:
+        return
+    _resolve(call, typeinfer, typevars, fnty)
+    found = call.signature
+    if found and found.return_type.is_precise() and not (call.kws or call.vararg or isinstance(fnty, _UNSETTLED)):
+        call.settled = kinds
 
 
 _type_of_operator = NumpyRulesArrayOperator.generic

@@ -2,6 +2,7 @@
 
 import operator
 
+import numba
 import numpy as np
 import pytest
 from llvmlite import ir
@@ -76,6 +77,45 @@ def test_of_a_value_what_is_counted_is_found(kind):
 )
 def test_types_have_the_size_that_they_have(kind):
     own, instead = both(lambda: cpu_target.target_context.get_abi_sizeof(kind))
+    assert own == instead
+
+
+def widened(n):
+    total = 0
+    for i in range(n):
+        total = max(total, i) + 0.5
+    return total
+
+
+def recursive(n):
+    if n < 2:
+        return 1
+    return n * recursive_part(n - 1)
+
+
+@numba.njit
+def recursive_part(n):
+    if n < 2:
+        return 1.5
+    return n * recursive_part(n - 1)
+
+
+def containers(n):
+    made = []
+    for i in range(n):
+        made.append(np.round(i / 3, decimals=1))
+    return made
+
+
+@pytest.mark.parametrize("function", [widened, recursive, containers])
+def test_functions_are_typed_as_they_are(function):
+    def typed():
+        if recursive_part.signatures:
+            recursive_part.recompile()
+        made = numba.njit(function)
+        return made(5), made.nopython_signatures
+
+    own, instead = both(typed)
     assert own == instead
 
 
