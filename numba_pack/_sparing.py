@@ -15,7 +15,10 @@ from typing import Any
 from numba import types
 from numba.core import event, ir, utils
 from numba.core.base import BaseContext
+from numba.core.lowering import Lower
+from numba.core.postproc import PostProcessor, VariableLifetime
 from numba.core.runtime.context import NRTContext
+from numba.core.transforms import canonicalize_cfg
 from numba.core.typeinfer import CallConstraint
 from numba.core.typing.npydecl import NumpyRulesArrayOperator
 
@@ -110,6 +113,33 @@ def _counted_in(nrt: Any, builder: Any, kind: Any, value: Any) -> Any:
 @functools.lru_cache(maxsize=1024)
 def _contains_counted(model: Any) -> bool:
     return bool(model.contains_nrt_meminfo())
+
+
+_delvar = Lower.delvar
+
+
+@_instead_of(Lower, "delvar")
+def _deleted(lower: Any, name: str) -> None:
+    """Let go of a variable: of those in which nothing is counted, Numba has a zero stored in them."""
+    if _contains_counted(lower.context.data_model_manager[lower.typeof(name)]):
+        _delvar(lower, name)
+
+
+_run = PostProcessor.run
+
+
+@_instead_of(PostProcessor, "run")
+def _processed(processor: Any, emit_dels: bool = False, extend_lifetimes: bool = False) -> None:
+    """Note anew where variables live, after each pass: Numba looks at once, for all passes that will not ask."""
+    function = processor.func_ir
+    if function.is_generator:
+        _run(processor, emit_dels, extend_lifetimes)
+        return
+    function.blocks = canonicalize_cfg(function.blocks)
+    function.variable_lifetime = VariableLifetime(function.blocks)
+    function.generator_info = None
+    if emit_dels:
+        processor._insert_var_dels(extend_lifetimes=extend_lifetimes)
 
 
 _sizeof = BaseContext.get_abi_sizeof
