@@ -13,9 +13,8 @@ import numpy as np
 from .._arguments import kind_of
 from .._habits import ALL_NAMES, advised, instead_of
 from ..layers.forms import as_array
-from ..layers.module import as_dtype, as_floats
-from ..layers.parametrized import as_prefix
-from ..layers.vectors import HasParameters, as_parameters, fill
+from ..layers.module import as_dtype, vector_of
+from ..layers.vectors import HasParameters, as_parameters
 from ..packing.flat import Flat, Given
 
 __all__ = ["Part", "PartTape"]
@@ -126,21 +125,4 @@ class Part(HasParameters):
         >>> bool((linear.parameters == other.parameters).all())
         True
         """
-        if not isinstance(state_dict, Mapping):
-            raise TypeError(f"state_dict must be a mapping of names to arrays; got {kind_of(state_dict)}")
-        prefix = as_prefix(prefix)
-        names = {str(name)[len(prefix) :] for name in state_dict if str(name).startswith(prefix)}
-        if names != self._shapes.keys():
-            missing, extra = ({prefix + name for name in some} for some in (self._shapes.keys() - names,
-                                                                            names - self._shapes.keys()))  # fmt: skip
-            raise ValueError(
-                f"state_dict must have the names of this {type(self).__name__}; "
-                f"missing: {sorted(missing) or 'none'}, not known: {sorted(extra) or 'none'}"
-            )
-        vector = np.empty_like(self._vector)
-
-        def called(name: str) -> str:
-            return f"state_dict[{prefix + name!r}]"
-
-        fill(self._views(vector), lambda name: as_floats(state_dict[prefix + name], called(name)), called)
-        self._set(vector)
+        self._set(vector_of(state_dict, prefix, self, type(self).__name__))

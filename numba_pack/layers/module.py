@@ -33,6 +33,7 @@ from .vectors import HasParameters, as_parameters, fill
 
 __all__ = [
     "RNN_CELLS", "Module", "as_dtype", "as_floats", "as_generator", "as_nonlinearity", "infer_few", "option_names",
+    "vector_of",
 ]  # fmt: skip
 
 #: the cell of an RNN by its nonlinearity
@@ -121,6 +122,30 @@ def entries(
 
     names = [name[len(prefix) :] for name in state_dict if isinstance(name, str) and name.startswith(prefix)]
     return resolved(names, read, called), called
+
+
+def vector_of(state_dict: Any, prefix: Any, owner: HasParameters, kind: str) -> np.ndarray:
+    """All parameters of a layer or a part, of the names in a state dict that begin with a prefix.
+
+    Errors call the owner what ``kind`` says.
+    """
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(f"state_dict must be a mapping of names to arrays; got {kind_of(state_dict)}")
+    prefix = as_prefix(prefix)
+    values, called = entries(state_dict, prefix)
+    vector = np.empty_like(owner.parameters)
+    views = owner.views(vector)
+    missing, extra = views.keys() - values.keys(), list(values.keys() - views.keys())
+    extra += [str(name) for name in state_dict if not prefix and not isinstance(name, str)]
+    if missing or extra:
+        told = [f"{prefix + name!r}: {of}" for name in sorted(extra) if (of := computed_from(name))]
+        raise ValueError(
+            f"state_dict must have the names of this {kind}; "
+            f"missing: {sorted(prefix + name for name in missing) or 'none'}, "
+            f"not known: {sorted(prefix + name for name in extra) or 'none'}" + "".join(f" ({one})" for one in told[:1])
+        )
+    fill(views, lambda name: values[name](), called)
+    return vector
 
 
 class _Version:
@@ -362,24 +387,8 @@ class Module(HasParameters):
         >>> bool((gru.parameters == other.parameters).all())
         True
         """
-        if not isinstance(state_dict, Mapping):
-            raise TypeError(f"state_dict must be a mapping of names to arrays; got {kind_of(state_dict)}")
-        prefix = as_prefix(prefix)
         self._refuse_integers("load_state_dict")
-        values, called = entries(state_dict, prefix)
-        missing, extra = self._shapes.keys() - values.keys(), list(values.keys() - self._shapes.keys())
-        extra += [str(name) for name in state_dict if not prefix and not isinstance(name, str)]
-        if missing or extra:
-            told = [f"{prefix + name!r}: {of}" for name in sorted(extra) if (of := computed_from(name))]
-            raise ValueError(
-                f"state_dict must have the names of this layer; "
-                f"missing: {sorted(prefix + name for name in missing) or 'none'}, "
-                f"not known: {sorted(prefix + name for name in extra) or 'none'}"
-                + "".join(f" ({one})" for one in told[:1])
-            )
-        vector = np.empty_like(self.parameters)
-        fill(self.views(vector), lambda name: values[name](), called)
-        self._set(vector)
+        self._set(vector_of(state_dict, prefix, self, "layer"))
 
     def _packed(self) -> Any:
         """The weights as the engine takes them."""

@@ -217,7 +217,7 @@ def test_a_folder_that_vanishes_is_made_again(installed, filled, tmp_path):
 
 def test_an_edited_package_does_not_find_what_was_compiled_before(filled, tmp_path):
     other = copy_package(tmp_path / "edited")
-    with open(other / "numba_pack" / "optim.py", "a") as source:
+    with open(other / "numba_pack" / "optim" / "schedules.py", "a") as source:
         source.write("# edited\n")
     assert run(other, filled)["compiled"] > 0
 

@@ -20,7 +20,7 @@ ROOMS = [
     ["layers"],
     ["cuda", "cpu"],
     ["batch"],
-    ["losses", "data"],
+    ["losses", "optim", "data"],
     ["cells"],
     ["packing"],
     ["simd"],
@@ -29,7 +29,7 @@ ROOMS = [
 FACE = {"__init__", "__main__"}
 GROUND = {
     "_jit", "_inner", "_sparing", "_linked", "_ahead", "_cache", "_forks", "_backend", "_available", "_arguments",
-    "_habits", "optim",
+    "_habits",
 }  # fmt: skip
 
 #: what is imported by name, when it is known to be needed: the arrays of the device that was found, and what reads the

@@ -2,10 +2,12 @@
 
 import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
 
+from numba_pack import optim
 from numba_pack.optim import (
     SGD,
     Adam,
@@ -302,6 +304,23 @@ def test_a_copy_goes_on_from_where_the_original_stood():
         parameters = adam.step(parameters, gradient)
     twin = copy.deepcopy(adam)
     np.testing.assert_array_equal(twin.step(parameters, gradient), adam.step(parameters, gradient))
+
+
+def test_what_is_public_belongs_to_the_module_that_people_know():
+    assert {getattr(optim, name).__module__ for name in optim.__all__} == {"numba_pack.optim"}
+    assert pickle.dumps(Adam, 0) == b"cnumba_pack.optim\nAdam\np0\n."
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize(("optimiser", "loop", "settings"), OPTIMISERS)
+def test_a_pickle_goes_on_from_where_the_original_stood(optimiser, loop, settings, protocol):
+    x, gradients = problem(np.float32, steps=3)
+    optimizer = optimiser(**settings)
+    for gradient in gradients:
+        x = optimizer.step(x, gradient)
+    twin = pickle.loads(pickle.dumps(optimizer, protocol))
+    assert type(twin) is optimiser and repr(twin) == repr(optimizer)
+    assert twin.step(x, gradient).tobytes() == optimizer.step(x, gradient).tobytes()
 
 
 def test_a_learning_rate_may_change_between_steps():
