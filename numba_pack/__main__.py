@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     compiling.add_argument(
         "--into",
         metavar="folder",
-        help="the folder to fill, whatever is kept elsewhere: one for NUMBA_CACHE_DIR, or that of the package itself, "
+        help="the folder to fill, whatever is kept elsewhere: NUMBA_CACHE_DIR, if that is set, or that of the package, "
         f"{os.path.dirname(SHIPPED)}",
     )
     compiling.add_argument("--inference", action="store_true", help="leave out what training needs besides")
@@ -133,8 +133,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         unknown = sorted(set(given.kinds) - set(kinds))
         if unknown:
             compiling.error(f"kind must be of {', '.join(kinds)}; got {', '.join(unknown)}")
-        if given.into is not None:
-            keep_in(given.into)
+        folder = given.into or config.CACHE_DIR
+        if folder:
+            keep_in(folder)
         fill(given.kinds or _LAYERS, given.dtype, not given.inference)
     else:
         info()

@@ -9,6 +9,7 @@ on and fork. Ctrl-C is raised when the fork is over.
 """
 
 import _thread
+import concurrent.futures.thread  # noqa: F401  which has calls of its own around forks, and what is compiled may import it
 import os
 import threading
 from collections.abc import Callable

@@ -46,6 +46,7 @@ __all__ = [
     "share",
     "share_blocks",
     "wake",
+    "warm_calls",
 ]
 
 #: integers of a line of a board, which is a line of the cache
@@ -357,6 +358,13 @@ def _share_each(calls, count, board, workers):
         share(kernel, first, 8 * of.fields, parts, board, workers)
         keep_alive((before, made))
         at += 8 * (_CALL + of.fields - of.shared)
+
+
+def warm_calls() -> None:
+    """Compile what makes calls, or load it."""
+    nothing = np.zeros(1, np.int64)
+    _call_each(id(nothing), 0, id(nothing))
+    _share_each(id(nothing), 0, address_of(nothing), 0)
 
 
 @jit

@@ -11,8 +11,11 @@ from .._arguments import kind_of
 from .._backend import backend
 from ..cells.dropout import Calls
 from ..cpu import threads
+from ..cpu.kernels import cuts_of
+from ..cpu.team import warm_calls
 from ..packing.checks import as_flag
 from ..packing.ragged import pack_ragged
+from ..packing.sequences import pack_sequence, unpack_sequence
 from .layer import GRU, LSTM, RNN, Layer
 from .stack import Stack
 from .stepper import Stepper
@@ -22,6 +25,8 @@ __all__ = ["warmup"]
 
 def warmup(*layers: Layer[Any], training: bool = False) -> None:
     """Compile what these layers run, or load it from the cache, by running each on a few zeros, and on symbols.
+
+    And what packs lists of sequences, and gives them back.
 
     Compiled code is kept on disk, in ``NUMBA_CACHE_DIR`` if that is set, else beside the package, or else in the user's
     cache folder, so that it is compiled once, by the first process that needs it. It is looked for in all of them: a
@@ -47,8 +52,10 @@ def warmup(*layers: Layer[Any], training: bool = False) -> None:
     >>> nbp.warmup(nbp.GRU(3, 2))
     """
     as_flag(training, "training")
-    if backend == "cpu":
+    if backend == "cpu":  # also what is called where there are more CPUs than here
         threads.warm()
+        warm_calls()
+        cuts_of(np.ones(1, np.int64), 1, 1)
     given = layers or (LSTM(1, 1), GRU(1, 1), RNN(1, 1))
     for other in (one for one in given if hasattr(one, "_warm")):
         other._warm(training)
@@ -57,7 +64,8 @@ def warmup(*layers: Layer[Any], training: bool = False) -> None:
         layer._foresee(training)
     for layer in parts:
         kind: Any = Stack if isinstance(layer, Stack) else Layer  # and not its class, which may have other arguments
-        packed = pack_ragged(np.zeros((1, layer.input_size), layer.dtype), np.array([0, 1]))
+        packed = pack_sequence([np.zeros((1, layer.input_size), layer.dtype)])
+        unpack_sequence(packed)
         layer = copy.copy(layer)  # which has the same weights
         layer._training_calls = Calls(0, seeded=True)  # so that the layer drops what it would have dropped without this
         for input in (packed, pack_ragged(np.zeros(1, np.int64), np.array([0, 1]))):

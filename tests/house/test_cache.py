@@ -140,6 +140,20 @@ def test_code_can_be_kept_in_a_folder_that_is_named_and_nowhere_else(tmp_path, m
     assert len(list((tmp_path / "named").rglob("file"))) == 1
 
 
+def test_compile_fills_the_folder_of_the_environment_too(monkeypatch):
+    from numba.core import config
+
+    from numba_pack import __main__
+
+    filled = []
+    monkeypatch.setattr(__main__, "fill", lambda *arguments: None)
+    monkeypatch.setattr(__main__, "keep_in", filled.append)
+    for folder, arguments in (("there", []), ("there", ["--into", "here"]), ("", [])):
+        monkeypatch.setattr(config, "CACHE_DIR", folder)
+        __main__.main(["compile", *arguments])
+    assert filled == ["there", "here"]
+
+
 @pytest.mark.slow
 def test_compile_fills_the_folder_that_is_named_and_another_user_needs_no_more(tmp_path):
     command = [sys.executable, "-m", "numba_pack", "compile", "RNN", "--into", str(tmp_path / "filled")]

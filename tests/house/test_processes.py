@@ -151,6 +151,30 @@ with concurrent.futures.ThreadPoolExecutor(1) as executor:  # it can compile, to
 
 
 @needs_fork
+def test_a_fork_that_waits_takes_no_harm_from_an_import_meanwhile(script):
+    """Compiling imports what extends Numba, and that a module which has calls of its own around forks."""
+    body = """
+from numba.core.compiler_lock import global_compiler_lock
+
+def compile():
+    with global_compiler_lock:
+        time.sleep(1.0)
+        import concurrent.futures.thread
+
+thread = threading.Thread(target=compile)
+thread.start()
+time.sleep(0.2)
+child = os.fork()
+if not child:
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+thread.join()
+"""
+    result = script(body)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@needs_fork
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_ctrl_c_while_a_fork_waits_is_raised_after_it_and_both_processes_go_on(script):

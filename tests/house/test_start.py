@@ -48,6 +48,27 @@ def test_after_warmup_a_call_compiles_nothing():
     assert result.stdout.strip() == "0", result.stderr
 
 
+def test_after_warmup_real_batches_compile_nothing_on_several_threads_either():
+    script = (
+        "import numba_pack as nbp, numpy as np\n"
+        "from numba.core import event\n"
+        "from numba_pack.cpu import threads\n"
+        "threads.cpus = lambda: 2\n"
+        "layer = nbp.GRU(64, 64)\n"
+        "nbp.warmup(layer, training=True)\n"
+        "with event.install_recorder('numba:compile') as compiled, nbp.threads(2):\n"
+        "    for sequences in (64, 1):\n"
+        "        packed = nbp.pack_sequence([np.ones((50 + n, 64), np.float32) for n in range(sequences)])\n"
+        "        layer(packed)\n"
+        "        output, _, tape = layer.forward(packed)\n"
+        "        layer.backward(tape, output)\n"
+        "        nbp.unpack_sequence(output)\n"
+        "print(sorted(event.data['dispatcher'].py_func.__name__ for _, event in compiled.buffer))\n"
+    )
+    result = run("-c", script)
+    assert result.stdout.strip() == "[]", result.stdout + result.stderr
+
+
 def test_what_a_layer_does_not_need_is_imported_when_it_is_asked_for():
     script = (
         "import sys, threading\n"
