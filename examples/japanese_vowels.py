@@ -130,7 +130,7 @@ def compile_all(model, data):
         "backward": lambda: nbp.warmup(model, training=True),
         "the optimiser": rest,
     }
-    print("What is not cached yet is compiled, which takes some seven seconds a part on an idle core:")
+    print("What is not cached yet is compiled, which takes some five seconds a part on an idle machine:")
     with tqdm(parts.items(), unit="part") as bar:
         for name, run in bar:
             bar.set_description(name)

@@ -296,7 +296,7 @@ def tell_of_wait() -> None:
         return
     _waits = True
     kept = f"kept in {place}" if (place := place_to_write()) else "kept nowhere: set NUMBA_CACHE_DIR"
-    text = f"numba_pack compiles what runs for the first time: some ten seconds for each kind of layer, then {kept}"
+    text = f"numba_pack compiles what runs for the first time: five to ten seconds for each kind of layer, then {kept}"
     log = logging.getLogger("numba_pack")
     if log.hasHandlers():
         log.info(text)
