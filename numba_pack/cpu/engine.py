@@ -92,7 +92,7 @@ class Saved(NamedTuple):
     def __reduce__(self) -> tuple[Any, ...]:
         """How it is copied and pickled: to be made anew, since a `Pass` has addresses."""
         states, _, out = self.given.kept
-        return saved_on, (self.tape, self.given.weights, self.batch, states, self.dropout, out)
+        return _saved_again, (self.tape, self.given.weights, self.batch, states, self.dropout, out)
 
     @property
     def batch(self) -> Batch:
@@ -121,6 +121,13 @@ def saved_on(
     given = Pass(weights, batch, states, drop, [at + part for part in of.tape[:-1]], out)
     unit_by_unit = not (drop.size or batch.symbols or cell_of(weights).units)
     return Saved(given, of, tape, out, dropout, unit_by_unit)
+
+
+def _saved_again(tape: np.ndarray, *rest: Any) -> Saved:
+    """The same on a tape of its own: that of a pickle may be memory of others, which nobody may write to."""
+    own = WORKSPACE.take(tape.size)
+    own[...] = tape
+    return saved_on(own, *rest)
 
 
 #: the weights as the other verbs take them

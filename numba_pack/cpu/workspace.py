@@ -16,6 +16,7 @@ import ctypes
 import itertools
 import sys
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -63,6 +64,8 @@ class Workspace:
     def __init__(self) -> None:
         self._kept: dict[int, np.ndarray] = {}  # of uint8, oldest first
         self._numbers = itertools.count()
+        #: those that someone has, by the addresses that they were given
+        self._lent: WeakValueDictionary[int, np.ndarray] = WeakValueDictionary()
 
     def take(self, count: int) -> np.ndarray:
         """So many bytes, uninitialised, on a cache line's boundary."""
@@ -70,19 +73,22 @@ class Workspace:
             if count <= kept.size <= 2 * count:
                 skip = -address_of(kept) % ALIGNMENT
                 if skip + count <= kept.size and self._kept.pop(number, None) is not None:
-                    return kept[skip : skip + count]
-        buffer = np.empty(count + ALIGNMENT, np.uint8)
+                    return self._lend(kept, count)
+        return self._lend(np.empty(count + ALIGNMENT, np.uint8), count)
+
+    def _lend(self, buffer: np.ndarray, count: int) -> np.ndarray:
         skip = -address_of(buffer) % ALIGNMENT
-        return buffer[skip : skip + count]
+        lent = buffer[skip : skip + count]
+        if buffer.size > SMALLEST:
+            self._lent[address_of(lent)] = buffer
+        return lent
 
     def give(self, *arrays: np.ndarray) -> None:
-        """Give back what `take` returned; nobody may use it any more."""
+        """Give back what `take` returned, in whatever form; nobody may use it any more. Other memory is left alone."""
         for array in arrays:
-            buffer = array
-            while isinstance(buffer.base, np.ndarray):
-                buffer = buffer.base
-            if not SMALLEST < buffer.size <= MOST_LARGE or buffer.dtype != np.uint8 or buffer.ndim != 1:
-                continue  # not one of ours, or not worth it
+            buffer = self._lent.pop(address_of(array), None)
+            if buffer is None or buffer.size > MOST_LARGE:
+                continue
             if buffer.size <= LARGEST or _offered(buffer):
                 self._kept[next(self._numbers)] = buffer
         self._drop_oldest()

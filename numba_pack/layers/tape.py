@@ -49,29 +49,31 @@ class Tape(Generic[Input, State]):
     def __init__(
         self, owner: Module, form: Form, saved: engine.Saved | Checkpoints, shared: tuple[bool, ...] = ()
     ) -> None:
-        self._owner, self._form, self._saved = owner, form, saved
+        self._owner, self._form = owner, form
+        #: what was kept until it is used up; a shallow copy has the same list, and so is used up, too
+        self._kept = [saved]
         #: for each state whether the first one was that of all sequences
         self.shared = shared
         #: bytes kept beyond input, output and states
         self.nbytes: int = saved.nbytes
 
     def __repr__(self) -> str:
-        return f"Tape of {self._owner!r}, {'used up' if self._saved is None else f'{self.nbytes:,} bytes'}"
+        return f"Tape of {self._owner!r}, {'used up' if not self._kept else f'{self.nbytes:,} bytes'}"
 
     def of(self, owner: Module, which: str) -> Form:
         """The form of the call, for an owner whose tape this must be."""
         if self._owner is not owner:
             raise ValueError(f"tape must come from a forward call of this {owner._called}; got one of another {which}")
-        if self._saved is None:
+        if not self._kept:
             raise _used()
         return self._form
 
     def take(self) -> engine.Saved | Checkpoints:
         """What was kept; the tape is empty from then on."""
-        saved, self._saved = self._saved, None  # type: ignore[assignment]
-        if saved is None:
-            raise _used()
-        return saved
+        try:
+            return self._kept.pop()  # in one step: of two threads one gets it
+        except IndexError:
+            raise _used() from None
 
 
 def _used() -> ValueError:

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from numba_pack.cpu import workspace
@@ -29,6 +30,26 @@ def test_a_buffer_is_used_again(size):
     first[:] = 1
     space.give(first)
     assert address(space.take(size)) == address(first)
+
+
+@pytest.mark.parametrize(
+    "form", [lambda array: array, lambda array: array.view("f4"), memoryview], ids=["itself", "floats", "others"]
+)
+def test_a_buffer_is_known_in_every_form(form):
+    space = workspace.Workspace()
+    first = space.take(100_000)
+    space.give(np.asarray(form(first)))
+    assert address(space.take(100_000)) == address(first)
+
+
+def test_memory_of_others_is_never_kept():
+    """As that of a pickle, or what a hook of PyTorch's gave in place of a buffer."""
+    space = workspace.Workspace()
+    for memory in (np.empty(100_000, np.uint8), bytearray(100_000), bytes(100_000)):
+        space.give(np.frombuffer(memory, np.uint8))
+    first = space.take(100_000)
+    space.give(first.copy())
+    assert not space._kept
 
 
 @linux

@@ -92,6 +92,31 @@ def test_a_layer_and_its_tape_are_copied_together(way, options):
     assert_same_bits(other.backward(twin, output, state).parameters, layer.backward(tape, output, state).parameters)
 
 
+@pytest.mark.parametrize("options", [{}, {"checkpoint": 2}], ids=str)
+def test_a_tape_is_used_up_in_memory_of_its_own(options):
+    layer = layer_of(Own)
+    output, state, tape = layer.forward(PACKED, **options)
+    buffers = []
+    pickled = pickle.dumps((layer, tape), protocol=5, buffer_callback=buffers.append)
+    memory = [bytes(buffer) for buffer in buffers]  # which nobody may write to, as that of a file or of others
+    gradients = []
+    for _ in range(2):
+        other, twin = pickle.loads(pickled, buffers=memory)
+        gradients.append(other.backward(twin, output, state).parameters)
+    assert memory == list(map(bytes, buffers))
+    assert_same_bits([layer.backward(tape, output, state).parameters] * 2, gradients)
+
+
+def test_a_shallow_copy_of_a_tape_is_used_up_with_it():
+    layer = layer_of(Own)
+    output, state, tape = layer.forward(PACKED)
+    twin = copy.copy(tape)
+    layer.backward(tape, output, state)
+    assert "used up" in repr(twin)
+    with pytest.raises(ValueError, match="tape must not have been used"):
+        layer.backward(twin, output, state)
+
+
 @pytest.mark.parametrize("cell", [cells.MGU, Own, Groups.__dict__["Inner"]], ids=["published", "own", "in a class"])
 def test_a_cell_is_found_again_by_its_name(cell):
     assert all(way(cell) is cell for way in WAYS.values())
