@@ -15,6 +15,7 @@ from typing import Any
 from numba import types
 from numba.core import event, ir, utils
 from numba.core.base import BaseContext
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.lowering import Lower
 from numba.core.postproc import PostProcessor, VariableLifetime
 from numba.core.runtime.context import NRTContext
@@ -164,11 +165,16 @@ _start, _end = event.start_event, event.end_event
 @_instead_of(event, "start_event")
 def _start_event(kind: str, data: Any = None) -> None:
     """Tell listeners of an event: Numba tells all functions that are being compiled of each call of LLVM."""
-    if not kind.endswith("_lock"):
+    if not _is_of_a_lock_here(kind):
         _start(kind, data)
 
 
 @_instead_of(event, "end_event")
 def _end_event(kind: str, data: Any = None, exc_details: Any = None) -> None:
-    if not kind.endswith("_lock"):
+    if not _is_of_a_lock_here(kind):
         _end(kind, data, exc_details)
+
+
+def _is_of_a_lock_here(kind: str) -> bool:
+    """Whether the thread that compiles takes or releases a lock: what another one begins may end later."""
+    return kind.endswith("_lock") and bool(global_compiler_lock.is_locked())

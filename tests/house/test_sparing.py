@@ -1,6 +1,7 @@
 """What stands in for functions of Numba while this package compiles gives what those give."""
 
 import operator
+from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from llvmlite import ir
 from numba import types
 from numba.core import event, utils
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 from numba.core.typing.npydecl import NumpyRulesArrayOperator
 
@@ -127,26 +129,39 @@ def test_signatures_are_those_of_the_functions():
     assert own == instead
 
 
-def test_who_listens_hears_of_what_is_compiled_and_not_of_locks():
-    heard = []
+@pytest.fixture
+def heard():
+    """The kinds of the events that begin, and the data of those that end."""
+    found = []
 
     class Listener(event.Listener):
         def on_start(self, event):
-            heard.append(event.kind)
+            found.append(event.kind)
 
         def on_end(self, event):
-            heard.append(event.data)
+            found.append(event.data)
 
     kinds = "numba:compile", "numba:llvm_lock"
     listener = Listener()
     for kind in kinds:
         event.register(kind, listener)
-    try:
-        with _sparing.sparing():
-            for kind in kinds:
-                event.start_event(kind)
-                event.end_event(kind, "end")
-        assert heard == ["numba:compile", "end"]
-    finally:
-        for kind in kinds:
-            event.unregister(kind, listener)
+    yield found
+    for kind in kinds:
+        event.unregister(kind, listener)
+
+
+def test_who_listens_hears_of_what_is_compiled_and_not_of_locks(heard):
+    with global_compiler_lock, _sparing.sparing():
+        for kind in ("numba:compile", "numba:llvm_lock"):
+            event.start_event(kind)
+            event.end_event(kind, "end")
+    assert [what for what in heard if what] == ["numba:compile", "end"]
+
+
+def test_who_listens_hears_of_the_locks_of_other_threads(heard):
+    def begin():
+        event.start_event("numba:llvm_lock")
+
+    with ThreadPoolExecutor(1) as other, global_compiler_lock, _sparing.sparing():
+        other.submit(begin).result()
+    assert heard == ["numba:llvm_lock"]
