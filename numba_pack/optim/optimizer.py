@@ -51,6 +51,10 @@ class Optimizer:
         def __getattr__(self, name: str) -> NoReturn:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{instead_of(name)}")
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # that of a pickle may be memory of others, which nobody may write to, and a copy's is the original's
+        self.__dict__.update(state, _memory={name: value.copy() for name, value in state["_memory"].items()})
+
     def _update(self, vectors: Vectors) -> Vector:
         """Take one step with vectors that were checked, by `_run`."""
         raise NotImplementedError
