@@ -29,7 +29,7 @@ class Meeting(NamedTuple):
     wanted: int
     #: pauses for which the first waits for the others
     patience: int
-    #: pauses for which one looks, at a step, before one sleeps
+    #: pauses for which one looks before one sleeps
     pauses: int
     #: a lock that is never given back
     locked: int
@@ -88,8 +88,9 @@ def join(meeting, units, grain, room, met):
             members = seen(meeting)
         put(meeting + _MEMBERS, members)
     elif number < _LATE:
+        left = of.pauses
         while members == 0:
-            pause()
+            left = _rest(of, left)
             members = seen(meeting + _MEMBERS)
     runs = (units + grain - 1) // grain
     low, high = 0, 0
@@ -110,11 +111,17 @@ def meet(share):
     for other in range(share.members):
         line = _line(share.meeting, other)
         while seen(line) < met:
-            if left > 0:
-                pause()
-                left -= 1
-            else:
-                nap(of.locked, _NAP)
+            left = _rest(of, left)
+
+
+@inner
+def _rest(of, left):
+    """Pause between two looks; when no pauses are left, sleep: who is waited for may need the processor."""
+    if left <= 0:
+        nap(of.locked, _NAP)
+        return left
+    pause()
+    return left - 1
 
 
 @inner

@@ -1,5 +1,7 @@
 """Few sequences on several threads, each of which computes some of the units: equal bits, and who takes part."""
 
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -126,10 +128,37 @@ def test_who_comes_when_a_meeting_has_begun_has_nothing_to_do():
     assert shares(address_of(made), 256, 64, 8, address_of(met))[1:4] == (0, 0, 0)
 
 
+def _sleeps():
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere nobody counts how often a thread sleeps")
+def test_who_waits_for_a_meeting_to_begin_leaves_the_processor_to_others():
+    """The first may need it, which has come and not yet said how many take part."""
+    made, met = np.zeros((3, LINE), np.int64), np.zeros(1, np.int64)
+    shares(address_of(np.zeros((2, LINE), np.int64)), 64, 64, 0, address_of(met))  # compiles
+    met[:] = 0
+    made[0, : len(Meeting._fields)] = Meeting(1, 0, 2, 10, 10, pool._taken_lock(), 7)
+
+    def come():
+        before = _sleeps()
+        return shares(address_of(made), 256, 64, 0, address_of(met)), _sleeps() - before
+
+    with ThreadPoolExecutor(1) as threads:
+        coming = threads.submit(come)
+        time.sleep(0.2)
+        made[0, Meeting._fields.index("members")] = 2
+        share, sleeps = coming.result()
+    assert share == (1, 2, 128, 256, 7)
+    assert sleeps > 10
+
+
 @pytest.mark.parametrize(("units", "members"), [(256, 2), (256, 3), (320, 4), (96, 3)])
 def test_shares_are_whole_and_leave_nothing_out(units, members):
     made, met = np.zeros((1 + members, LINE), np.int64), np.zeros((members, 1), np.int64)
-    made[0, : len(Meeting._fields)] = Meeting(0, 0, members, 1 << 40, 10, 0, 0)
+    made[0, : len(Meeting._fields)] = Meeting(0, 0, members, 1 << 40, 10, pool._taken_lock(), 0)
     shares(address_of(np.zeros((2, LINE), np.int64)), 64, 64, 0, address_of(np.zeros(1, np.int64)))  # compiles
 
     def come(n):
