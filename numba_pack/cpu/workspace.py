@@ -13,10 +13,11 @@ holder, and so would a forked process if another thread was the holder. A buffer
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 import sys
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import ref
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class Workspace:
         self._kept: dict[int, np.ndarray] = {}  # of uint8, oldest first
         self._numbers = itertools.count()
         #: those that someone has, by the addresses that they were given
-        self._lent: WeakValueDictionary[int, np.ndarray] = WeakValueDictionary()
+        self._lent: dict[int, ref[np.ndarray]] = {}
 
     def take(self, count: int) -> np.ndarray:
         """So many bytes, uninitialised, on a cache line's boundary."""
@@ -77,16 +78,17 @@ class Workspace:
         return self._lend(np.empty(count + ALIGNMENT, np.uint8), count)
 
     def _lend(self, buffer: np.ndarray, count: int) -> np.ndarray:
-        skip = -address_of(buffer) % ALIGNMENT
-        lent = buffer[skip : skip + count]
-        if buffer.size > SMALLEST:
-            self._lent[address_of(lent)] = buffer
-        return lent
+        at = address_of(buffer)
+        skip = -at % ALIGNMENT
+        if buffer.size > SMALLEST:  # and forget it when nobody has it any more, in one step
+            self._lent[at + skip] = ref(buffer, functools.partial(self._lent.pop, at + skip))
+        return buffer[skip : skip + count]
 
     def give(self, *arrays: np.ndarray) -> None:
         """Give back what `take` returned, in whatever form; nobody may use it any more. Other memory is left alone."""
         for array in arrays:
-            buffer = self._lent.pop(address_of(array), None)
+            lent = self._lent.pop(address_of(array), None)
+            buffer = None if lent is None else lent()
             if buffer is None or buffer.size > MOST_LARGE:
                 continue
             if buffer.size <= LARGEST or _offered(buffer):

@@ -52,6 +52,14 @@ def test_memory_of_others_is_never_kept():
     assert not space._kept
 
 
+def test_a_buffer_that_is_not_given_back_is_forgotten():
+    space = workspace.Workspace()
+    taken = space.take(100_000)
+    assert len(space._lent) == 1
+    del taken
+    assert not space._lent
+
+
 @linux
 def test_a_large_buffer_is_offered_to_the_system_until_it_is_written_to_again():
     space = workspace.Workspace()
