@@ -67,7 +67,7 @@ def main():
     python = interpreter()
     if python.name != f"python3.{sys.version_info.minor}":
         sys.exit(f"bench.alone.arm has to be run by {python.name}, as it compiles for that one")
-    sys.path += map(str, (ROOT / "tests").glob("*/"))  # where tests have compiled functions of their own
+    sys.path += map(str, (ROOT / "tests").glob("**/"))  # where tests have compiled functions of their own
     become(CPU, "aarch64-unknown-linux-gnu")
     path = os.pathsep.join(map(str, (ROOT, PACKAGES)))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}

@@ -104,24 +104,36 @@ def _serve(connection):
         connection.send_bytes(made)
 
 
-def _made(function, name, signature):
-    """The code of an entry, by its name, or of a function that is called by its address."""
+def _made(asked, signature):
+    """The code of an entry, which is asked for by its place or its function, or of what is called by its address."""
     from numba.core.serialize import dumps
 
     from numba_pack import _jit
 
     if isinstance(signature, tuple):
-        entry = _named(*name) if name else _jit.jit(function)
+        entry = _named(*asked) if isinstance(asked, tuple) else _jit.jit(asked)
         entry.compile(signature)
         code = entry.overloads[signature]
     else:
-        _jit.by_address(signature)(function)
+        _jit.by_address(signature)(asked)
         code = _MADE[-1]
     return dumps((signature, code._reduce()))
 
 
 def _named(module, name):
     return getattr(importlib.import_module(module), name, None)
+
+
+def _place(entry):
+    """A module that has this entry, and its name there; None if there is none.
+
+    Of an entry that holds a function, the other process has the same one only where the entry is.
+    """
+    for module in [*sys.modules.values()]:
+        for name, value in [*getattr(module, "__dict__", {}).items()]:
+            if value is entry:
+                return module.__name__, name
+    return None
 
 
 def _asking(connection):
@@ -133,14 +145,12 @@ def _asking(connection):
 
     asking = threading.Lock()
 
-    def ask(cache, function, signature, context):
+    def ask(cache, wanted, signature, context):
         file = cache._file(signature, context.codegen())
         if any(True for _ in _cache.found(file)):
             return
-        name = function.__module__, function.__qualname__
-        by_name = getattr(_named(*name), "py_func", None) is function
         with asking:
-            connection.send_bytes(dumps((None, name, signature) if by_name else (function, None, signature)))
+            connection.send_bytes(dumps((wanted, signature)))
             code = connection.recv_bytes()
         if code:
             _cache.keep(file, code)
@@ -154,7 +164,7 @@ def _asking(connection):
     compile_entry, compile_by_address = _jit._Entry.compile, _jit._ByAddress.compile
 
     def entry(self, signature):
-        ask(self._cache, self.py_func, signature, self.targetctx)
+        ask(self._cache, _place(self) or self.py_func, signature, self.targetctx)
         return compile_entry(self, signature)
 
     def by_address(self):
