@@ -306,15 +306,18 @@ def _softmax(scores, count):
     for t in range(1, count):
         highest = scores[t] if scores[t] > highest else highest
     total = nothing(scores)
-    for first in range(0, vectors, _TERMS):
-        part = nothing(scores)
-        for i in range(first, min(first + _TERMS, vectors)):
-            at = start + i * step * size
-            x = load(scores, at)
-            x = exp(x - like(x, highest))
-            store(at, x)
-            part = part + x
-        total = total + part
+    for second in range(0, vectors, _TERMS * _TERMS):
+        some = nothing(scores)
+        for first in range(second, min(second + _TERMS * _TERMS, vectors), _TERMS):
+            part = nothing(scores)
+            for i in range(first, min(first + _TERMS, vectors)):
+                at = start + i * step * size
+                x = load(scores, at)
+                x = exp(x - like(x, highest))
+                store(at, x)
+                part = part + x
+            some = some + part
+        total = total + some
     sum_of_all = sum_of(total)
     for t in range(count):
         scores[t] = scores[t] / sum_of_all

@@ -80,7 +80,7 @@ def test_sums_over_a_million_keys_are_those_of_blocks():
     context, weights = nbp.attend(np.ones((1, 1), np.float32), *[nbp.pack_sequence([keys])] * 2)
     powers = np.exp(keys[:, 0].astype(float) - float(keys[0, 0]))
     eps = float(np.finfo(np.float32).eps)
-    assert weights[0, 0] == pytest.approx(1 / powers.sum(), rel=20 * eps)
+    assert weights[0, 0] == pytest.approx(1 / powers.sum(), rel=10 * eps)  # however few numbers a vector has
     assert context[0, 0] == pytest.approx((powers * keys[:, 0]).sum() / powers.sum(), rel=2e-5)
 
 
