@@ -76,7 +76,7 @@ class Passes(NamedTuple):
         return self._replace(at=address_of(block), weights=weights, block=block)
 
 
-def passes(weights: Weights, steps: int, sequences: int) -> "Passes":
+def passes(weights: Weights, steps: int, sequences: int) -> Passes:
     """What `record_at` and `back_at` take."""
     dtype, kind = weights.parameters.dtype, type(weights)
     factors, numbers = Factors(kind.cell.factors, dtype.name), layout_of(kind.cell, weights[4:])  # type: ignore[attr-defined]
